@@ -1,0 +1,1 @@
+"""What every service needs: canonical JSON, digests, ids, clock, errors, database, object store, HTTP, cryptographic formats."""

@@ -1,0 +1,93 @@
+"""What an audit event is (design: AuditEvent). Pure values; the outbox and the audit bus carry them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.core.errors import BadInput
+
+VERSION = 1
+
+TYPES = frozenset(
+    {
+        "home.created",
+        "dataset.registered",
+        "dataset.approved",
+        "train.started",
+        "train.completed",
+        "train.failed",
+        "artifact.uploaded",
+        "model.registered",
+        "evaluation.recorded",
+        "policyCheck",
+        "policy.published",
+        "promotion.requested",
+        "promotion.approved",
+        "promotion.completed",
+        "signature.requested",
+        "signature.made",
+        "deploy.started",
+        "deploy.stopped",
+        "rollout.started",
+        "rollout.step",
+        "rollout.completed",
+        "rollback",
+        "quarantine.set",
+        "quarantine.lifted",
+        "predictions.sealed",
+        "key.revoked",
+    }
+)
+
+FIELDS = frozenset(
+    {"version", "id", "source", "seq", "type", "ts", "actor", "subject", "manifestRef", "signatureRef", "traceId", "payload"}
+)
+"""The fields that a source fills in; the log adds prevHash."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an event is about. kind: dataset, run, artifact, model, promotion…; digest: where it has one."""
+
+    kind: str
+    id: str
+    digest: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "id": self.id, "digest": self.digest}
+
+
+@dataclass(frozen=True)
+class EventDraft:
+    """An event before its source gives it id, sequence number and time.
+
+    actor: SPIFFE URI of who did it; manifest_ref, signature_ref: payload digest of the manifest, digest of the signature.
+    """
+
+    type: str
+    actor: str
+    subject: Subject
+    payload: dict[str, Any] = field(default_factory=dict)
+    manifest_ref: str | None = None
+    signature_ref: str | None = None
+    trace_id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.type not in TYPES:
+            raise BadInput(f"{self.type!r} is no event type: {sorted(TYPES)}")
+
+    def to_event(self, *, event_id: str, source: str, seq: int, ts: int) -> dict[str, Any]:
+        """The event without prevHash. seq: from 1, gapless per source; ts: epoch milliseconds."""
+        return {
+            "version": VERSION,
+            "id": event_id,
+            "source": source,
+            "seq": seq,
+            "type": self.type,
+            "ts": ts,
+            "actor": self.actor,
+            "subject": self.subject.to_json(),
+            "manifestRef": self.manifest_ref,
+            "signatureRef": self.signature_ref,
+            "traceId": self.trace_id,
+            "payload": self.payload,
+        }

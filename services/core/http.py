@@ -1,0 +1,265 @@
+"""The HTTP side that every service shares: problem+json (RFC 9457), request ids, body limits, mTLS identity. It knows no route."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import uvicorn
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.core import errors
+from services.core.canonical import parse
+from services.core.ids import new_id
+from services.core.tls import Identity, client_context, server_context, spiffe_id
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 4 << 20
+"""Bytes of a JSON body. Object uploads have a route of their own, which streams."""
+
+STATUS: dict[type[errors.AiInfraError], int] = {
+    errors.TooLarge: 413,
+    errors.BadInput: 400,
+    errors.Unauthenticated: 401,
+    errors.Refused: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Unavailable: 503,
+}
+
+
+def status_of(error: errors.AiInfraError) -> int:
+    """The status of the nearest base class; 500 for one that is not listed."""
+    return next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
+
+
+def problem(status: int, kind: str, detail: str, **more: Any) -> JSONResponse:
+    """RFC 9457 problem details. `retryable` is ours: the same call may succeed later."""
+    body = {"type": f"urn:ai-infra:error:{kind}", "title": kind, "status": status, "detail": detail, **more}
+    headers = {"Retry-After": "1"} if status in (429, 503) else {}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def create_app(title: str, *, version: str = "0.1.0", unlimited: tuple[str, ...] = (), **options: Any) -> FastAPI:
+    """An app whose every error is problem+json.
+
+    unlimited: path prefixes whose bodies are streamed and limited by their route; options: FastAPI's own (lifespan…).
+    """
+    app = FastAPI(title=title, version=version, **options)
+    app.add_middleware(_Envelope, unlimited=unlimited)
+    app.add_exception_handler(errors.AiInfraError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unknown)
+    return app
+
+
+def identity(request: Request) -> str:
+    """SPIFFE URI of the client's certificate: the actor of every event. Never a header."""
+    found = request.scope.get("spiffe_id")
+    if not isinstance(found, str):
+        raise errors.Unauthenticated("no client certificate with one SPIFFE URI: call with the certificate of a person or service")
+    return found
+
+
+Actor = Annotated[str, Depends(identity)]
+
+
+def service_identity(actor: Actor) -> str:
+    """As identity, for routes that only services may call."""
+    if "/service/" not in actor:
+        raise errors.Refused(f"{actor} is no service: this call is between services")
+    return actor
+
+
+ServiceActor = Annotated[str, Depends(service_identity)]
+
+
+async def serve(app: ASGIApp, *, host: str, port: int, identity: Identity, ready: Callable[[], None] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, with mTLS.
+
+    ready: called once, when the port is bound.
+    Raises:
+        BadSetting: the port is taken.
+    """
+    config = uvicorn.Config(
+        app, host=host, port=port, http=TlsIdentityProtocol, log_level="warning", access_log=False,
+        timeout_graceful_shutdown=5, ssl_certfile=identity.cert, ssl_keyfile=identity.key,
+    )
+    config.load()
+    config.ssl = server_context(identity)
+    server = uvicorn.Server(config)
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    if server.started and ready is not None:
+        ready()
+    try:
+        await serving
+    except SystemExit as error:
+        raise errors.BadSetting(f"port {port} on {host} is taken: stop what listens there or choose another port") from error
+
+
+class TlsIdentityProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which also tells the app who the client is (the ASGI TLS extension is not implemented there)."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        secure = transport.get_extra_info("ssl_object")
+        certificate = secure.getpeercert(binary_form=True) if secure else None
+        found = spiffe_id(certificate) if certificate else None
+        inner = self.app
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["spiffe_id"] = found
+            await inner(scope, receive, send)
+
+        self.app = app
+
+
+class _Envelope:
+    """Request id on every answer; a body over the limit is refused before it is read to its end."""
+
+    def __init__(self, app: ASGIApp, unlimited: tuple[str, ...]) -> None:
+        self._app, self._unlimited = app, unlimited
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = scope.setdefault("state", {})["request_id"] = new_id("req")
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
+            await send(message)
+
+        if not self._unlimited or not scope["path"].startswith(self._unlimited):
+            try:
+                receive = await _whole(receive)
+                _strict(scope, receive.body)
+            except errors.AiInfraError as error:
+                await _response(error)(scope, receive, answer)
+                return
+        await self._app(scope, receive, answer)
+
+
+class _Body:
+    """A body read already, given to the app as one message."""
+
+    def __init__(self, body: bytes, then: Receive) -> None:
+        self.body, self._then, self._given = body, then, False
+
+    async def __call__(self) -> Message:
+        if self._given:
+            return await self._then()
+        self._given = True
+        return {"type": "http.request", "body": self.body, "more_body": False}
+
+
+async def _whole(receive: Receive) -> _Body:
+    chunks, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > MAX_BODY:
+            raise errors.TooLarge(f"the body is over {MAX_BODY} bytes")
+        if not message.get("more_body"):
+            break
+    return _Body(b"".join(chunks), receive)
+
+
+def _strict(scope: Scope, body: bytes) -> None:
+    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"application/json")
+    if body and b"json" in kind:
+        parse(body)
+
+
+def _response(error: errors.AiInfraError) -> JSONResponse:
+    more: dict[str, Any] = {"retryable": error.retryable}
+    if isinstance(error, errors.Refused):
+        more["rules"] = error.rules
+    status = status_of(error)
+    if status == 500:
+        log.error("unlisted error", exc_info=error)
+    return problem(status, type(error).__name__, str(error), **more)
+
+
+async def _known(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.AiInfraError)
+    return _response(error)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = [{"where": ".".join(str(part) for part in item["loc"]), "what": item["msg"]} for item in error.errors()]
+    detail = "; ".join(f"{item['where']}: {item['what']}" for item in found[:5])
+    return problem(400, "BadInput", detail, errors=found, retryable=False)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, "Http", str(error.detail), retryable=False)
+
+
+async def _unknown(request: Request, error: Exception) -> JSONResponse:
+    log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
+    return problem(500, "Internal", "an unexpected error; the service's log names it by the request id", retryable=False)
+
+
+def client(base_url: str, identity: Identity, *, timeout_s: float = 10.0) -> httpx.Client:
+    """An HTTP client with mTLS; `call` turns its answers into values and errors."""
+    return httpx.Client(base_url=base_url, verify=client_context(identity), timeout=timeout_s)
+
+
+BY_STATUS: dict[int, type[errors.AiInfraError]] = {
+    400: errors.BadInput,
+    401: errors.Unauthenticated,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    413: errors.TooLarge,
+    429: errors.Unavailable,
+    502: errors.Unavailable,
+    503: errors.Unavailable,
+    504: errors.Unavailable,
+}
+
+
+def call(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
+    """The JSON of an answer.
+
+    Raises:
+        Unavailable: no connection, a timeout, or a retryable answer.
+        Refused, BadInput, Conflict, NotFound…: what the problem+json says.
+    """
+    try:
+        response = client.request(method, path, **options)
+    except httpx.TransportError as error:
+        raise errors.Unavailable(f"{client.base_url} did not answer: {type(error).__name__} {error}") from error
+    if response.is_success:
+        return response.json() if response.content else None
+    raise error_of(response)
+
+
+def error_of(response: httpx.Response) -> errors.AiInfraError:
+    """The error that a problem+json answer stands for."""
+    try:
+        body = response.json()
+        detail, rules = str(body["detail"]), body.get("rules", [])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        detail, rules = f"HTTP {response.status_code} from {response.url.path}", []
+    if response.status_code == 403:
+        return errors.Refused(detail, rules)
+    return BY_STATUS.get(response.status_code, errors.AiInfraError)(detail)

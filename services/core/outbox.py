@@ -1,0 +1,116 @@
+"""The transactional outbox: a state change and its audit event are one transaction; a relay carries events to the log.
+
+Each database has one outbox and is one source. Delivery is at least once; the log is idempotent by event id.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import Column, Connection, Engine, Integer, LargeBinary, MetaData, String, Table, insert, select, update
+
+from services.core.canonical import canonical, parse
+from services.core.clock import Clock
+from services.core.database import begin
+from services.core.errors import Unavailable
+from services.core.events import EventDraft
+from services.core.ids import new_id
+
+BATCH = 500
+
+
+class AuditBus(Protocol):
+    """Where events become entries of the log."""
+
+    def append(self, events: list[dict[str, Any]]) -> list[int]:
+        """The log index of each event, durable when this returns.
+
+        Args:
+            events: as EventDraft.to_event makes them, in the order of their source's seq. An event that the log has
+                already (same id, same body) keeps its index.
+        Raises:
+            Unavailable: the log did not answer; send the same events again.
+            Conflict: a gap in the source's seq, or a known id with another body; do not retry.
+        """
+
+
+def outbox_table(metadata: MetaData) -> Table:
+    """The outbox of the database that `metadata` describes. log_index stays null until the event is in the log."""
+    return Table(
+        "outbox",
+        metadata,
+        Column("seq", Integer, primary_key=True, autoincrement=False),
+        Column("id", String(80), nullable=False, unique=True),
+        Column("event", LargeBinary, nullable=False),
+        Column("log_index", Integer, nullable=True, index=True),
+    )
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """source: the SPIFFE URI of the process that owns the database."""
+
+    table: Table
+    source: str
+    clock: Clock
+
+    def emit(self, connection: Connection, draft: EventDraft) -> str:
+        """The id of the event, written with the next seq of this source in the caller's own transaction."""
+        if connection.dialect.name == "postgresql":
+            # One writer at a time takes the next seq; a reader's snapshot would give two writers the same one.
+            connection.exec_driver_sql(f"LOCK TABLE {self.table.name} IN EXCLUSIVE MODE")
+        last = select(self.table.c.seq).order_by(self.table.c.seq.desc()).limit(1)
+        seq = (connection.execute(last).scalar() or 0) + 1
+        event_id = new_id("evt")
+        event = draft.to_event(event_id=event_id, source=self.source, seq=seq, ts=self.clock())
+        connection.execute(insert(self.table).values(seq=seq, id=event_id, event=canonical(event)))
+        return event_id
+
+
+class Relay:
+    """Moves outbox rows to the log, in order. Safe to call from several threads; one flush runs at a time."""
+
+    def __init__(self, engine: Engine, outbox: Outbox, bus: AuditBus) -> None:
+        self._engine, self._outbox, self._bus = engine, outbox, bus
+        self._lock = threading.Lock()
+
+    def flush(self) -> int:
+        """How many events were moved.
+
+        Raises:
+            Unavailable: the log or the database did not answer; the rows stay and go with the next flush.
+        """
+        moved = 0
+        with self._lock:
+            while batch := self._pending():
+                # 1. Append. A crash after it leaves rows without an index: the next flush sends them again, and the log
+                #    answers with the same indexes.
+                indexes = self._bus.append([parse(event) for _, event in batch])
+                # 2. Note the indexes.
+                with begin(self._engine) as connection:
+                    table = self._outbox.table
+                    for (seq, _), index in zip(batch, indexes, strict=True):
+                        connection.execute(update(table).where(table.c.seq == seq).values(log_index=index))
+                moved += len(batch)
+        return moved
+
+    def wait_for(self, event_ids: list[str]) -> dict[str, int]:
+        """The log index of each event, after a flush: what signing and promotion call before they go on.
+
+        Raises:
+            Unavailable: an event is not in the log yet; retry.
+        """
+        self.flush()
+        table = self._outbox.table
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(table.c.id, table.c.log_index).where(table.c.id.in_(event_ids))).all()
+        found = {row.id: row.log_index for row in rows if row.log_index is not None}
+        if set(found) != set(event_ids):
+            raise Unavailable("an event did not reach the audit log; retry")
+        return found
+
+    def _pending(self) -> list[tuple[int, bytes]]:
+        table = self._outbox.table
+        query = select(table.c.seq, table.c.event).where(table.c.log_index.is_(None)).order_by(table.c.seq).limit(BATCH)
+        with self._engine.connect() as connection:
+            return [(row.seq, row.event) for row in connection.execute(query)]
