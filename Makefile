@@ -1,0 +1,51 @@
+# Every task of the project; `make help` lists them. Needs only make and Python 3.11 or 3.12.
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+DEMO_HOME ?= .ai-infra-demo
+
+.PHONY: help demo test check peers lock clean
+
+help: ## list the tasks
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: .venv/.demo ## the main job, from data set to canaried serving and offline verification
+	$(BIN)/ai-infra demo --home $(DEMO_HOME)
+
+test: .venv/.dev ## all tests (peers that are absent are skipped by name; `make peers` builds them)
+	$(BIN)/python -m pytest
+
+check: .venv/.dev ## linters and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy services
+	@opa=$$($(BIN)/python -c 'from tests.peers import find; print(find("opa") or "")'); \
+	if [ -n "$$opa" ]; then $$opa check --strict policies/rego; else echo "opa is not here: policies are not checked"; fi
+
+peers: .venv/.dev ## build the servers and tools that tests run against (Go programs, into a cache outside the repository)
+	$(BIN)/python -m tests.peers
+
+lock: .venv/.dev ## resolve requirements/*.lock anew
+	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve pyproject.toml -o requirements/demo.lock
+	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra dev \
+		-c requirements/demo.lock pyproject.toml -o requirements/dev.lock
+
+LOCK := -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header
+
+clean: ## remove the environment and the demo's home
+	rm -rf .venv $(DEMO_HOME) $(DEMO_HOME)-people
+
+.venv/bin/uv: requirements/uv.lock
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is not on PATH; set PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock
+
+.venv/.demo: requirements/demo.lock pyproject.toml | .venv/bin/uv
+	@test -e .venv/.dev || $(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/demo.lock
+	@test -e .venv/.dev || $(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: requirements/dev.lock pyproject.toml | .venv/bin/uv
+	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@

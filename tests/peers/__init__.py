@@ -1,0 +1,70 @@
+"""Real servers and tools that the tests run against: found on PATH, or built once into a cache outside the repository.
+
+`make peers` builds those that are missing. A test that needs an absent one is skipped by its name; with REQUIRE_PEERS=1 it fails.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+CACHE = Path(os.environ.get("AI_INFRA_PEERS", Path.home() / ".cache" / "ai-infra" / "peers"))
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A Go program. package: what `go install` builds, at a pinned version that Go's checksum database vouches for."""
+
+    package: str
+    version: str
+
+    @property
+    def folder(self) -> Path:
+        return CACHE / f"{self.package.rsplit('/', 1)[-1]}-{self.version}"
+
+
+GO = {
+    "opa": Peer("github.com/open-policy-agent/opa", "v1.22.2"),
+    "fsck": Peer("github.com/transparency-dev/tessera/cmd/fsck", "v1.0.4"),
+    "versitygw": Peer("github.com/versity/versitygw/cmd/versitygw", "v1.8.0"),
+}
+
+
+def find(name: str) -> str | None:
+    """The program's path, or nothing."""
+    cached = GO[name].folder / name if name in GO else None
+    if cached is not None and cached.exists():
+        return str(cached)
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.exists() else shutil.which(name)
+
+
+def need(name: str) -> str:
+    """The program's path; without it the test is skipped by that name, or fails when REQUIRE_PEERS=1."""
+    found = find(name)
+    if found is None:
+        message = f"{name} is not here: `make peers` builds it, or put it on PATH"
+        if os.environ.get("REQUIRE_PEERS") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+def build(name: str) -> Path:
+    """Builds one Go program into the cache. A build that breaks off leaves the cache as it was."""
+    peer = GO[name]
+    if (peer.folder / name).exists():
+        return peer.folder / name
+    go = shutil.which("go")
+    if go is None:
+        raise SystemExit(f"{name}: Go is not on PATH; install Go 1.25 or newer, or put {name} on PATH")
+    building = peer.folder.with_name(peer.folder.name + ".building")
+    environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(building), "GOFLAGS": "-trimpath"}
+    subprocess.run([go, "install", f"{peer.package}@{peer.version}"], check=True, env=environment)
+    peer.folder.parent.mkdir(parents=True, exist_ok=True)
+    building.rename(peer.folder)
+    return peer.folder / name

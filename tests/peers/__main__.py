@@ -1,0 +1,11 @@
+"""`python -m tests.peers`: builds every peer that is not here, naming what it does."""
+
+from tests.peers import GO, build, find
+
+for name in GO:
+    found = find(name)
+    if found:
+        print(f"{name}: {found}")
+    else:
+        print(f"{name}: building {GO[name].package}@{GO[name].version} (about a minute)", flush=True)
+        print(f"{name}: {build(name)}")
