@@ -1,0 +1,1 @@
+"""Where deployments run. One file is one backend."""
