@@ -1,0 +1,122 @@
+"""Safety flags on models, artifacts and data sets. A flag stops traffic at once; lifting one needs a signed clearance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, insert, select, update
+
+from services.core import dsse
+from services.core.clock import Clock
+from services.core.database import begin
+from services.core.errors import Refused
+from services.core.events import EventDraft, Subject
+from services.core.ids import new_id
+from services.core.objects import ObjectStore
+from services.core.statements import Clearance, Strict, Text, expect
+from services.core.trust import Trust
+from services.registry import tables
+from services.registry.errors import UnknownFlag
+from services.registry.ports import Events
+
+MAX_CLEARANCE_AGE_S = 3600
+
+
+class FlagOrder(Strict):
+    """kind and target: model `name@number`, data set id, or artifact id."""
+
+    kind: Literal["model", "dataset", "artifact"]
+    target: Text
+    reason: Text
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Use cases over flags. resolve: kind, target → the id that the flag is kept under; raises NotFound."""
+
+    engine: Engine
+    store: ObjectStore
+    events: Events
+    clock: Clock
+    trust: Trust
+    resolve: Callable[[str, str], str]
+
+    def set(self, order: FlagOrder, actor: str) -> dict[str, Any]:
+        """Flags the target; traffic of what it touches stops when this is committed (the router asks every 0.3 s)."""
+        target = self.resolve(order.kind, order.target)
+        flag_id = new_id("flag")
+        with begin(self.engine) as connection:
+            found = connection.execute(_active().where((tables.flags.c.kind == order.kind) & (tables.flags.c.target == target)))
+            row = found.mappings().first()
+            if row is not None:
+                return dict(row)
+            since = self.clock()
+            values = {"kind": order.kind, "target": target, "reason": order.reason, "since": since}
+            connection.execute(insert(tables.flags).values(id=flag_id, set_by=actor, **values))
+            subject = Subject(order.kind, target, target if target.startswith("sha256:") else None)
+            self.events.emit(connection, EventDraft("quarantine.set", actor, subject, values | {"flag": flag_id}))
+        return self.get(flag_id)
+
+    def lift(self, flag_id: str, envelope_bytes: bytes, actor: str) -> dict[str, Any]:
+        """Lifts a flag by a clearance that a person with the role security signed for this very flag.
+
+        Raises:
+            UnknownFlag. Refused: signed by nobody who may, about another flag, or too old.
+        """
+        flag = self.get(flag_id)
+        envelope = dsse.parse(envelope_bytes)
+        clearance = expect(Clearance, envelope.payload)
+        reasons = self._objections(flag, clearance, envelope)
+        if reasons:
+            raise Refused(
+                f"the clearance does not lift {flag_id}: {'; '.join(reasons)}",
+                [{"rule": "serving.clearance", "verdict": "deny", "reasons": reasons}],
+            )
+        stored = self.store.put(envelope.to_bytes())
+        with begin(self.engine) as connection:
+            table = tables.flags
+            changed = connection.execute(
+                update(table).where((table.c.id == flag_id) & table.c.clearance.is_(None)).values(clearance=stored)
+            )
+            if changed.rowcount == 1:
+                subject = Subject(flag["kind"], flag["target"])
+                payload = {"flag": flag_id, "clearance": dsse.payload_digest(envelope), "reason": clearance.reason}
+                self.events.emit(connection, EventDraft("quarantine.lifted", actor, subject, payload, signature_ref=stored))
+        return self.get(flag_id)
+
+    def get(self, flag_id: str) -> dict[str, Any]:
+        """Raises UnknownFlag."""
+        with self.engine.connect() as connection:
+            row = connection.execute(select(tables.flags).where(tables.flags.c.id == flag_id)).mappings().first()
+        if row is None:
+            raise UnknownFlag(f"no flag {flag_id!r}: `ai-infra quarantine list` shows the active ones")
+        return dict(row)
+
+    def active(self) -> list[dict[str, Any]]:
+        """Flags that are not lifted, oldest first."""
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(_active()).mappings()]
+
+    def on(self, connection: Connection, model: str, number: int, artifact_id: str, ancestors: list[str]) -> list[dict[str, Any]]:
+        """Active flags on a version, its artifact or its data sets, as a decision's input holds them, sorted by id."""
+        targets = {("model", f"{model}@{number}"), ("artifact", artifact_id)} | {("dataset", item) for item in ancestors}
+        rows = connection.execute(_active()).mappings().all()
+        return [
+            {key: row[key] for key in ("id", "kind", "target", "reason", "since")}
+            for row in sorted(rows, key=lambda row: str(row["id"]))
+            if (row["kind"], row["target"]) in targets
+        ]
+
+    def _objections(self, flag: dict[str, Any], clearance: Clearance, envelope: dsse.Envelope) -> list[str]:
+        found = []
+        if not dsse.verified_signers(envelope, self.trust.policy_keys()):
+            found.append("no key of a person with the role security signed it")
+        if (clearance.flag, clearance.kind, clearance.target) != (flag["id"], flag["kind"], flag["target"]):
+            found.append("it is about another flag")
+        if not -60 <= self.clock() // 1000 - clearance.issued_at <= MAX_CLEARANCE_AGE_S:
+            found.append(f"it was not issued within the last {MAX_CLEARANCE_AGE_S} s")
+        return found
+
+
+def _active() -> Any:
+    return select(tables.flags).where(tables.flags.c.clearance.is_(None)).order_by(tables.flags.c.since)

@@ -1,0 +1,249 @@
+"""Model versions and their evaluations."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+from sqlalchemy import Connection, Engine, RowMapping, insert, select
+
+from services.core import oms
+from services.core.clock import Clock
+from services.core.database import begin
+from services.core.digests import sha256
+from services.core.errors import BadInput
+from services.core.events import EventDraft, Subject
+from services.core.objects import ObjectStore
+from services.core.statements import Evaluation, RiskClass, Strict
+from services.core.trust import Trust
+from services.registry import tables
+from services.registry.artifacts import Artifacts
+from services.registry.datasets import Datasets
+from services.registry.errors import AlreadyRegistered, UnknownModel
+from services.registry.ports import Evaluator, Events, Run, Runs, Signing
+
+BUILDER_KEY = "builder"
+EVALUATOR_KEY = "evaluator"
+
+
+class Registration(Strict):
+    """parents: `name@number` of versions that this one was made from; sign: whether the builder key signs the artifact."""
+
+    run: Annotated[str, Field(max_length=100)]
+    risk_class: RiskClass
+    parents: list[str] = []
+    sign: bool = True
+
+
+class EvaluationOrder(Strict):
+    """dataset: id or name@version; split: the held-out one; minimum_accuracy: below it the test result is FAILED."""
+
+    dataset: Annotated[str, Field(max_length=200)]
+    split: Annotated[str, Field(max_length=50)] = "test"
+    minimum_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.9
+
+
+@dataclass(frozen=True)
+class Models:
+    """Use cases over model versions."""
+
+    engine: Engine
+    store: ObjectStore
+    events: Events
+    clock: Clock
+    datasets: Datasets
+    artifacts: Artifacts
+    runs: Runs
+    signing: Signing
+    evaluator: Evaluator
+    trust: Trust
+
+    def register(self, model: str, registration: Registration, actor: str) -> dict[str, Any]:
+        """The next version of a model, from a completed run. The same run again answers the version that is there.
+
+        Raises:
+            NotFound: the run or a parent is unknown. Conflict: the run is not completed. Unavailable: the signer is away.
+            AlreadyRegistered: this run is registered with another risk class or signature.
+        """
+        run = self.runs.completed(registration.run)
+        for parent in registration.parents:
+            self.get(*parse_reference(parent))
+        files = self.artifacts.files(run.artifact_id)
+        found = self._of_run(model, run.id, registration.sign)
+        if found is not None:
+            if found["risk_class"] != registration.risk_class:
+                raise AlreadyRegistered(f"run {run.id} is {model}@{found['number']}, of risk class {found['risk_class']}")
+            return found
+        bundle, signer = None, None
+        if registration.sign:
+            # 1. Sign. A crash here leaves a signature in the proxy's record and an object that no row names: a retry
+            #    of the registration gets the same signature.
+            signed = self.signing.sign_model(BUILDER_KEY, oms.statement(files, name=f"{model}"), actor)
+            signer, _ = oms.verify_any(signed, files, self.trust.signer_with_role(BUILDER_KEY))
+            bundle = self.store.put(signed)
+        # 2. Row and event in one transaction.
+        with begin(self.engine) as connection:
+            number = self._next_number(connection, model)
+            self._insert(connection, model, number, registration, run, bundle, signer, actor)
+        return self.get(model, number)
+
+    def _insert(
+        self,
+        connection: Connection,
+        model: str,
+        number: int,
+        registration: Registration,
+        run: Run,
+        bundle: str | None,
+        signer: str | None,
+        actor: str,
+    ) -> None:
+        ancestors = self.datasets.ancestors(run.datasets)
+        values = {
+            "model": model,
+            "number": number,
+            "artifact_id": run.artifact_id,
+            "run_id": run.id,
+            "run_key": run.run_key,
+            "risk_class": registration.risk_class,
+            "stage": "dev",
+            "code_ref": run.code_ref,
+            "datasets": run.datasets,
+            "ancestors": ancestors,
+            "parents": list(registration.parents),
+            "metrics": run.metrics,
+            "signer_id": signer,
+            "signature": bundle,
+            "provenance": run.provenance,
+            "registered_by": actor,
+            "registered_at": self.clock(),
+        }
+        connection.execute(insert(tables.model_versions).values(**values))
+        payload = {
+            "model": model,
+            "number": number,
+            "artifactId": run.artifact_id,
+            "run": run.id,
+            "runKey": run.run_key,
+            "riskClass": registration.risk_class,
+            "signature": bundle,
+            "provenance": run.provenance,
+            "datasets": run.datasets,
+            "ancestors": ancestors,
+            "parents": list(registration.parents),
+        }
+        subject = Subject("model", f"{model}@{number}", run.artifact_id)
+        self.events.emit(connection, EventDraft("model.registered", actor, subject, payload, signature_ref=bundle))
+
+    def get(self, model: str, number: int) -> dict[str, Any]:
+        """The record of a version, with its evaluations. Raises UnknownModel."""
+        table = tables.model_versions
+        query = select(table).where((table.c.model == model) & (table.c.number == number))
+        with self.engine.connect() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            raise UnknownModel(f"no model version {model}@{number}")
+        return self._record(row)
+
+    def all(self, model: str | None = None) -> list[dict[str, Any]]:
+        """Every version (of one model), oldest first."""
+        table = tables.model_versions
+        query = select(table).order_by(table.c.model, table.c.number)
+        if model is not None:
+            query = query.where(table.c.model == model)
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def evaluate(self, model: str, number: int, order: EvaluationOrder, actor: str) -> dict[str, Any]:
+        """Measures the version on a held-out split; the signed test result is recorded, passed or failed.
+
+        Raises:
+            UnknownModel, UnknownDataset; BadInput: no such split, or the model cannot be run; Unavailable: retry.
+        """
+        version = self.get(model, number)
+        dataset = self.datasets.get(order.dataset)
+        manifest = dataset["manifest"]
+        if order.split not in manifest["splits"]:
+            raise BadInput(f"data set {order.dataset} has no split {order.split!r}: {sorted(manifest['splits'])}")
+        paths = set(manifest["splits"][order.split])
+        data = {item["path"]: item["sha256"] for item in manifest["files"] if item["path"] in paths}
+        files = {entry.path: entry.sha256 for entry in self.artifacts.files(version["artifact_id"])}
+        measured = self.evaluator.evaluate(files, data)
+        passed = measured.metrics["accuracy"] >= order.minimum_accuracy
+        test = f"accuracy >= {order.minimum_accuracy}"
+        result = Evaluation(
+            artifact_id=version["artifact_id"],
+            dataset=dataset["id"],
+            split=order.split,
+            samples=measured.samples,
+            metrics=measured.metrics,
+            issued_at=self.clock() // 1000,
+            passed=[test] if passed else [],
+            failed=[] if passed else [test],
+        )
+        # 1. Sign, and store the envelope. A crash here leaves an attestation that no row names: evaluate again.
+        envelope = self.signing.sign_statement(EVALUATOR_KEY, result.to_statement(), {}, actor)
+        self.record_evaluation(envelope, result, actor, f"{model}@{number}")
+        return self.get(model, number)
+
+    def record_evaluation(self, envelope: bytes, result: Evaluation, actor: str, reference: str) -> None:
+        """Row and event of a signed evaluation, in one transaction; a known one changes nothing."""
+        payload, stored, table = sha256(result.to_statement()), self.store.put(envelope), tables.evaluations
+        with begin(self.engine) as connection:
+            if connection.execute(select(table).where(table.c.payload == payload)).first() is not None:
+                return
+            connection.execute(
+                insert(table).values(
+                    payload=payload,
+                    envelope=stored,
+                    artifact_id=result.artifact_id,
+                    dataset=result.dataset,
+                    split=result.split,
+                    metrics=result.metrics,
+                    passed=not result.failed,
+                    issued_at=result.issued_at,
+                )
+            )
+            facts = {
+                "evaluation": payload,
+                "result": "FAILED" if result.failed else "PASSED",
+                "split": result.split,
+                "accuracy": result.metrics["accuracy"],
+                "dataset": result.dataset,
+            }
+            subject = Subject("model", reference, result.artifact_id)
+            self.events.emit(connection, EventDraft("evaluation.recorded", actor, subject, facts, signature_ref=stored))
+
+    def evaluation_envelope(self, payload: str | None) -> bytes | None:
+        """The stored envelope of an evaluation, by its payload's digest."""
+        table = tables.evaluations
+        with self.engine.connect() as connection:
+            stored = connection.execute(select(table.c.envelope).where(table.c.payload == payload)).scalar()
+        return None if stored is None else self.store.get(stored)
+
+    def _of_run(self, model: str, run_id: str, signed: bool) -> dict[str, Any] | None:
+        table = tables.model_versions
+        query = select(table).where((table.c.model == model) & (table.c.run_id == run_id))
+        query = query.where(table.c.signature.is_not(None) if signed else table.c.signature.is_(None))
+        with self.engine.connect() as connection:
+            row = connection.execute(query).mappings().first()
+        return None if row is None else self._record(row)
+
+    def _next_number(self, connection: Connection, model: str) -> int:
+        table = tables.model_versions
+        last = select(table.c.number).where(table.c.model == model).order_by(table.c.number.desc()).limit(1)
+        return (connection.execute(last).scalar() or 0) + 1
+
+    def _record(self, row: RowMapping) -> dict[str, Any]:
+        table = tables.evaluations
+        query = select(table).where(table.c.artifact_id == row["artifact_id"]).order_by(table.c.issued_at)
+        with self.engine.connect() as connection:
+            found = [dict(item) for item in connection.execute(query).mappings()]
+        return dict(row) | {"evaluations": found}
+
+
+def parse_reference(reference: str) -> tuple[str, int]:
+    """`name@number` → its parts. Raises BadInput."""
+    model, _, number = reference.rpartition("@")
+    if not model or not number.isdigit() or len(number) > 9:
+        raise BadInput(f"{reference[:100]!r}: want name@number")
+    return model, int(number)
