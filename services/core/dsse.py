@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.core import keys
-from services.core.canonical import canonical, parse as parse_json
+from services.core.canonical import canonical
+from services.core.canonical import parse as parse_json
 from services.core.digests import sha256
 from services.core.errors import BadInput, TooLarge
 from services.core.keys import BadSignature, PrivateKey, PublicKey, Signature
@@ -67,7 +68,11 @@ def parse(data: bytes) -> Envelope:
     """
     if len(data) > MAX_ENVELOPE_BYTES:
         raise TooLarge(f"an envelope of {len(data)} bytes: at most {MAX_ENVELOPE_BYTES}")
-    value = parse_json(data)
+    return from_json(parse_json(data))
+
+
+def from_json(value: Any) -> Envelope:
+    """As `parse`, from a JSON value that was parsed strictly."""
     _require_fields(value, {"payload", "payloadType", "signatures"}, "an envelope")
     kind, signatures = value["payloadType"], value["signatures"]
     _require_text(kind, "payloadType")

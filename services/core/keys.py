@@ -1,4 +1,4 @@
-"""Keys and signatures: ECDSA P-256 (DER over SHA-256) and Ed25519, nothing else. It does not keep keys and trusts none by itself."""
+"""Keys and signatures: ECDSA P-256 (DER over SHA-256) and Ed25519, nothing else. It keeps no keys and trusts none by itself."""
 
 import hashlib
 import os
@@ -80,9 +80,7 @@ def public_pem(key: PublicKey) -> str:
 
 def private_pem(key: PrivateKey) -> bytes:
     """PKCS#8 in PEM, unencrypted."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def signer_id(key: PublicKey) -> str:

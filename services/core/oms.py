@@ -14,7 +14,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.core import dsse, keys
-from services.core.canonical import canonical, parse as parse_json
+from services.core.canonical import canonical
+from services.core.canonical import parse as parse_json
 from services.core.digests import FileEntry, require_digest, require_safe_path, scan_tree
 from services.core.errors import BadInput, Refused, TooLarge
 from services.core.keys import BadSignature, PublicKey, Signature
@@ -24,7 +25,6 @@ IGNORED_BY_STOCK = frozenset({".git", ".gitattributes", ".github", ".gitignore"}
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-MAX_BUNDLE_BYTES = 64 << 20
 _METHOD = {"method": "files", "hash_type": "sha256", "allow_symlinks": False}
 
 
@@ -58,9 +58,7 @@ def statement(files: Path | Sequence[FileEntry], name: str = "model") -> bytes:
             "predicateType": PREDICATE_TYPE,
             "predicate": {
                 "serialization": {**_METHOD, "ignore_paths": [SIGNATURE_FILE]},
-                "resources": [
-                    {"name": entry.path, "algorithm": "sha256", "digest": _hex(entry.sha256)} for entry in entries
-                ],
+                "resources": [{"name": entry.path, "algorithm": "sha256", "digest": _hex(entry.sha256)} for entry in entries],
             },
         }
     )
@@ -123,9 +121,7 @@ def verify(bundle_bytes: bytes, files: Path | Sequence[FileEntry], public_key: P
     return subject
 
 
-def verify_any(
-    bundle_bytes: bytes, files: Path | Sequence[FileEntry], public_keys: Mapping[str, PublicKey]
-) -> tuple[str, str]:
+def verify_any(bundle_bytes: bytes, files: Path | Sequence[FileEntry], public_keys: Mapping[str, PublicKey]) -> tuple[str, str]:
     """As `verify`, under whichever of the keys made the signature: its signer id, and the subject digest."""
     try:
         held = parse_bundle(bundle_bytes)
@@ -145,12 +141,12 @@ def parse_bundle(bundle_bytes: bytes) -> dsse.Envelope:
     Raises:
         BadInput: not a bundle v0.3 over one in-toto payload with one signature.
     """
-    if len(bundle_bytes) > MAX_BUNDLE_BYTES:
-        raise TooLarge(f"a bundle of {len(bundle_bytes)} bytes: at most {MAX_BUNDLE_BYTES}")
+    if len(bundle_bytes) > dsse.MAX_ENVELOPE_BYTES:
+        raise TooLarge(f"a bundle of {len(bundle_bytes)} bytes: at most {dsse.MAX_ENVELOPE_BYTES}")
     value = _fields(parse_json(bundle_bytes), {"mediaType", "verificationMaterial", "dsseEnvelope"}, "a model bundle")
     if value["mediaType"] != MEDIA_TYPE:
         raise BadInput(f"media type {value['mediaType']!r}: want {MEDIA_TYPE}")
-    held = dsse.parse(canonical(value["dsseEnvelope"]))
+    held = dsse.from_json(value["dsseEnvelope"])
     if held.payload_type != dsse.PAYLOAD_TYPE or len(held.signatures) != 1:
         raise BadInput("a model bundle holds one in-toto payload and one signature")
     return held
@@ -170,7 +166,9 @@ def _check_files(stated: ModelStatement, entries: list[FileEntry]) -> None:
     problems = [f"{path} is not signed" for path in found if path not in stated.resources]
     problems += [f"{path} is missing" for path in stated.resources if path not in found]
     problems += [f"{path} was edited" for path in found if stated.resources.get(path, found[path]) != found[path]]
-    if problems or len(found) != len(entries):
+    if len(found) != len(entries):
+        problems.append("a path is listed twice")
+    if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise BadModelSignature(f"the tree is not the signed one: {'; '.join(sorted(problems)[:5])}{more}")
 

@@ -1,0 +1,71 @@
+"""HashiCorp Vault's transit engine with an ecdsa-p256 key; the private key never leaves Vault. It makes no keys.
+
+A version of the key is pinned, so a rotation in Vault cannot change the signer behind trust.json.
+"""
+
+import base64
+import hashlib
+from functools import cached_property
+from typing import Any
+
+from services.core.errors import BadSetting
+from services.core.keys import PublicKey, Signature, load_public_pem, signer_id
+from services.signing.errors import KeyRefused, SignerUnavailable
+from services.signing.ports import Signer
+
+PRODUCTION = True
+DEFAULT_MOUNT = "transit"
+
+
+class VaultSigner:
+    """client: an hvac client; version: of the transit key, from 1."""
+
+    def __init__(self, client: Any, mount: str, name: str, version: int) -> None:
+        self._client, self._mount, self._name, self._version = client, mount, name, version
+
+    def sign(self, payload: bytes) -> Signature:
+        answer = self._call(
+            "sign_data",
+            hash_input=base64.b64encode(hashlib.sha256(payload).digest()).decode("ascii"),
+            key_version=self._version,
+            hash_algorithm="sha2-256",
+            prehashed=True,
+            marshaling_algorithm="asn1",
+        )
+        # vault:v1:<base64 of the DER>
+        return Signature(signer_id(self.public_key()), base64.b64decode(answer["data"]["signature"].rsplit(":", 1)[1]))
+
+    def public_key(self) -> PublicKey:
+        return self._public_key
+
+    @cached_property
+    def _public_key(self) -> PublicKey:
+        data = self._call("read_key")["data"]
+        found = data["keys"].get(str(self._version))
+        if data["type"] != "ecdsa-p256" or found is None:
+            raise KeyRefused(f"transit key {self._name!r} has no version {self._version} of type ecdsa-p256")
+        return load_public_pem(found["public_key"])
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        import hvac.exceptions
+        import requests
+
+        try:
+            return getattr(self._client.secrets.transit, operation)(name=self._name, mount_point=self._mount, **arguments)
+        except (hvac.exceptions.Forbidden, hvac.exceptions.InvalidPath, hvac.exceptions.InvalidRequest) as error:
+            raise KeyRefused(f"Vault refuses transit key {self._name!r}: {type(error).__name__}; check its policy") from error
+        except (hvac.exceptions.VaultError, requests.RequestException) as error:
+            raise SignerUnavailable(f"Vault did not sign with {self._name!r}: {type(error).__name__}") from error
+
+
+def open_signer(key: str, timeout_s: float) -> Signer:
+    """key: [MOUNT/]NAME:VERSION; the address and token come from VAULT_ADDR and VAULT_TOKEN, as Vault's own tools take them."""
+    path, _, version = key.rpartition(":")
+    mount, _, name = path.rpartition("/")
+    if not name or not version.isdecimal() or int(version) < 1:
+        raise BadSetting(f"Vault key {key!r}: want [MOUNT/]NAME:VERSION, for example transit/manifest:1")
+    try:
+        import hvac
+    except ImportError as error:
+        raise BadSetting("the Vault backend needs hvac: install ai-infra[vault]") from error
+    return VaultSigner(hvac.Client(timeout=timeout_s), mount or DEFAULT_MOUNT, name, int(version))

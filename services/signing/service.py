@@ -1,0 +1,212 @@
+"""The proxy's use cases: what is asked for is parsed, allowed, audited, signed, audited again, and only then handed out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
+
+from services.core import dsse, keys, merkle, tlog
+from services.core.clock import Clock
+from services.core.database import begin
+from services.core.digests import sha256
+from services.core.errors import Refused
+from services.core.events import EventDraft, Subject
+from services.core.keys import Signature
+from services.core.outbox import Outbox, Relay
+from services.core.statements import Manifest
+from services.core.trust import Trust
+from services.signing import domain
+from services.signing.errors import BadPayload, CheckpointRefused, KeyRefused, SignerUnavailable
+from services.signing.ports import CheckpointState, Signed, Signer, StatementRequest
+from services.signing.tables import checkpoints, signatures
+
+
+class _Job:
+    """One payload for one key, and how it is told to the log."""
+
+    def __init__(self, key: str, payload: bytes, kind: str, actor: str, on_behalf_of: str, oms_subject: str | None) -> None:
+        self.key, self.payload, self.digest, self.oms_subject = key, payload, sha256(payload), oms_subject
+        self._kind, self._actor, self._on_behalf_of = kind, actor, on_behalf_of
+
+    def event(self, event_type: str, facts: Mapping[str, str]) -> EventDraft:
+        """Digests only: the log holds no signature and no statement."""
+        told = {"key": self.key, "predicateType": self._kind, "onBehalfOf": self._on_behalf_of}
+        return EventDraft(
+            type=event_type,
+            actor=self._actor,
+            subject=Subject("attestation", self.digest, self.digest),
+            payload={**told, **facts},
+            manifest_ref=self.digest if self._kind == Manifest.TYPE else None,
+            signature_ref=facts.get("signatureDigest"),
+        )
+
+
+class SigningService:
+    """Implements ports.SigningProxy for one caller at a time or many; safe in threads.
+
+    signers: key name → Signer; trust: reads trust.json anew, so a revocation takes effect with the next request;
+    origin: the one log whose checkpoints are signed here.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        outbox: Outbox,
+        relay: Relay,
+        signers: Mapping[str, Signer],
+        trust: Callable[[], Trust],
+        origin: str,
+        clock: Clock,
+    ) -> None:
+        self._engine, self._outbox, self._relay = engine, outbox, relay
+        self._signers, self._trust, self._origin, self._clock = signers, trust, origin, clock
+
+    def sign_statement(self, request: StatementRequest, *, actor: str) -> Signed:
+        """See ports.SigningProxy. actor: SPIFFE identity of the caller, from its certificate."""
+        predicate = domain.check_statement(request.key, request.payload)
+        subject = predicate.oms_subject if isinstance(predicate, Manifest) else None
+        job = _Job(request.key, request.payload, type(predicate).TYPE, actor, request.on_behalf_of, subject)
+        # A signature that was made answers a retry, even when its evidence has expired in between.
+        if (made := self._made(job)) is not None:
+            return self._answer(made)
+        trust = self._trust()
+        self._check_key(job.key, trust)
+        domain.check_evidence(predicate, request.evidence, trust, self._clock() // 1000)
+        return self._sign(job)
+
+    def sign_model(self, *, key: str, payload: bytes, on_behalf_of: str, actor: str) -> Signed:
+        """See ports.SigningProxy."""
+        statement = domain.check_model(key, payload)
+        job = _Job(key, payload, "model", actor, on_behalf_of, None)
+        if (made := self._made(job)) is not None:
+            return self._answer(made)
+        self._check_key(key, self._trust())
+        if key == "manifest" and not self._signed_manifest(statement.subject):
+            raise KeyRefused(f"no Manifest was signed for the tree {statement.subject}: have its Manifest signed first")
+        return self._sign(job)
+
+    def sign_checkpoint(self, *, origin: str, size: int, root: bytes, proof: Sequence[bytes]) -> str:
+        """See ports.SigningProxy."""
+        if origin != self._origin:
+            raise CheckpointRefused(f"this proxy signs for the log {self._origin!r}, not for {origin!r}")
+        if not 0 <= size < 2**53 or len(root) != merkle.HASH_BYTES:
+            raise BadPayload("a checkpoint has a size of 0 or more and a root of 32 bytes")
+        # 1. Move the state. A crash after it leaves a state ahead of any note that was seen; asking again for the same
+        #    (size, root) signs it, and nothing smaller or different can be signed any more.
+        with begin(self._engine) as connection:
+            self._advance(connection, size, root, proof)
+        # 2. Sign. A crash here is as one after 1.
+        signer = self._signer(domain.AUDIT_KEY)
+        text = tlog.Checkpoint(origin, size, root).text()
+        return tlog.sign_note(text, origin, signer.public_key(), lambda message: signer.sign(message).sig)
+
+    def last_checkpoint(self, origin: str) -> CheckpointState | None:
+        """See ports.SigningProxy."""
+        with self._engine.connect() as connection:
+            return _checkpoint(connection, origin)
+
+    def keys(self) -> Mapping[str, str]:
+        """See ports.SigningProxy."""
+        return {name: keys.public_pem(signer.public_key()) for name, signer in sorted(self._signers.items())}
+
+    def _sign(self, job: _Job) -> Signed:
+        # 1. Say in the log that a signature is asked for. A crash after it leaves a request without a signature, which the
+        #    log shows; a retry goes on from here with the same event.
+        requested = self._request(job)
+        self._relay.wait_for([requested])
+        # 2. Sign. A crash after it loses a signature that nobody has seen.
+        signature = self._checked_signature(job)
+        # 3. Store it with its event. A crash after it is answered by a retry, from the table.
+        row = self._store(job, signature)
+        # 4. Hand it out, once the log says that it was made.
+        return self._answer(row)
+
+    def _request(self, job: _Job) -> str:
+        """Id of the event `signature.requested`, one for each payload and key."""
+        with begin(self._engine) as connection:
+            row = connection.execute(_find(job)).first()
+            if row is not None:
+                return str(row.requested_event)
+            event = self._outbox.emit(connection, job.event("signature.requested", {}))
+            connection.execute(
+                insert(signatures).values(
+                    key=job.key, payload_digest=job.digest, requested_event=event, oms_subject=job.oms_subject
+                )
+            )
+            return event
+
+    def _checked_signature(self, job: _Job) -> Signature:
+        signer, message = self._signer(job.key), dsse.pae(dsse.PAYLOAD_TYPE, job.payload)
+        signature = signer.sign(message)
+        try:
+            keys.verify(signer.public_key(), message, signature.sig)
+        except Refused as error:
+            # A faulty key service must not put bytes into circulation that no one can verify.
+            raise SignerUnavailable(f"key {job.key!r} gave a signature that does not verify: {error}") from error
+        return signature
+
+    def _store(self, job: _Job, signature: Signature) -> Row[Any]:
+        """The completed row. Two equal requests at once sign twice and store once; both get what was stored."""
+        with begin(self._engine) as connection:
+            row = connection.execute(_find(job)).one()
+            if row.signature is None:
+                facts = {"keyId": signature.keyid, "signatureDigest": sha256(signature.sig)}
+                event = self._outbox.emit(connection, job.event("signature.made", facts))
+                connection.execute(
+                    update(signatures)
+                    .where(signatures.c.key == job.key, signatures.c.payload_digest == job.digest)
+                    .values(keyid=signature.keyid, signature=signature.sig, made_event=event)
+                )
+                row = connection.execute(_find(job)).one()
+            return row
+
+    def _answer(self, row: Row[Any]) -> Signed:
+        self._relay.wait_for([str(row.requested_event), str(row.made_event)])
+        return Signed(row.keyid, row.signature, sha256(row.signature))
+
+    def _made(self, job: _Job) -> Row[Any] | None:
+        with self._engine.connect() as connection:
+            return connection.execute(_find(job).where(signatures.c.signature.is_not(None))).first()
+
+    def _signed_manifest(self, oms_subject: str) -> bool:
+        made = select(signatures.c.key).where(
+            signatures.c.key == "manifest", signatures.c.oms_subject == oms_subject, signatures.c.signature.is_not(None)
+        )
+        with self._engine.connect() as connection:
+            return connection.execute(made).first() is not None
+
+    def _check_key(self, name: str, trust: Trust) -> None:
+        """A key that verifiers do not trust, or no longer, makes signatures that are worth nothing: refuse early."""
+        signer = keys.signer_id(self._signer(name).public_key())
+        if signer not in trust.signer_with_role(name):
+            raise KeyRefused(f"key {name!r} ({signer[:16]}…) is not in trust.json with that role, or it was revoked")
+
+    def _signer(self, name: str) -> Signer:
+        if name not in self._signers:
+            raise KeyRefused(f"the proxy holds no key {name!r}, only {sorted(self._signers)}")
+        return self._signers[name]
+
+    def _advance(self, connection: Connection, size: int, root: bytes, proof: Sequence[bytes]) -> None:
+        last = _checkpoint(connection, self._origin)
+        if last is not None and (size, root) == (last.size, last.root):
+            return  # a retry: whatever proof led here, the state is here already
+        held = last or CheckpointState(0, merkle.EMPTY_ROOT)
+        try:
+            merkle.verify_consistency(held.size, held.root, size, root, proof)
+        except merkle.BadProof as error:
+            raise CheckpointRefused(f"checkpoint of size {size}: {error}; a log only grows") from error
+        new = {"size": size, "root": root}
+        if last is None:
+            connection.execute(insert(checkpoints).values(origin=self._origin, **new))
+        else:
+            connection.execute(update(checkpoints).where(checkpoints.c.origin == self._origin).values(**new))
+
+
+def _find(job: _Job) -> Select[Any]:
+    return select(signatures).where(signatures.c.key == job.key, signatures.c.payload_digest == job.digest)
+
+
+def _checkpoint(connection: Connection, origin: str) -> CheckpointState | None:
+    row = connection.execute(select(checkpoints).where(checkpoints.c.origin == origin)).first()
+    return None if row is None else CheckpointState(row.size, row.root)
