@@ -92,6 +92,8 @@ class Promotions:
             Refused: the envelope holds another request, or no signature of the caller's. StageChanged: two at once; retry.
         """
         promotion = self.get(promotion_id)
+        if promotion["state"] != REQUESTED:
+            raise StageChanged(f"promotion {promotion_id} is {promotion['state']}: it takes no more approvals")
         held = dsse.parse(self.store.get(promotion["envelope"]))
         given = dsse.parse(envelope_bytes)
         request = expect(PromotionRequest, held.payload)
@@ -106,7 +108,7 @@ class Promotions:
             table = tables.promotions
             changed = connection.execute(
                 update(table)
-                .where((table.c.id == promotion_id) & (table.c.envelope == promotion["envelope"]))
+                .where((table.c.id == promotion_id) & (table.c.envelope == promotion["envelope"]) & (table.c.state == REQUESTED))
                 .values(envelope=merged)
             )
             if changed.rowcount != 1:

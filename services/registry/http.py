@@ -1,0 +1,219 @@
+"""The registry's routes: decode, call, encode."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from services.core import dsse
+from services.core.authorise import Authorise, allowed
+from services.core.digests import CHUNK, require_digest
+from services.core.errors import BadInput, TooLarge
+from services.core.http import Actor
+from services.core.objects import ObjectStore
+from services.core.statements import Strict
+from services.registry.artifacts import Artifacts, ArtifactUpload
+from services.registry.datasets import DatasetRegistration, Datasets
+from services.registry.evidence import Evidences
+from services.registry.flags import FlagOrder, Flags
+from services.registry.lineage import Graph
+from services.registry.models import EvaluationOrder, Models, Registration
+from services.registry.promotion import Promotions
+
+MAX_OBJECT = 64 << 30
+"""Bytes of one uploaded object."""
+
+
+class EnvelopeBody(Strict):
+    """A DSSE envelope; payload and sig in standard base64."""
+
+    class SignatureBody(Strict):
+        keyid: str
+        sig: str
+
+    payload: str
+    payload_type: str
+    signatures: list[SignatureBody]
+
+    def to_bytes(self) -> bytes:
+        return dsse.from_json(self.to_json()).to_bytes()
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The use cases behind the routes. graph: the whole lineage now."""
+
+    store: ObjectStore
+    datasets: Datasets
+    artifacts: Artifacts
+    models: Models
+    promotions: Promotions
+    flags: Flags
+    evidences: Evidences
+    graph: Any
+
+
+def routes(registry: Registry, authorise: Authorise) -> APIRouter:
+    """Every route of the registry."""
+    router = APIRouter(prefix="/v1")
+    _objects(router, registry, authorise)
+    _datasets(router, registry, authorise)
+    _models(router, registry, authorise)
+    _promotions(router, registry, authorise)
+    _flags(router, registry, authorise)
+    return router
+
+
+def _objects(router: APIRouter, registry: Registry, authorise: Authorise) -> None:
+    @router.put("/objects/{digest}", status_code=201, tags=["objects"])
+    async def upload_object(digest: str, request: Request, actor: str = allowed(authorise, "object.write")) -> dict[str, Any]:
+        """Stores the body, if its digest is the one in the path. A body that breaks off leaves nothing."""
+        require_digest(digest)
+        with tempfile.NamedTemporaryFile() as aside:
+            size = 0
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_OBJECT:
+                    raise TooLarge(f"an object has at most {MAX_OBJECT} bytes")
+                await run_in_threadpool(aside.write, chunk)
+            aside.flush()
+            await run_in_threadpool(registry.store.put_file, Path(aside.name), digest)
+        return {"digest": digest, "size": size}
+
+    @router.get("/objects/{digest}", tags=["objects"])
+    def download_object(digest: str, actor: str = allowed(authorise, "object.read")) -> StreamingResponse:
+        """The bytes; whoever reads them hashes them."""
+        source = registry.store.open(require_digest(digest))
+        return StreamingResponse(iter(lambda: source.read(CHUNK), b""), media_type="application/octet-stream")
+
+    @router.post("/artifacts", status_code=201, tags=["artifacts"])
+    def upload_artifact(upload: ArtifactUpload, actor: str = allowed(authorise, "artifact.upload")) -> dict[str, Any]:
+        """Makes objects that were uploaded before into an artifact; it becomes visible whole or not at all."""
+        return registry.artifacts.upload(upload, actor)
+
+    @router.get("/artifacts/{artifact_id}", tags=["artifacts"])
+    def show_artifact(artifact_id: str, actor: Actor) -> dict[str, Any]:
+        """The artifact's files and metadata."""
+        return registry.artifacts.get(artifact_id)
+
+
+def _datasets(router: APIRouter, registry: Registry, authorise: Authorise) -> None:
+    @router.post("/datasets", status_code=201, tags=["data sets"])
+    def register_dataset(registration: DatasetRegistration, actor: str = allowed(authorise, "dataset.register")) -> dict[str, Any]:
+        """Registers an immutable snapshot, whose files were uploaded as objects."""
+        return registry.datasets.register(registration, actor)
+
+    @router.get("/datasets", tags=["data sets"])
+    def list_datasets(actor: Actor) -> list[dict[str, Any]]:
+        """Every data set, oldest first."""
+        return registry.datasets.all()
+
+    @router.get("/datasets/{reference}", tags=["data sets"])
+    def show_dataset(reference: str, actor: Actor) -> dict[str, Any]:
+        """One data set by id or name@version, with its manifest and approvals."""
+        return registry.datasets.get(reference)
+
+    @router.post("/datasets/approvals", status_code=201, tags=["data sets"])
+    def approve_dataset(body: EnvelopeBody, actor: str = allowed(authorise, "dataset.approve")) -> dict[str, Any]:
+        """A steward's signed approval of one data set's digest."""
+        return registry.datasets.approve(body.to_bytes(), actor)
+
+
+def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None:
+    @router.get("/models", tags=["models"])
+    def list_models(actor: Actor, model: str | None = None) -> list[dict[str, Any]]:
+        """Every version (of one model)."""
+        return registry.models.all(model)
+
+    @router.post("/models/{model}/versions", status_code=201, tags=["models"])
+    def register_model(model: str, registration: Registration, actor: str = allowed(authorise, "model.register")) -> dict[str, Any]:
+        """The next version, from a completed run."""
+        return registry.models.register(model, registration, actor)
+
+    @router.get("/models/{model}/versions/{number}", tags=["models"])
+    def show_model(model: str, number: int, actor: Actor) -> dict[str, Any]:
+        """One version with its evaluations, active flags and manifests."""
+        version = registry.models.get(model, number)
+        manifests = registry.evidences.manifests(model, number)
+        return version | {"flags": registry.evidences.flags(version), "manifests": manifests}
+
+    @router.post("/models/{model}/versions/{number}/evaluations", status_code=201, tags=["models"])
+    def evaluate_model(
+        model: str, number: int, order: EvaluationOrder, actor: str = allowed(authorise, "evaluation.record")
+    ) -> dict[str, Any]:
+        """Measures the version on a held-out split and records the signed result."""
+        return registry.models.evaluate(model, number, order, actor)
+
+    @router.get("/models/{model}/versions/{number}/lineage", tags=["models"])
+    def lineage(model: str, number: int, actor: Actor, direction: str = "up", form: str = "json") -> Response:
+        """What the version was made from (up) or what was made from it (down), as json or dot."""
+        registry.models.get(model, number)
+        if direction not in ("up", "down") or form not in ("json", "dot"):
+            raise BadInput("direction is up or down, form is json or dot")
+        graph: Graph = registry.graph().reach(("model", f"{model}@{number}"), up=direction == "up")
+        if form == "dot":
+            return PlainTextResponse(graph.to_dot(), media_type="text/vnd.graphviz")
+        return JSONResponse(graph.to_json())
+
+    @router.get("/models/{model}/versions/{number}/evidence", tags=["models"])
+    def evidence(
+        model: str,
+        number: int,
+        environment: str | None = None,
+        weights: bool = True,
+        actor: str = allowed(authorise, "evidence.export"),
+    ) -> StreamingResponse:
+        """A zip archive from which a stranger verifies the version's promotion, offline."""
+        file = registry.evidences.build(model, number, environment, weights)
+        return StreamingResponse(iter(lambda: file.read(CHUNK), b""), media_type="application/zip")
+
+
+def _promotions(router: APIRouter, registry: Registry, authorise: Authorise) -> None:
+    @router.get("/promotions", tags=["promotion"])
+    def list_promotions(actor: Actor) -> list[dict[str, Any]]:
+        """Every promotion, oldest first."""
+        return registry.promotions.all()
+
+    @router.post("/promotions", status_code=201, tags=["promotion"])
+    def request_promotion(body: EnvelopeBody, actor: str = allowed(authorise, "promotion.request")) -> dict[str, Any]:
+        """A promotion request that its requester signed."""
+        return registry.promotions.request(body.to_bytes(), actor)
+
+    @router.get("/promotions/{promotion_id}", tags=["promotion"])
+    def show_promotion(promotion_id: str, actor: Actor) -> dict[str, Any]:
+        """The promotion, and the envelope that an approver signs."""
+        envelope = dsse.parse(registry.promotions.envelope(promotion_id)).to_json()
+        return registry.promotions.get(promotion_id) | {"requestEnvelope": envelope}
+
+    @router.post("/promotions/{promotion_id}/approvals", status_code=201, tags=["promotion"])
+    def approve_promotion(
+        promotion_id: str, body: EnvelopeBody, actor: str = allowed(authorise, "promotion.approve")
+    ) -> dict[str, Any]:
+        """The caller's own signature over the request's bytes."""
+        return registry.promotions.approve(promotion_id, body.to_bytes(), actor)
+
+    @router.post("/promotions/{promotion_id}/execution", tags=["promotion"])
+    def carry_out(promotion_id: str, actor: str = allowed(authorise, "promotion.execute")) -> dict[str, Any]:
+        """Decide, sign, promote. Safe to repeat."""
+        return registry.promotions.carry_out(promotion_id, actor)
+
+
+def _flags(router: APIRouter, registry: Registry, authorise: Authorise) -> None:
+    @router.get("/flags", tags=["quarantine"])
+    def list_flags(actor: Actor) -> list[dict[str, Any]]:
+        """Active flags, oldest first."""
+        return registry.flags.active()
+
+    @router.post("/flags", status_code=201, tags=["quarantine"])
+    def set_flag(order: FlagOrder, actor: str = allowed(authorise, "quarantine.set")) -> dict[str, Any]:
+        """Flags a model, artifact or data set; traffic of all that descends from it stops."""
+        return registry.flags.set(order, actor)
+
+    @router.post("/flags/{flag_id}/clearance", tags=["quarantine"])
+    def lift_flag(flag_id: str, body: EnvelopeBody, actor: str = allowed(authorise, "quarantine.lift")) -> dict[str, Any]:
+        """Lifts the flag by a signed clearance."""
+        return registry.flags.lift(flag_id, body.to_bytes(), actor)
