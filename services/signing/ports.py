@@ -28,11 +28,11 @@ class Signer(Protocol):
 
 @dataclass(frozen=True)
 class Signed:
-    """keyid: signer id; signature: as Signer gives it; signature_ref: its digest, an AuditEvent's `signatureRef`."""
+    """keyid: signer id; signature: as Signer gives it; public_key: SPKI PEM of the key."""
 
     keyid: str
     signature: bytes
-    signature_ref: str
+    public_key: str
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,19 @@ class SigningProxy(Protocol):
     """The proxy as the API process sees it. A call that failed with a retryable error may be repeated unchanged: the same
     payload under the same key gets the same signature."""
 
-    def sign_statement(self, request: StatementRequest) -> Signed:
-        """Signature over the DSSE PAE of an in-toto statement. Both audit events are in the log when this returns.
+    def sign_statement(self, key: str, payload: bytes, evidence: Mapping[str, bytes], actor: str) -> bytes:
+        """DSSE envelope (canonical bytes) of an in-toto statement. Both audit events are in the log when this returns.
 
+        Args: see StatementRequest; actor is its on_behalf_of.
         Raises:
             BadPayload: not a statement that this key signs, or the evidence is malformed.
             Refused: the evidence does not allow the signature (QuorumNotReached, KeyRefused…).
             SignerUnavailable: the proxy, the key service or the log did not answer; retry.
         """
 
-    def sign_model(self, *, key: str, payload: bytes, on_behalf_of: str) -> Signed:
-        """Signature over an OMS statement, to be put into `oms.bundle`. Key builder; key manifest once the proxy has signed a
-        Manifest with the same OMS subject. Raises as `sign_statement`."""
+    def sign_model(self, key: str, payload: bytes, actor: str) -> bytes:
+        """The OMS bundle (`model.sig`) over an OMS statement. Key builder; key manifest once the proxy has signed a Manifest
+        with the same OMS subject. Raises as `sign_statement`."""
 
     def sign_checkpoint(self, *, origin: str, size: int, root: bytes, proof: Sequence[bytes]) -> str:
         """The signed note (C2SP tlog-checkpoint) over a log of `size` entries.

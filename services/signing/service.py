@@ -9,9 +9,8 @@ from services.core import dsse, keys, merkle, tlog
 from services.core.clock import Clock
 from services.core.database import begin
 from services.core.digests import sha256
-from services.core.errors import Refused
 from services.core.events import EventDraft, Subject
-from services.core.keys import Signature
+from services.core.keys import BadSignature
 from services.core.outbox import Outbox, Relay
 from services.core.statements import Manifest
 from services.core.trust import Trust
@@ -42,7 +41,7 @@ class _Job:
 
 
 class SigningService:
-    """Implements ports.SigningProxy for one caller at a time or many; safe in threads.
+    """What ports.SigningProxy promises, at the side of the keys. Safe in threads.
 
     signers: key name → Signer; trust: reads trust.json anew, so a revocation takes effect with the next request;
     origin: the one log whose checkpoints are signed here.
@@ -116,9 +115,9 @@ class SigningService:
         requested = self._request(job)
         self._relay.wait_for([requested])
         # 2. Sign. A crash after it loses a signature that nobody has seen.
-        signature = self._checked_signature(job)
+        signed = self._checked_signature(job)
         # 3. Store it with its event. A crash after it is answered by a retry, from the table.
-        row = self._store(job, signature)
+        row = self._store(job, signed)
         # 4. Hand it out, once the log says that it was made.
         return self._answer(row)
 
@@ -136,34 +135,35 @@ class SigningService:
             )
             return event
 
-    def _checked_signature(self, job: _Job) -> Signature:
+    def _checked_signature(self, job: _Job) -> Signed:
         signer, message = self._signer(job.key), dsse.pae(dsse.PAYLOAD_TYPE, job.payload)
+        key = signer.public_key()
         signature = signer.sign(message)
         try:
-            keys.verify(signer.public_key(), message, signature.sig)
-        except Refused as error:
+            keys.verify(key, message, signature.sig)
+        except BadSignature as error:
             # A faulty key service must not put bytes into circulation that no one can verify.
             raise SignerUnavailable(f"key {job.key!r} gave a signature that does not verify: {error}") from error
-        return signature
+        return Signed(signature.keyid, signature.sig, keys.public_pem(key))
 
-    def _store(self, job: _Job, signature: Signature) -> Row[Any]:
+    def _store(self, job: _Job, signed: Signed) -> Row[Any]:
         """The completed row. Two equal requests at once sign twice and store once; both get what was stored."""
         with begin(self._engine) as connection:
             row = connection.execute(_find(job)).one()
             if row.signature is None:
-                facts = {"keyId": signature.keyid, "signatureDigest": sha256(signature.sig)}
+                facts = {"keyId": signed.keyid, "signatureDigest": sha256(signed.signature)}
                 event = self._outbox.emit(connection, job.event("signature.made", facts))
                 connection.execute(
                     update(signatures)
                     .where(signatures.c.key == job.key, signatures.c.payload_digest == job.digest)
-                    .values(keyid=signature.keyid, signature=signature.sig, made_event=event)
+                    .values(keyid=signed.keyid, signature=signed.signature, public_key=signed.public_key, made_event=event)
                 )
                 row = connection.execute(_find(job)).one()
             return row
 
     def _answer(self, row: Row[Any]) -> Signed:
         self._relay.wait_for([str(row.requested_event), str(row.made_event)])
-        return Signed(row.keyid, row.signature, sha256(row.signature))
+        return Signed(row.keyid, row.signature, row.public_key)
 
     def _made(self, job: _Job) -> Row[Any] | None:
         with self._engine.connect() as connection:

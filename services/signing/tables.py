@@ -1,6 +1,6 @@
 """signing.db: the proxy is its only reader and writer."""
 
-from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
 
 from services.core.outbox import outbox_table
 
@@ -17,6 +17,7 @@ signatures = Table(
     Column("requested_event", String(80), ForeignKey("outbox.id"), nullable=False),
     Column("keyid", String(64), nullable=True),
     Column("signature", LargeBinary, nullable=True),
+    Column("public_key", Text, nullable=True),
     Column("made_event", String(80), ForeignKey("outbox.id"), nullable=True),
     # Of a Manifest: which tree the manifest key may sign from now on.
     Column("oms_subject", String(71), nullable=True, index=True),

@@ -1,0 +1,130 @@
+"""Puts the signing proxy together: the only file of the service that names concrete classes and meets the environment."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI
+from sqlalchemy import Engine
+
+from services.core import keys, tlog
+from services.core.backends import load
+from services.core.clock import system_clock
+from services.core.database import open_engine
+from services.core.errors import AiInfraError, BadSetting
+from services.core.http import client, serve
+from services.core.outbox import Outbox, Relay
+from services.core.trust import Trust
+from services.signing import backends, tables
+from services.signing.bus import HttpAuditBus
+from services.signing.domain import AUDIT_KEY, KEY_NAMES
+from services.signing.http import create_signing_app
+from services.signing.ports import Signer
+from services.signing.service import SigningService
+from services.signing.settings import Settings
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """app: to be served with the settings' identity. `close` releases what was opened."""
+
+    app: FastAPI
+    engine: Engine
+    log: httpx.Client
+
+    def close(self) -> None:
+        self.log.close()
+        self.engine.dispose()
+
+
+def build(settings: Settings) -> Proxy:
+    """Opens the database, the keys and the trust file.
+
+    Raises:
+        BadSetting, BadKey, BadTrust, KeyRefused: the message names the file or the variable; the proxy does not start.
+        Unavailable: the database or a key service is away.
+    """
+    signers = open_signers(settings)
+    trust = trust_reader(settings.trust)
+    _check_log_key(trust(), signers[AUDIT_KEY])
+    _private_folder(settings.database)
+    engine = open_engine(settings.database)
+    tables.metadata.create_all(engine)
+    log = client(settings.api_url, settings.identity, timeout_s=settings.log_timeout_s)
+    outbox = Outbox(tables.outbox, settings.source, system_clock)
+    service = SigningService(
+        engine=engine,
+        outbox=outbox,
+        relay=Relay(engine, outbox, HttpAuditBus(log)),
+        signers=signers,
+        trust=trust,
+        origin=trust().log_origin,
+        clock=system_clock,
+    )
+    return Proxy(create_signing_app(service, caller=settings.caller), engine, log)
+
+
+def open_signers(settings: Settings) -> Mapping[str, Signer]:
+    """One Signer for each key name; a key that serves two names is refused, as one signature would mean two things."""
+    found: dict[str, Signer] = {}
+    for name in KEY_NAMES:
+        backend = load(backends, settings.audit_signer if name == AUDIT_KEY else settings.signer, env=settings.env)
+        found[name] = backend.open_signer(settings.keys[name], settings.timeout_s)
+    ids = {name: keys.signer_id(signer.public_key()) for name, signer in found.items()}
+    for name, signer_id in ids.items():
+        same = [other for other in ids if ids[other] == signer_id]
+        if len(same) > 1:
+            raise BadSetting(f"keys {same} are one key: each needs its own ({name!r} is {settings.keys[name]})")
+    return found
+
+
+def trust_reader(path: Path) -> Callable[[], Trust]:
+    """Reads the file at each call: a revocation takes effect without a restart."""
+
+    def read() -> Trust:
+        try:
+            return Trust.parse(path.read_bytes())
+        except OSError as error:
+            raise BadSetting(f"trust file {path}: {error.strerror}; `ai-infra init` writes one") from error
+
+    return read
+
+
+def main() -> int:
+    """Serves until SIGTERM. Exit status 2 for a setting that is wrong, 1 for anything else."""
+    try:
+        settings = Settings.from_env(os.environ)
+        proxy = build(settings)
+    except AiInfraError as error:
+        sys.stderr.write(f"signing-proxy: {error}\n")
+        return 2 if not error.retryable else 1
+    try:
+        asyncio.run(
+            serve(
+                proxy.app,
+                host=settings.host,
+                port=settings.port,
+                identity=settings.identity,
+                ready=lambda: print("signing-proxy: ready", flush=True),
+            )
+        )
+    except BadSetting as error:
+        sys.stderr.write(f"signing-proxy: {error}\n")
+        return 2
+    finally:
+        proxy.close()
+    return 0
+
+
+def _check_log_key(trust: Trust, signer: Signer) -> None:
+    if tlog.vkey_text(trust.log_origin, signer.public_key()) != trust.log_vkey:
+        raise BadSetting("the audit key is not the one of log.vkey in the trust file: no verifier would take its checkpoints")
+
+
+def _private_folder(database: str) -> None:
+    if database.startswith("sqlite:///"):
+        Path(database.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True, mode=0o700)

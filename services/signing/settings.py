@@ -1,0 +1,88 @@
+"""Settings of the signing proxy. Read once, by bootstrap."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from services.core.errors import BadSetting
+from services.core.tls import Identity, service_id
+from services.signing.domain import KEY_NAMES
+
+DEFAULT_API = "https://127.0.0.1:8443"
+DEFAULT_PORT = 8445
+ENVIRONMENTS = ("dev", "staging", "prod")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """database: SQLAlchemy URL; certs: folder with tls.crt, tls.key and ca.crt of the proxy; trust: trust.json,
+    which also names the log whose checkpoints are signed.
+
+    signer: backend of all keys but the audit key; audit_signer: its backend; keys: key name → what that backend calls it.
+    timeout_s: seconds one call of the key service may take; log_timeout_s: one append to the log.
+    caller: SPIFFE identity of the only client.
+    """
+
+    env: str
+    host: str
+    port: int
+    database: str
+    certs: Path
+    trust: Path
+    api_url: str
+    signer: str
+    audit_signer: str
+    keys: Mapping[str, str]
+    caller: str = service_id("api")
+    source: str = service_id("signing-proxy")
+    timeout_s: float = 0.8
+    log_timeout_s: float = 5.0
+
+    @property
+    def identity(self) -> Identity:
+        return Identity.in_folder(self.certs)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Everything has a default below AI_INFRA_HOME. Raises BadSetting, naming the variable and what it should hold."""
+        home = Path(environ.get("AI_INFRA_HOME", ".ai-infra")).absolute()
+        env = environ.get("AI_INFRA_ENV", "dev")
+        if env not in ENVIRONMENTS:
+            raise BadSetting(f"AI_INFRA_ENV={env!r}: want one of {list(ENVIRONMENTS)}")
+        signer = environ.get("AI_INFRA_SIGNER", "keyfile")
+        folder = home / "signing"
+        return cls(
+            env=env,
+            host=environ.get("AI_INFRA_SIGNING_HOST", "127.0.0.1"),
+            port=int(_number(environ, "AI_INFRA_SIGNING_PORT", DEFAULT_PORT, 0, 65_535)),
+            database=environ.get("AI_INFRA_SIGNING_DATABASE", f"sqlite:///{folder / 'signing.db'}"),
+            certs=Path(environ.get("AI_INFRA_SIGNING_CERTS", home / "services" / "signing-proxy")),
+            trust=Path(environ.get("AI_INFRA_TRUST", home / "trust.json")),
+            api_url=environ.get("AI_INFRA_API_URL", DEFAULT_API),
+            signer=signer,
+            audit_signer=environ.get("AI_INFRA_AUDIT_SIGNER", signer),
+            keys={name: _key(environ, name, signer, folder) for name in KEY_NAMES},
+            timeout_s=_number(environ, "AI_INFRA_SIGNER_TIMEOUT_S", 0.8, 0.01, 60),
+            log_timeout_s=_number(environ, "AI_INFRA_LOG_TIMEOUT_S", 5.0, 0.01, 60),
+        )
+
+
+def _key(environ: Mapping[str, str], name: str, signer: str, folder: Path) -> str:
+    variable = f"AI_INFRA_KEY_{name.upper()}"
+    if variable in environ:
+        return environ[variable]
+    if signer == "keyfile" or name == "audit":
+        return str(folder / "keys" / f"{name}.pem")
+    raise BadSetting(f"{variable} is missing: the key's name in the {signer!r} backend")
+
+
+def _number(environ: Mapping[str, str], name: str, default: float, low: float, high: float) -> float:
+    text = environ.get(name, "")
+    try:
+        value = float(text) if text else float(default)
+    except ValueError:
+        raise BadSetting(f"{name}={text!r}: want a number") from None
+    if not low <= value <= high:
+        raise BadSetting(f"{name}={text}: want {low} to {high}")
+    return value
