@@ -1,0 +1,29 @@
+# METADATA
+# title: Who may do what
+# description: data.authz says which roles a person needs, and what each service may do. What is not listed is refused.
+# custom:
+#   owner: admin
+#   runbook: runbooks/access-refused.md
+package sentinelnet.authz.operation
+
+import data.sentinelnet.lib
+import rego.v1
+
+default report := {"rule": "authz.operation", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
+
+report := lib.report("authz.operation", {"allowed": wrong}, met)
+
+wrong := sprintf("%s may not %s", [
+	lib.text(object.get(input, ["actor"], "")),
+	lib.text(object.get(input, ["operation"], "")),
+])
+
+# A person acts by a role.
+met contains "allowed" if {
+	startswith(input.actor, data.authz.people)
+	some role in input.roles
+	role in data.authz.operations[input.operation]
+}
+
+# A service acts by its name; roles count for nothing.
+met contains "allowed" if input.operation in data.authz.service_operations[input.actor]

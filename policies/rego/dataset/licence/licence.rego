@@ -1,0 +1,30 @@
+# METADATA
+# title: Data sets are used as their licence allows
+# description: The SPDX licence of every data set is on the list of the purpose. Without a purpose the strictest list counts.
+# custom:
+#   owner: steward
+#   runbook: runbooks/data-use.md
+package sentinelnet.dataset.licence
+
+import data.sentinelnet.lib
+import rego.v1
+
+default report := {"rule": "dataset.licence", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
+
+report := lib.each("dataset.licence", lib.datasets, good, texts)
+
+purpose := input.job.purpose if {
+	is_string(input.job.purpose)
+} else := input.provenance.purpose if {
+	is_string(input.provenance.purpose)
+} else := "commercial"
+
+good contains i if {
+	some i, d in lib.datasets
+	d.licence in data.limits.licences[purpose]
+}
+
+texts := [sprintf("data set %s has the licence %s, which is not on the list for %s use", [lib.text(object.get(d, "id", "")), lib.text(object.get(d, "licence", "")), lib.text(purpose)]) |
+	some d in lib.datasets
+	is_object(d)
+]

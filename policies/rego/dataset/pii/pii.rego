@@ -1,0 +1,32 @@
+# METADATA
+# title: Personal data needs a steward
+# description: A data set that holds personal data, or may hold it, needs a steward's approval bound to its digest.
+# custom:
+#   owner: steward
+#   runbook: runbooks/data-use.md
+package sentinelnet.dataset.pii
+
+import data.sentinelnet.lib
+import rego.v1
+
+default report := {"rule": "dataset.pii", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
+
+report := lib.each("dataset.pii", lib.datasets, good, texts)
+
+good contains i if {
+	some i, d in lib.datasets
+	d.pii == "none"
+}
+
+# approvedBy names the stewards whose signature over this very digest was verified.
+good contains i if {
+	some i, d in lib.datasets
+	d.pii in ["present", "unknown"]
+	some person in d.approvedBy
+	lib.same(person, person)
+}
+
+texts := [sprintf("data set %s: personal data is %s and no steward approved it", [lib.text(object.get(d, "id", "")), lib.text(object.get(d, "pii", "unknown"))]) |
+	some d in lib.datasets
+	is_object(d)
+]

@@ -1,0 +1,92 @@
+# METADATA
+# title: What the rules share
+# description: Reports built from met conditions only, and checks that are total on any input.
+# custom:
+#   owner: security
+#   runbook: runbooks/policy-decision.md
+package sentinelnet.lib
+
+import rego.v1
+
+# A rule lists what it needs (name -> what is wrong without it) and proves each need. A built-in that yields nothing
+# leaves a need unproven, so it can only refuse: no rule counts violations.
+report(rule, needs, met) := {"rule": rule, "verdict": "pass", "reasons": []} if {
+	count(needs) > 0
+	every name, _ in needs {
+		name in met
+	}
+}
+
+report(rule, needs, met) := refused(rule, "deny", unmet(needs, met)) if count(unmet(needs, met)) > 0
+
+# The same for one list: every item must be proven good by its index. texts[i] says what is wrong with item i.
+each(rule, items, good, _) := {"rule": rule, "verdict": "pass", "reasons": []} if {
+	count(items) > 0
+	every i, _ in items {
+		i in good
+	}
+}
+
+each(rule, items, good, texts) := refused(rule, "deny", reasons) if {
+	count(texts) == count(items)
+	reasons := [text | some i; text := texts[i]; not i in good]
+	count(reasons) > 0
+}
+
+each(rule, items, _, _) := refused(rule, "deny", ["no data set is named"]) if count(items) == 0
+
+refused(rule, verdict, reasons) := {"rule": rule, "verdict": verdict, "reasons": sort(reasons)}
+
+unmet(needs, met) := [text | some name; text := needs[name]; not name in met]
+
+default datasets := []
+
+datasets := input.datasets if is_array(input.datasets)
+
+# Null until the flags were looked up: no list is not an empty list.
+default flags := null
+
+flags := input.flags if is_array(input.flags)
+
+flag_texts := [sprintf("active safety flag on %s %s: %s", [text(object.get(f, "kind", "")), text(object.get(f, "target", "")), text(object.get(f, "reason", ""))]) |
+	some f in flags
+	is_object(f)
+]
+
+default text(_) := "(unnamed)"
+
+text(value) := value if {
+	is_string(value)
+	value != ""
+}
+
+is_digest(value) if {
+	is_string(value)
+	regex.match(`^sha256:[0-9a-f]{64}$`, value)
+}
+
+# Two missing values are not the same value; neither are two nulls.
+same(one, other) if {
+	is_string(one)
+	one != ""
+	one == other
+}
+
+# Comparisons across types have an order in Rego ("a" > 3); a limit means numbers.
+at_least(value, limit) if {
+	is_number(value)
+	is_number(limit)
+	value >= limit
+}
+
+# A signed time is not later than now, but for the difference between two clocks.
+happened(seconds) if at_least(input.now + data.limits.clock_skew_s, seconds)
+
+# %d needs integers, and the engines print fractions differently.
+default percent(_) := "unknown"
+
+percent(fraction) := sprintf("%d.%d%d", [floor(n / 100), floor(n / 10) % 10, n % 10]) if {
+	is_number(fraction)
+	n := round(fraction * 10000)
+	n >= 0
+}

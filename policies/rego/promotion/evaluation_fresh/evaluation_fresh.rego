@@ -1,0 +1,26 @@
+# METADATA
+# title: The evaluation is recent
+# description: Not older than data.limits.evaluation_max_age_s, and not from the future.
+# custom:
+#   owner: evaluator
+#   runbook: runbooks/evaluation.md
+package sentinelnet.promotion.evaluation_fresh
+
+import data.sentinelnet.lib
+import rego.v1
+
+default report := {"rule": "promotion.evaluation-fresh", "verdict": "deny", "reasons": ["the age of the evaluation is unknown"]}
+
+report := lib.report("promotion.evaluation-fresh", needs, met)
+
+needs := {
+	"age": sprintf("the evaluation is %d s old, %d s are allowed", [age, data.limits.evaluation_max_age_s]),
+	"past": "the evaluation is from the future",
+}
+
+# Floored because %d takes integers only.
+age := floor(input.now - input.evaluation.issuedAt)
+
+met contains "age" if lib.at_least(data.limits.evaluation_max_age_s, age)
+
+met contains "past" if lib.happened(input.evaluation.issuedAt)

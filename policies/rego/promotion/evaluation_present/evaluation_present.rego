@@ -1,0 +1,42 @@
+# METADATA
+# title: The model was evaluated
+# description: A trusted evaluator signed an evaluation of this artifact, on a held-out split, and the request names it.
+# custom:
+#   owner: evaluator
+#   runbook: runbooks/evaluation.md
+package sentinelnet.promotion.evaluation_present
+
+import data.sentinelnet.lib
+import rego.v1
+
+default report := {"rule": "promotion.evaluation-present", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
+
+report := lib.refused("promotion.evaluation-present", "deny", ["there is no evaluation"]) if not present
+
+report := lib.report("promotion.evaluation-present", needs, met) if present
+
+present if is_object(input.evaluation)
+
+needs := {
+	"artifact": "the evaluation is of another artifact",
+	"request": "the request names another evaluation",
+	"signer": "the evaluation is not signed by a trusted evaluator",
+	"split": sprintf("the split %s is not a held-out one", [lib.text(object.get(input, ["evaluation", "split"], ""))]),
+}
+
+met contains "artifact" if {
+	lib.is_digest(input.evaluation.artifactId)
+	input.evaluation.artifactId == input.version.artifactId
+}
+
+met contains "request" if {
+	lib.is_digest(input.evaluation.digest)
+	input.evaluation.digest == input.request.evaluation
+}
+
+met contains "signer" if {
+	input.evaluation.role == "evaluator"
+	lib.same(input.evaluation.signer, input.evaluation.signer)
+}
+
+met contains "split" if input.evaluation.split in data.limits.evaluation_splits

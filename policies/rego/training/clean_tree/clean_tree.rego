@@ -1,0 +1,16 @@
+# METADATA
+# title: Code comes from a commit
+# description: A model trained from a changed working tree can be tried, never promoted.
+# custom:
+#   owner: trainer
+#   runbook: runbooks/provenance.md
+package sentinelnet.training.clean_tree
+
+import data.sentinelnet.lib
+import rego.v1
+
+default report := {"rule": "training.clean-tree", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
+
+report := lib.report("training.clean-tree", {"clean": "the run's working tree had changes that are in no commit"}, met)
+
+met contains "clean" if input.provenance.dirty == false
