@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from services.core import dsse, keys, tlog
+from services.core.bundle import bundle_revision, load_bundle, to_tar
 from services.core.clock import system_clock
 from services.core.errors import BadSetting, NotFound
-from services.core.bundle import bundle_revision, load_bundle, to_tar
 from services.core.statements import PolicyBundle
 from services.core.tls import TRUST_DOMAIN, DevelopmentCa, Identity, person_id, service_id
 from services.core.trust import Person, Signer, Trust

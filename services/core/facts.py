@@ -41,39 +41,41 @@ class Evidence:
     policy_revision: str
 
 
-def promotion_input(evidence: Evidence, trust: Trust, *, now: int) -> dict[str, Any]:
-    """The decision input. now: epoch seconds.
+def promotion_input(evidence: Evidence, trust: Trust, *, now: int, at: int | None = None) -> dict[str, Any]:
+    """The decision input. now: epoch seconds; at: log index at which keys must not be revoked yet (None: now).
 
     Raises:
         BadInput: the request is not a promotion request; evidence that does not verify becomes null instead, which rules deny.
     """
     envelope = dsse.parse(evidence.request)
     request = expect(PromotionRequest, envelope.payload)
-    approvers = quorum.count(envelope, trust, request.requester)
+    approvers = quorum.count(envelope, trust, request.requester, at)
     return {
         "action": "promote",
         "now": now,
         "policyRevision": evidence.policy_revision,
-        "request": _request(envelope, request, trust),
+        "request": _request(envelope, request, trust, at),
         "version": dict(evidence.version),
-        "artifact": _artifact(evidence, trust),
+        "artifact": _artifact(evidence, trust, at),
         "approvals": [{"signer": a.signer, "person": a.person, "roles": list(a.roles)} for a in approvers],
-        "evaluation": _evaluation(evidence.evaluation, trust),
-        "provenance": _provenance(evidence.provenance, trust),
+        "evaluation": _evaluation(evidence.evaluation, trust, at),
+        "provenance": _provenance(evidence.provenance, trust, at),
         "datasets": [
-            dataset_fact(dataset, evidence.datasets[dataset], evidence.dataset_approvals, trust)
+            dataset_fact(dataset, evidence.datasets[dataset], evidence.dataset_approvals, trust, at)
             for dataset in sorted(evidence.datasets)
         ],
         "flags": [dict(flag) for flag in evidence.flags],
     }
 
 
-def dataset_fact(dataset: str, manifest: bytes, approvals: Sequence[bytes], trust: Trust) -> dict[str, Any]:
+def dataset_fact(
+    dataset: str, manifest: bytes, approvals: Sequence[bytes], trust: Trust, at: int | None = None
+) -> dict[str, Any]:
     """One data set as the rules see it: its id recomputed, and which stewards approved these very bytes."""
     value = parse(manifest)
     approved: set[str] = set()
     for data in approvals:
-        found = _verified(data, DatasetApproval, trust.people_keys())
+        found = _verified(data, DatasetApproval, trust.people_keys(at))
         if found is not None and found[0].dataset == dataset:
             person = trust.person_of(found[1])
             if person is not None and "steward" in person.roles:
@@ -91,8 +93,8 @@ def run_key(inputs: Mapping[str, Any]) -> str:
     return sha256(canonical(dict(inputs)))
 
 
-def _request(envelope: dsse.Envelope, request: PromotionRequest, trust: Trust) -> dict[str, Any]:
-    signed = request.requester in dsse.verified_signers(envelope, trust.people_keys())
+def _request(envelope: dsse.Envelope, request: PromotionRequest, trust: Trust, at: int | None) -> dict[str, Any]:
+    signed = request.requester in dsse.verified_signers(envelope, trust.people_keys(at))
     person = trust.person_of(request.requester) if signed else None
     requester = None
     if person is not None:
@@ -100,11 +102,11 @@ def _request(envelope: dsse.Envelope, request: PromotionRequest, trust: Trust) -
     return request.to_json() | {"digest": sha256(envelope.payload), "requester": requester}
 
 
-def _artifact(evidence: Evidence, trust: Trust) -> dict[str, Any]:
+def _artifact(evidence: Evidence, trust: Trust, at: int | None) -> dict[str, Any]:
     signature = None
     if evidence.artifact_signature is not None:
         try:
-            signer, subject = oms.verify_any(evidence.artifact_signature, evidence.files, trust.signer_with_role("builder"))
+            signer, subject = oms.verify_any(evidence.artifact_signature, evidence.files, trust.signer_with_role("builder", at))
             signature = {"signer": signer, "role": "builder", "subject": subject}
         except AiInfraError:
             signature = None  # the rule promotion.signature denies what did not verify
@@ -115,8 +117,8 @@ def _artifact(evidence: Evidence, trust: Trust) -> dict[str, Any]:
     }
 
 
-def _evaluation(data: bytes | None, trust: Trust) -> dict[str, Any] | None:
-    found = _verified(data, Evaluation, trust.signer_with_role("evaluator"))
+def _evaluation(data: bytes | None, trust: Trust, at: int | None) -> dict[str, Any] | None:
+    found = _verified(data, Evaluation, trust.signer_with_role("evaluator", at))
     if found is None:
         return None
     result, signer, digest = found
@@ -133,8 +135,8 @@ def _evaluation(data: bytes | None, trust: Trust) -> dict[str, Any] | None:
     }
 
 
-def _provenance(data: bytes | None, trust: Trust) -> dict[str, Any] | None:
-    found = _verified(data, Provenance, trust.signer_with_role("builder"))
+def _provenance(data: bytes | None, trust: Trust, at: int | None) -> dict[str, Any] | None:
+    found = _verified(data, Provenance, trust.signer_with_role("builder", at))
     if found is None:
         return None
     result, signer, digest = found

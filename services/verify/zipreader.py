@@ -1,0 +1,75 @@
+"""Reads an evidence archive that may be hostile. Nothing is unpacked to disk."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.core import archive
+from services.core.digests import require_safe_path
+from services.core.errors import BadInput, TooLarge
+
+MAX_MEMBERS = 200_000
+MAX_MEMBER = 2 << 30
+MAX_TOTAL = 8 << 30
+MAX_RATIO = 200
+"""Bytes out per byte in, for members over 1 MiB: weights do not compress like that, a zip bomb does."""
+
+FOLDERS = (archive.MODEL, archive.DATASETS, archive.DATASET_APPROVALS, archive.LOG)
+
+
+class BadArchive(BadInput):
+    """The archive is not one that we write; the message names the member."""
+
+
+def read(path: Path) -> Mapping[str, bytes]:
+    """Member → bytes.
+
+    Raises:
+        BadArchive: no zip file, a member twice, missing, unknown, encrypted, with a bad name or checksum.
+        TooLarge: more members or bytes than the limits above, told before they are unpacked.
+    """
+    try:
+        with zipfile.ZipFile(path) as source:
+            infos = source.infolist()
+            _check(infos)
+            return {info.filename: _member(source, info) for info in infos}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise BadArchive(f"{path.name}: {error}") from error
+
+
+def _check(infos: list[zipfile.ZipInfo]) -> None:
+    if len(infos) > MAX_MEMBERS:
+        raise TooLarge(f"{len(infos)} members: at most {MAX_MEMBERS}")
+    names = [info.filename for info in infos]
+    if len(set(names)) != len(names):
+        raise BadArchive(f"member {next(name for name in names if names.count(name) > 1)!r} stands in the archive twice")
+    if missing := sorted(set(archive.FIXED) - set(names)):
+        raise BadArchive(f"member {missing[0]!r} is missing")
+    for info in infos:
+        _check_member(info)
+    if (total := sum(info.file_size for info in infos)) > MAX_TOTAL:
+        raise TooLarge(f"the members have {total} bytes: at most {MAX_TOTAL}; export without weights and pass --model")
+
+
+def _check_member(info: zipfile.ZipInfo) -> None:
+    name = info.filename
+    try:
+        require_safe_path(name)
+    except BadInput as error:
+        raise BadArchive(f"member {name!r}: {error}") from error
+    if name not in archive.FIXED and not name.startswith(FOLDERS):
+        raise BadArchive(f"member {name!r} is none that an evidence archive has")
+    if info.flag_bits & 1:
+        raise BadArchive(f"member {name!r} is encrypted")
+    if info.file_size > MAX_MEMBER:
+        raise TooLarge(f"member {name!r} has {info.file_size} bytes: at most {MAX_MEMBER}")
+    if info.file_size > 1 << 20 and info.file_size > MAX_RATIO * max(1, info.compress_size):
+        raise TooLarge(f"member {name!r} unpacks to {info.file_size} bytes from {info.compress_size}: refused")
+
+
+def _member(source: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with source.open(info) as member:
+        data = member.read(info.file_size + 1)
+    if len(data) != info.file_size:
+        raise BadArchive(f"member {info.filename!r} has another size than it says")
+    return data
