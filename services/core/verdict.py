@@ -6,7 +6,7 @@ silence is never consent.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from services.core.errors import BadInput
 
@@ -97,4 +97,4 @@ def _report_of(rule: str, found: list[Any], failure: str | None) -> Report:
 
 
 def _deny(rule: str, reason: str) -> Report:
-    return Report(rule, cast(Word, "deny"), (reason[:MAX_REASON],))
+    return Report(rule, "deny", (reason[:MAX_REASON],))
