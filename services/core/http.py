@@ -1,13 +1,10 @@
 """The HTTP side that every service shares: problem+json (RFC 9457), request ids, body limits, mTLS identity. It knows no route."""
 
 import asyncio
-import json
 import logging
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated, Any
 
-import httpx
 import uvicorn
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from services.core import errors
 from services.core.canonical import parse
 from services.core.ids import new_id
-from services.core.tls import Identity, client_context, server_context, spiffe_id
+from services.core.tls import Identity, server_context, spiffe_id
 
 log = logging.getLogger(__name__)
 
@@ -217,49 +214,3 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 async def _unknown(request: Request, error: Exception) -> JSONResponse:
     log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
     return problem(500, "Internal", "an unexpected error; the service's log names it by the request id", retryable=False)
-
-
-def client(base_url: str, identity: Identity, *, timeout_s: float = 10.0) -> httpx.Client:
-    """An HTTP client with mTLS; `call` turns its answers into values and errors."""
-    return httpx.Client(base_url=base_url, verify=client_context(identity), timeout=timeout_s)
-
-
-BY_STATUS: dict[int, type[errors.AiInfraError]] = {
-    400: errors.BadInput,
-    401: errors.Unauthenticated,
-    404: errors.NotFound,
-    409: errors.Conflict,
-    413: errors.TooLarge,
-    429: errors.Unavailable,
-    502: errors.Unavailable,
-    503: errors.Unavailable,
-    504: errors.Unavailable,
-}
-
-
-def call(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
-    """The JSON of an answer.
-
-    Raises:
-        Unavailable: no connection, a timeout, or a retryable answer.
-        Refused, BadInput, Conflict, NotFound…: what the problem+json says.
-    """
-    try:
-        response = client.request(method, path, **options)
-    except httpx.TransportError as error:
-        raise errors.Unavailable(f"{client.base_url} did not answer: {type(error).__name__} {error}") from error
-    if response.is_success:
-        return response.json() if response.content else None
-    raise error_of(response)
-
-
-def error_of(response: httpx.Response) -> errors.AiInfraError:
-    """The error that a problem+json answer stands for."""
-    try:
-        body = response.json()
-        detail, rules = str(body["detail"]), body.get("rules", [])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        detail, rules = f"HTTP {response.status_code} from {response.url.path}", []
-    if response.status_code == 403:
-        return errors.Refused(detail, rules)
-    return BY_STATUS.get(response.status_code, errors.AiInfraError)(detail)

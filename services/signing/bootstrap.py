@@ -13,10 +13,11 @@ from sqlalchemy import Engine
 
 from services.core import keys, tlog
 from services.core.backends import load
+from services.core.calls import client
 from services.core.clock import system_clock
 from services.core.database import open_engine
 from services.core.errors import AiInfraError, BadSetting
-from services.core.http import client, serve
+from services.core.http import serve
 from services.core.outbox import Outbox, Relay
 from services.core.trust import Trust
 from services.signing import backends, tables

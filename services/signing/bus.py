@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from services.core.http import call
+from services.core.calls import call
 
 
 class HttpAuditBus:

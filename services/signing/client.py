@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 
 from services.core import dsse, keys, oms
+from services.core.calls import client as http_client
+from services.core.calls import error_of
 from services.core.dsse import PAYLOAD_TYPE, Envelope, decode64, encode64
 from services.core.errors import AiInfraError, Unavailable
-from services.core.http import client as http_client
-from services.core.http import error_of
 from services.core.keys import BadSignature, PublicKey, Signature
 from services.core.quorum import QuorumNotReached
 from services.core.tls import Identity

@@ -135,7 +135,8 @@ def checkpoint(walk: Walk) -> str:
 
 def entries(walk: Walk) -> str:
     signed = tlog.open_checkpoint(walk.members[archive.CHECKPOINT], tlog.parse_vkey(walk.trust.log_vkey))
-    tree, previous, seqs = merkle.CompactRange(), "sha256:" + "0" * 64, {}
+    seqs: dict[str, int] = {}
+    tree, previous = merkle.CompactRange(), "sha256:" + "0" * 64
     for leaf in _leaves(walk.members, signed.size):
         event = parse(leaf)
         position = len(walk.events)

@@ -1,0 +1,310 @@
+"""The Python client: one method for each step, over HTTP with the caller's certificate. A person's key is used here and sent nowhere.
+
+Every method raises the errors of services.core.errors that the platform answers with; Unavailable means: the same call again.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import yaml
+
+from services.core import dsse
+from services.core.bundle import Bundle, to_tar
+from services.core.calls import call, error_of
+from services.core.calls import client as http_client
+from services.core.clock import system_clock
+from services.core.digests import FileEntry, require_files, scan_tree, sha256_file, tree_digest
+from services.core.errors import BadInput, Unavailable
+from services.core.keys import PrivateKey
+from services.core.statements import Clearance, DatasetApproval, PolicyBundle, Predicate, PromotionRequest
+from services.core.tls import Identity
+from services.home import Home
+
+REQUEST_VALID_S = 3600
+DATASET_FIELDS = {"name", "version", "licence", "source", "pii", "parents", "directory", "schema", "files", "splits"}
+
+
+class Client:
+    """api, router: base URLs; key: the person's signing key, for what a person signs."""
+
+    def __init__(self, api: str, router: str, identity: Identity, key: PrivateKey | None = None) -> None:
+        self._http = http_client(api, identity, timeout_s=120.0)
+        self._router = http_client(router, identity, timeout_s=10.0)
+        self._key = key
+
+    @classmethod
+    def connect(cls, home: Home, person: str, *, second_key: bool = False) -> Self:
+        """As one of the home's people, to the platform that runs there."""
+        endpoints = home.endpoints
+        return cls(endpoints["api"], endpoints["router"], home.person(person), home.signing_key(person, second_key))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+        self._router.close()
+
+    # -- data sets and artifacts
+
+    def register_dataset(self, description: Path) -> dict[str, Any]:
+        """Uploads the files that a data set description (YAML) names, then registers the snapshot."""
+        registration, folder = read_dataset(description)
+        self._upload([(folder / item["path"], item["sha256"]) for item in registration["manifest"]["files"]])
+        return self._post("/v1/datasets", registration)
+
+    def datasets(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/v1/datasets")
+        return found
+
+    def dataset(self, reference: str) -> dict[str, Any]:
+        return self._object(f"/v1/datasets/{reference}")
+
+    def approve_dataset(self, reference: str, reason: str) -> dict[str, Any]:
+        """A steward's signed approval, bound to the data set's digest."""
+        approval = DatasetApproval(dataset=self.dataset(reference)["id"], reason=reason, issued_at=_now())
+        return self._post("/v1/datasets/approvals", self.signed(approval))
+
+    def upload_artifact(self, directory: Path, meta: Mapping[str, str]) -> dict[str, Any]:
+        """Uploads a file tree; visible only when all of it is there."""
+        files = scan_tree(directory)
+        self._upload([(directory / entry.path, entry.sha256) for entry in files])
+        body = {"id": tree_digest(files), "files": [entry.to_json() for entry in files], "meta": dict(meta)}
+        return self._post("/v1/artifacts", body)
+
+    def artifact(self, artifact_id: str) -> dict[str, Any]:
+        return self._object(f"/v1/artifacts/{artifact_id}")
+
+    def upload_object(self, path: Path, digest: str) -> None:
+        """One file, if the store takes it under this digest."""
+        self._upload([(path, digest)])
+
+    def download(self, digest: str) -> bytes:
+        """An object's bytes; whoever uses them hashes them."""
+        return self._bytes(f"/v1/objects/{digest}")
+
+    # -- models
+
+    def register_model(self, model: str, run: str, risk: str, parents: Sequence[str] = (), sign: bool = True) -> dict[str, Any]:
+        body = {"run": run, "riskClass": risk, "parents": list(parents), "sign": sign}
+        return self._post(f"/v1/models/{model}/versions", body)
+
+    def models(self, model: str | None = None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/v1/models", params={"model": model} if model else {})
+        return found
+
+    def model(self, reference: str) -> dict[str, Any]:
+        return self._object(_version(reference))
+
+    def evaluate(self, reference: str, dataset: str, split: str = "test", minimum: float = 0.9) -> dict[str, Any]:
+        body = {"dataset": dataset, "split": split, "minimumAccuracy": minimum}
+        return self._post(f"{_version(reference)}/evaluations", body)
+
+    def lineage(self, reference: str, *, up: bool) -> dict[str, Any]:
+        """Nodes and edges that the version was made from (up) or that were made from it."""
+        return self._object(f"{_version(reference)}/lineage", params={"direction": "up" if up else "down"})
+
+    def lineage_dot(self, reference: str, *, up: bool) -> str:
+        params = {"direction": "up" if up else "down", "form": "dot"}
+        return self._bytes(f"{_version(reference)}/lineage", params=params).decode()
+
+    def export(self, reference: str, target: Path, environment: str | None = None) -> list[FileEntry]:
+        """Writes a promoted version's files and its model.sig (OMS) into a new folder; every file is hashed on its way."""
+        version = self.model(reference)
+        found = [item for item in version["manifests"] if environment in (None, item["environment"])]
+        if not found:
+            raise BadInput(f"{reference} has no manifest for {environment or 'any environment'}: promote it first")
+        if target.exists() and any(target.iterdir()):
+            raise BadInput(f"{target} is not empty: choose a new folder")
+        files = require_files(self.artifact(version["artifact_id"])["files"])
+        for entry in files:
+            path = target / entry.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.download(entry.sha256))
+        if scan_tree(target) != files:
+            raise BadInput(f"the files that came do not make {version['artifact_id']}: the store was tampered with")
+        (target / "model.sig").write_bytes(self.download(found[-1]["bundle"]))
+        return files
+
+    def evidence(self, reference: str, target: Path, environment: str | None = None, weights: bool = True) -> Path:
+        """Writes the evidence archive of the version's latest promotion."""
+        params: dict[str, Any] = {"weights": weights} | ({"environment": environment} if environment else {})
+        target.write_bytes(self._bytes(f"{_version(reference)}/evidence", params=params))
+        return target
+
+    # -- promotion
+
+    def request_promotion(self, reference: str, to: str, evaluation: str | None = None) -> dict[str, Any]:
+        """Signs and sends a request to promote a version; its latest evaluation is named unless another is."""
+        version = self.model(reference)
+        evaluations = version["evaluations"]
+        latest = evaluations[-1]["payload"] if evaluations else None
+        request = PromotionRequest(
+            model=version["model"],
+            number=version["number"],
+            artifact_id=version["artifact_id"],
+            run_key=version["run_key"],
+            evaluation=evaluation or latest,
+            from_stage=version["stage"],
+            to_stage=to,  # type: ignore[arg-type]  # checked when it is made
+            risk_class=version["risk_class"],
+            policy_revision=self.policies()["revision"],
+            nonce=secrets.token_hex(16),
+            issued_at=_now(),
+            expires_at=_now() + REQUEST_VALID_S,
+            requester=dsse.sign(b"", self._own_key()).keyid,
+        )
+        return self._post("/v1/promotions", self.signed(request))
+
+    def approve(self, promotion: str) -> dict[str, Any]:
+        """Adds the caller's signature over the request's own bytes."""
+        envelope = dsse.from_json(self.promotion(promotion)["requestEnvelope"])
+        return self.send_approval(promotion, envelope.payload)
+
+    def send_approval(self, promotion: str, payload: bytes) -> dict[str, Any]:
+        """As approve, over bytes that the caller chose."""
+        body = dsse.envelope(dsse.PAYLOAD_TYPE, payload, [dsse.sign(payload, self._own_key())])
+        return self._post(f"/v1/promotions/{promotion}/approvals", body)
+
+    def promote(self, promotion: str) -> dict[str, Any]:
+        """Decide, sign, promote. Safe to repeat."""
+        return self._post(f"/v1/promotions/{promotion}/execution", None)
+
+    def promotion(self, promotion: str) -> dict[str, Any]:
+        return self._object(f"/v1/promotions/{promotion}")
+
+    def promotions(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/v1/promotions")
+        return found
+
+    # -- quarantine
+
+    def flag(self, kind: str, target: str, reason: str) -> dict[str, Any]:
+        return self._post("/v1/flags", {"kind": kind, "target": target, "reason": reason})
+
+    def flags(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/v1/flags")
+        return found
+
+    def lift(self, flag_id: str, reason: str) -> dict[str, Any]:
+        """Signs a clearance for the flag and sends it."""
+        flag = next((item for item in self.flags() if item["id"] == flag_id), None)
+        if flag is None:
+            raise BadInput(f"{flag_id} is no active flag")
+        clearance = Clearance(flag=flag_id, kind=flag["kind"], target=flag["target"], reason=reason, issued_at=_now())
+        return self._post(f"/v1/flags/{flag_id}/clearance", self.signed(clearance))
+
+    # -- policies
+
+    def policies(self) -> dict[str, Any]:
+        """The active bundle's record."""
+        return self._object("/v1/policy/bundles")
+
+    def publish_policies(self, bundle: Bundle) -> dict[str, Any]:
+        """Signs a bundle as the next version and publishes it."""
+        version = self.policies()["version"] + 1
+        envelope = self.signed(PolicyBundle(revision=bundle.revision, version=version, issued_at=_now()))
+        body = {"bundle": dsse.encode64(to_tar(bundle)), "envelope": dsse.encode64(dsse.from_json(envelope).to_bytes())}
+        return self._post("/v1/policy/bundles", body)
+
+    def check_policy(self, action: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return self._post("/v1/policy/check", {"action": action, "input": dict(facts)})
+
+    def decisions(self, limit: int = 50, subject: str | None = None) -> list[dict[str, Any]]:
+        params: dict[str, Any] = {"limit": limit} | ({"subject": subject} if subject else {})
+        found: list[dict[str, Any]] = self._get("/v1/policy/decisions", params=params)
+        return found
+
+    def explain(self, decision: str) -> dict[str, Any]:
+        return self._object(f"/v1/policy/decisions/{decision}")
+
+    def replay(self, decision: str) -> dict[str, Any]:
+        return self._object(f"/v1/policy/decisions/{decision}/replay")
+
+    # -- what everything rests on
+
+    def signed(self, predicate: Predicate) -> dict[str, Any]:
+        """The DSSE envelope of a statement, signed by the person's own key."""
+        payload = predicate.to_statement()
+        return dsse.envelope(dsse.PAYLOAD_TYPE, payload, [dsse.sign(payload, self._own_key())])
+
+    def _own_key(self) -> PrivateKey:
+        if self._key is None:
+            raise BadInput("this step is signed by a person: connect with that person's key")
+        return self._key
+
+    def _upload(self, files: Sequence[tuple[Path, str]]) -> None:
+        for path, digest in files:
+            with path.open("rb") as source:
+                call(self._http, "PUT", f"/v1/objects/{digest}", content=_chunks(source))
+
+    def _get(self, path: str, **options: Any) -> Any:
+        return call(self._http, "GET", path, **options)
+
+    def _object(self, path: str, **options: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._get(path, **options)
+        return found
+
+    def _post(self, path: str, body: Any) -> dict[str, Any]:
+        """Every write carries an Idempotency-Key, so that a retry after a lost answer does nothing twice."""
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        found: dict[str, Any] = call(self._http, "POST", path, json=body, headers=headers)
+        return found
+
+    def _bytes(self, path: str, **options: Any) -> bytes:
+        try:
+            response = self._http.get(path, **options)
+        except httpx.TransportError as error:
+            raise Unavailable(f"the platform did not answer: {type(error).__name__}") from error
+        if not response.is_success:
+            raise error_of(response)
+        return response.content
+
+
+def read_dataset(description: Path) -> tuple[dict[str, Any], Path]:
+    """The registration that a data set description (YAML) stands for, and the folder of its files.
+
+    Raises:
+        BadInput: not readable, an unknown or missing field, or a file that is not there.
+    """
+    try:
+        value = yaml.safe_load(description.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{description}: {error}") from error
+    if not isinstance(value, dict) or set(value) != DATASET_FIELDS:
+        raise BadInput(f"{description}: want exactly the fields {sorted(DATASET_FIELDS)}")
+    folder = description.parent / str(value["directory"])
+    try:
+        schema = json.loads((folder / str(value["schema"])).read_text(encoding="utf-8"))
+        files = [
+            FileEntry(str(name), (folder / str(name)).stat().st_size, sha256_file(folder / str(name))).to_json()
+            for name in value["files"]
+        ]
+    except (OSError, json.JSONDecodeError) as error:
+        raise BadInput(f"{description}: {error}; were the data set's files made?") from error
+    manifest = {key: value[key] for key in ("licence", "source", "pii", "parents", "splits")} | {"files": files, "schema": schema}
+    return {"name": value["name"], "version": str(value["version"]), "manifest": manifest}, folder
+
+
+def _chunks(source: Any) -> Iterator[bytes]:
+    while chunk := source.read(1 << 20):
+        yield chunk
+
+
+def _version(reference: str) -> str:
+    model, _, number = reference.rpartition("@")
+    if not model or not number.isdigit():
+        raise BadInput(f"{reference!r}: want name@number")
+    return f"/v1/models/{model}/versions/{number}"
+
+
+def _now() -> int:
+    return system_clock() // 1000
