@@ -1,0 +1,141 @@
+"""Idempotency-Key on writes (draft-ietf-httpapi-idempotency-key-header): a repeated request gets the first one's answer.
+
+The key is remembered with the answer, after the effect. A crash in between lets a repeat run the use case again, which is
+idempotent by itself (by digests and names); this saves the caller from a second, different answer.
+"""
+
+import threading
+from typing import Any
+
+from fastapi import FastAPI
+from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, String, Table, insert, select
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.core.clock import Clock
+from services.core.database import begin
+from services.core.digests import sha256
+from services.core.http import problem
+from services.core.tables import metadata
+
+MAX_KEY = 200
+
+table = Table(
+    "idempotency",
+    metadata,
+    Column("actor", String(250), primary_key=True),
+    Column("key", String(MAX_KEY), primary_key=True),
+    Column("request", String(71), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+
+class Idempotency:
+    """ASGI middleware for POST with an Idempotency-Key. Only answers below 500 are remembered: the others may be retried."""
+
+    def __init__(self, app: ASGIApp, engine: Engine, clock: Clock) -> None:
+        self._app, self._engine, self._clock = app, engine, clock
+        self._running: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        key = _header(scope, b"idempotency-key") if scope["type"] == "http" and scope["method"] == "POST" else None
+        if key is None:
+            await self._app(scope, receive, send)
+            return
+        if not key or len(key) > MAX_KEY:
+            await problem(400, "BadInput", f"Idempotency-Key: want 1 to {MAX_KEY} characters", retryable=False)(scope, receive, send)
+            return
+        owner = (str(scope.get("spiffe_id")), key)
+        with self._lock:
+            busy = owner in self._running
+            self._running.add(owner)
+        if busy:
+            detail = "a request with this Idempotency-Key is still running: wait for its answer"
+            await problem(409, "Conflict", detail, retryable=True)(scope, receive, send)
+            return
+        try:
+            await self._once(owner, scope, receive, send)
+        finally:
+            with self._lock:
+                self._running.discard(owner)
+
+    async def _once(self, owner: tuple[str, str], scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _read(receive)
+        request = sha256(f"{scope['path']}\n".encode() + body)
+        known = await run_in_threadpool(self._find, owner)
+        if known is not None:
+            if known.request != request:
+                detail = "this Idempotency-Key was used with another request: choose a new key for a new request"
+                await problem(409, "Conflict", detail, retryable=False)(scope, receive, send)
+            else:
+                await _answer(send, known.status, known.body)
+            return
+        answer = _Recorder()
+        await self._app(scope, _replay(body), answer)
+        if answer.status < 500:
+            await run_in_threadpool(self._store, owner, request, answer)
+        for message in answer.messages:
+            await send(message)
+
+    def _find(self, owner: tuple[str, str]) -> Any:
+        query = select(table).where((table.c.actor == owner[0]) & (table.c.key == owner[1]))
+        with self._engine.connect() as connection:
+            return connection.execute(query).first()
+
+    def _store(self, owner: tuple[str, str], request: str, answer: "_Recorder") -> None:
+        values = {"actor": owner[0], "key": owner[1], "request": request, "status": answer.status}
+        with begin(self._engine) as connection:
+            connection.execute(insert(table).values(**values, body=answer.body, at=self._clock()))
+
+
+class _Recorder:
+    """Keeps an answer until it is remembered; answers of writes are small."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    async def __call__(self, message: Message) -> None:
+        self.messages.append(message)
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.messages)
+
+
+def install(app: FastAPI, engine: Engine, clock: Clock) -> None:
+    """Adds the middleware."""
+    app.add_middleware(Idempotency, engine=engine, clock=clock)
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+async def _read(receive: Receive) -> bytes:
+    chunks = []
+    while True:
+        message = await receive()
+        chunks.append(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return b"".join(chunks)
+
+
+def _replay(body: bytes) -> Receive:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+async def _answer(send: Send, status: int, body: bytes) -> None:
+    kind = b"application/json" if status < 400 else b"application/problem+json"
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"idempotency-replayed", b"true")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

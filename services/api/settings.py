@@ -1,0 +1,76 @@
+"""Settings of the API process. Read once, by bootstrap."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Self, cast
+
+from services.core.errors import BadSetting
+from services.home import Home
+
+ENVIRONMENTS = ("dev", "staging", "prod")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """database, audit_database: SQLAlchemy URLs; objects: where the object store's backend keeps its bytes;
+    policy_url: of the OPA server, for the policy engine `opa`. Everything has a default below AI_INFRA_HOME.
+    """
+
+    env: Literal["dev", "staging", "prod"]
+    home: Home
+    host: str
+    port: int
+    database: str
+    audit_database: str
+    object_backend: str
+    objects: str
+    policy_engine: str
+    policy_url: str
+    compute: str
+    signing_url: str
+    router_url: str
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Raises BadSetting, naming the variable and what it should hold."""
+        home = Home.from_env(environ)
+        env = environ.get("AI_INFRA_ENV", "dev")
+        if env not in ENVIRONMENTS:
+            raise BadSetting(f"AI_INFRA_ENV={env!r}: want one of {list(ENVIRONMENTS)}")
+        found = cls(
+            env=cast(Literal["dev", "staging", "prod"], env),
+            home=home,
+            host=environ.get("AI_INFRA_API_HOST", "127.0.0.1"),
+            port=_port(environ, "AI_INFRA_API_PORT", 8443),
+            database=environ.get("AI_INFRA_DATABASE", f"sqlite:///{home.root / 'platform.db'}"),
+            audit_database=environ.get("AI_INFRA_AUDIT_DATABASE", f"sqlite:///{home.root / 'audit.db'}"),
+            object_backend=environ.get("AI_INFRA_OBJECT_BACKEND", "folder"),
+            objects=environ.get("AI_INFRA_OBJECTS", str(home.root / "objects")),
+            policy_engine=environ.get("AI_INFRA_POLICY_ENGINE", "regopy"),
+            policy_url=environ.get("AI_INFRA_POLICY_URL", ""),
+            compute=environ.get("AI_INFRA_COMPUTE", "ray_local"),
+            signing_url=environ.get("AI_INFRA_SIGNING_URL", "https://127.0.0.1:8445"),
+            router_url=environ.get("AI_INFRA_ROUTER_URL", "https://127.0.0.1:8444"),
+        )
+        found._refuse_development()
+        return found
+
+    def _refuse_development(self) -> None:
+        """What production must not run on. Backends refuse themselves, by PRODUCTION = False, when they are opened."""
+        if self.env != "prod":
+            return
+        for name, url in (("AI_INFRA_SIGNING_URL", self.signing_url), ("AI_INFRA_ROUTER_URL", self.router_url)):
+            if not url.startswith("https://"):
+                raise BadSetting(f"{name}={url}: env is prod, use https")
+        for name, url in (("AI_INFRA_DATABASE", self.database), ("AI_INFRA_AUDIT_DATABASE", self.audit_database)):
+            if url.startswith("sqlite"):
+                raise BadSetting(f"{name} is SQLite: env is prod, use PostgreSQL")
+        if (self.home.root / "ca" / "ca.key").exists():
+            raise BadSetting(f"{self.home.root} has a development CA: env is prod, use certificates of your own CA")
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name, str(default))
+    if not text.isdigit() or int(text) > 65_535:
+        raise BadSetting(f"{name}={text!r}: want 0 to 65535")
+    return int(text)

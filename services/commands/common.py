@@ -1,0 +1,141 @@
+"""What commands share: who is calling, how results and errors are shown, exit codes."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from services.client import Client
+    from services.home import Home
+
+
+class Exit(IntEnum):
+    """Exit codes."""
+
+    OK = 0
+    REFUSED = 1
+    BAD_INPUT = 2
+    NOT_FOUND = 3
+    CONFLICT = 4
+    INTERRUPTED = 130
+    RETRY = 75
+
+
+EXIT_HELP = (
+    "Exit codes: 0 done; 1 refused by a rule, or verification failed; 2 bad input or setting; 3 not found; "
+    "4 conflict; 75 try again later (EX_TEMPFAIL); 130 interrupted."
+)
+
+As = Annotated[str, typer.Option("--as", envvar="AI_INFRA_AS", help="Name of the person who acts.", show_default=True)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def home() -> "Home":
+    """The home that AI_INFRA_HOME names."""
+    from services.home import Home
+
+    return Home.from_env(os.environ).require()
+
+
+@contextmanager
+def connected(person: str, *, second_key: bool = False) -> Iterator["Client"]:
+    """A client of the running platform, as one of the home's people."""
+    from services.client import Client
+
+    with Client.connect(home(), person, second_key=second_key) as client:
+        yield client
+
+
+def show(value: Any, as_json: bool, human: Callable[[Any], None]) -> None:
+    """JSON to stdout, or what `human` draws."""
+    if as_json:
+        print(json.dumps(value, indent=2, ensure_ascii=False))
+    else:
+        human(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on the terminal. Cells are plain text: nothing in them is read as markup."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    drawn = Table(title=escape(title), title_justify="left", header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(escape(str(cell)) for cell in row))
+    Console().print(drawn)
+
+
+def say(text: str) -> None:
+    """One line on the terminal, as it is."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    Console().print(escape(text), highlight=False, soft_wrap=True)
+
+
+def short(digest: str | None) -> str:
+    """The first 12 hex digits of a digest or id."""
+    return "-" if digest is None else digest.removeprefix("sha256:")[:12]
+
+
+def read_file(path: Path) -> bytes:
+    """Raises BadInput, naming the file."""
+    from services.core.errors import BadInput
+
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+
+
+def guarded(run: Callable[[], Any], as_json: bool) -> int:
+    """Runs a command; an error becomes a message on stderr and an exit code."""
+    from services.core.errors import AiInfraError
+
+    try:
+        run()
+        return Exit.OK
+    except AiInfraError as error:
+        _tell(error, as_json)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: what was acknowledged stands; the same command may be given again\n")
+        return Exit.INTERRUPTED
+
+
+def exit_code(error: Exception) -> Exit:
+    """The exit code that an error stands for."""
+    from services.core import errors
+
+    table: tuple[tuple[type[errors.AiInfraError], Exit], ...] = (
+        (errors.Unavailable, Exit.RETRY),
+        (errors.NotFound, Exit.NOT_FOUND),
+        (errors.Conflict, Exit.CONFLICT),
+        (errors.BadInput, Exit.BAD_INPUT),
+        (errors.BadSetting, Exit.BAD_INPUT),
+    )
+    return next((code for kind, code in table if isinstance(error, kind)), Exit.REFUSED)
+
+
+def _tell(error: Any, as_json: bool) -> None:
+    rules = getattr(error, "rules", [])
+    if as_json:
+        value = {"error": type(error).__name__, "detail": str(error), "retryable": error.retryable, "rules": rules}
+        sys.stderr.write(json.dumps(value) + "\n")
+        return
+    sys.stderr.write(f"error: {error}\n")
+    for rule in rules:
+        for reason in rule["reasons"] or ["(no reason given)"]:
+            sys.stderr.write(f"  {rule['rule']}: {rule['verdict']}: {reason}\n")
+    if error.retryable:
+        sys.stderr.write("  nothing was changed; try again later\n")

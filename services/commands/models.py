@@ -1,0 +1,145 @@
+"""`ai-infra model`: versions, evaluations, lineage, export."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.commands.common import As, Json, connected, say, short, show, table
+
+app = typer.Typer(help="Register, evaluate, trace and export model versions.", no_args_is_help=True)
+
+
+def add_to(root: typer.Typer) -> None:
+    root.add_typer(app, name="model")
+    root.command(epilog="Example: ai-infra lineage digits@1 --up")(lineage)
+    root.command(epilog="Example: ai-infra evaluate digits@1 --dataset optical-digits@1.0")(evaluate)
+
+
+@app.command(epilog="Example: ai-infra model register digits --run run-019... --risk high")
+def register(
+    model: str,
+    run: Annotated[str, typer.Option(help="Id of a completed run.")],
+    risk: Annotated[str, typer.Option(help="low or high.")] = "high",
+    parent: Annotated[list[str] | None, typer.Option(help="name@number that this version was made from.")] = None,
+    sign: Annotated[bool, typer.Option(help="Let the builder key sign the artifact.")] = True,
+    person: As = "tara",
+    as_json: Json = False,
+) -> None:
+    """Register the next version of a model."""
+    with connected(person) as client:
+        show(client.register_model(model, run, risk, parent or (), sign), as_json, _one)
+
+
+@app.command(name="list", epilog="Example: ai-infra model list digits")
+def list_all(model: Annotated[str | None, typer.Argument()] = None, person: As = "tara", as_json: Json = False) -> None:
+    """List versions."""
+    with connected(person) as client:
+        show(client.models(model), as_json, _table)
+
+
+@app.command(name="show", epilog="Example: ai-infra model show digits@1 --json")
+def show_one(reference: str, person: As = "tara", as_json: Json = False) -> None:
+    """Show one version: inputs, evaluations, manifests, flags."""
+    with connected(person) as client:
+        show(client.model(reference), as_json, _one)
+
+
+@app.command(epilog="Example: ai-infra model export digits@1 out/ && model_signing verify key ... out/")
+def export(
+    reference: str,
+    target: Annotated[Path, typer.Argument(help="New folder.")],
+    environment: Annotated[str | None, typer.Option("--env", help="staging or prod.")] = None,
+    person: As = "aude",
+) -> None:
+    """Write a promoted version's files and its model.sig (OpenSSF Model Signing)."""
+    with connected(person) as client:
+        files = client.export(reference, target, environment)
+    say(f"{len(files)} files and model.sig in {target}")
+
+
+@app.command(epilog="Example: ai-infra model upload ./model --meta origin=vendor")
+def upload(
+    directory: Path,
+    meta: Annotated[list[str] | None, typer.Option(help="key=value, may be repeated.")] = None,
+    person: As = "tara",
+    as_json: Json = False,
+) -> None:
+    """Upload a file tree as an artifact: write-once, visible whole or not at all."""
+    pairs = dict(item.split("=", 1) for item in meta or [] if "=" in item)
+    with connected(person) as client:
+        show(
+            client.upload_artifact(directory, pairs),
+            as_json,
+            lambda a: say(f"{a['id']}  {len(a['files'])} files, {a['size']:,} bytes"),
+        )
+
+
+def evaluate(
+    reference: str,
+    dataset: Annotated[str, typer.Option(help="Data set id or name@version.")],
+    split: Annotated[str, typer.Option(help="The held-out split.")] = "test",
+    minimum: Annotated[float, typer.Option(help="Accuracy below which the result is FAILED.")] = 0.9,
+    person: As = "eva",
+    as_json: Json = False,
+) -> None:
+    """Measure a version on a held-out split; the result is a signed in-toto test-result."""
+    with connected(person) as client:
+        show(client.evaluate(reference, dataset, split, minimum), as_json, _evaluations)
+
+
+def lineage(
+    reference: str,
+    up: Annotated[bool, typer.Option("--up/--down", help="What it was made from, or what was made from it.")] = True,
+    dot: Annotated[bool, typer.Option(help="Graphviz.")] = False,
+    person: As = "aude",
+    as_json: Json = False,
+) -> None:
+    """Data sets, runs, models and deployments around a version, as a tree, JSON or Graphviz."""
+    with connected(person) as client:
+        if dot:
+            print(client.lineage_dot(reference, up=up))
+        else:
+            show(client.lineage(reference, up=up), as_json, lambda graph: _tree(graph, reference, up))
+
+
+def _tree(graph: dict[str, Any], reference: str, up: bool) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.tree import Tree
+
+    labels = {f"{node['kind']}:{node['id']}": f"{node['kind']} {node['label']}".replace("\\n", ", ") for node in graph["nodes"]}
+    near, far = ("to", "from") if up else ("from", "to")
+
+    def grow(key: str, tree: Tree) -> None:
+        for edge in graph["edges"]:
+            if edge[near] == key:
+                grow(edge[far], tree.add(escape(labels[edge[far]])))
+
+    start = f"model:{reference}"
+    tree = Tree(escape(labels[start]))
+    grow(start, tree)
+    Console().print(tree)
+
+
+def _table(found: list[dict[str, Any]]) -> None:
+    rows = [
+        (f"{v['model']}@{v['number']}", v["stage"], v["risk_class"], short(v["artifact_id"]), short(v["signer_id"])) for v in found
+    ]
+    table("model versions", ("version", "stage", "risk", "artifact", "signer"), rows)
+
+
+def _one(version: dict[str, Any]) -> None:
+    say(f"{version['model']}@{version['number']}  stage {version['stage']}, risk {version['risk_class']}")
+    say(f"  artifact {version['artifact_id']}")
+    say(f"  run {version['run_id']}  commit {version['code_ref']['commit'][:12]}")
+    say(f"  signed by {version['signer_id'] or 'nobody'}")
+    _evaluations(version)
+    for flag in version.get("flags", []):
+        say(f"  FLAG {flag['id']}: {flag['reason']}")
+
+
+def _evaluations(version: dict[str, Any]) -> None:
+    for item in version["evaluations"]:
+        outcome = "passed" if item["passed"] else "FAILED"
+        say(f"  evaluation {short(item['payload'])}: accuracy {item['metrics']['accuracy']:.4f} on {item['split']}: {outcome}")

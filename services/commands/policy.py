@@ -1,0 +1,90 @@
+"""`ai-infra policy`: check, explain, test, publish, replay."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.commands.common import As, Json, connected, read_file, say, show, table
+
+app = typer.Typer(help="Ask, explain, test and publish SentinelNet's policies.", no_args_is_help=True)
+
+
+def add_to(root: typer.Typer) -> None:
+    root.add_typer(app, name="policy")
+
+
+@app.command(epilog="Example: ai-infra policy check promote input.json")
+def check(
+    action: str, facts: Annotated[Path, typer.Argument(help="The input, as JSON.")], person: As = "aude", as_json: Json = False
+) -> None:
+    """What a decision on this input would say; nothing is recorded."""
+    from services.core.canonical import parse
+
+    with connected(person) as client:
+        show(client.check_policy(action, parse(read_file(facts))), as_json, _verdict)
+
+
+@app.command(epilog="Example: ai-infra policy explain dec-019...")
+def explain(decision: str, person: As = "aude", as_json: Json = False) -> None:
+    """A recorded decision: its rules, what they are for, and their reasons."""
+    with connected(person) as client:
+        show(client.explain(decision), as_json, _verdict)
+
+
+@app.command(epilog="Example: ai-infra policy replay dec-019...")
+def replay(decision: str, person: As = "aude", as_json: Json = False) -> None:
+    """Compute a decision again from its stored input, under the bundle that decided it."""
+    with connected(person) as client:
+        show(client.replay(decision), as_json, lambda found: say(json.dumps(found, indent=2)))
+
+
+@app.command(name="list", epilog="Example: ai-infra policy list --subject digits@1")
+def list_all(
+    subject: Annotated[str | None, typer.Option(help="Only decisions on this thing.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    person: As = "aude",
+    as_json: Json = False,
+) -> None:
+    """The newest decisions."""
+    with connected(person) as client:
+        show(client.decisions(limit, subject), as_json, _table)
+
+
+@app.command(epilog="Example: ai-infra policy test policies/rego")
+def test(folder: Annotated[Path, typer.Argument(help="Folder of Rego modules and tests.")] = Path("policies/rego")) -> None:
+    """Run the rules' own tests with OPA, with coverage."""
+    from services.core.errors import NotFound, Refused
+
+    opa = shutil.which("opa")
+    if opa is None:
+        raise NotFound("opa is not on PATH: install Open Policy Agent, or run `make peers` and add its cache to PATH")
+    if subprocess.run([opa, "test", "--verbose", str(folder)], check=False).returncode != 0:
+        raise Refused(f"the tests of {folder} fail")
+
+
+@app.command(epilog="Example: ai-infra policy publish policies/rego --as sam")
+def publish(folder: Path, person: As = "sam", as_json: Json = False) -> None:
+    """Sign a bundle and make it the active one; the active bundle decides whether it may."""
+    from services.core.bundle import load_bundle
+
+    bundle = load_bundle(folder)
+    with connected(person) as client:
+        show(
+            client.publish_policies(bundle),
+            as_json,
+            lambda found: say(f"version {found['version']} is active: {found['revision']}"),
+        )
+
+
+def _verdict(found: dict[str, Any]) -> None:
+    rows = [(r["rule"], r["verdict"], "; ".join(r["reasons"]), r.get("title") or "") for r in found["rules"]]
+    table(f"verdict: {found['verdict']}", ("rule", "verdict", "reasons", "what it is for"), rows)
+
+
+def _table(found: list[dict[str, Any]]) -> None:
+    rows = [(d["id"], d["action"], d["subject"]["id"], d["verdict"], d["actor"].rsplit("/", 1)[-1]) for d in found]
+    table("decisions", ("id", "action", "subject", "verdict", "actor"), rows)

@@ -1,0 +1,61 @@
+"""`ai-infra promotion`: request, approve, promote."""
+
+from typing import Annotated, Any
+
+import typer
+
+from services.commands.common import As, Json, connected, say, short, show, table
+
+app = typer.Typer(help="Request, approve and carry out promotions.", no_args_is_help=True)
+
+
+def add_to(root: typer.Typer) -> None:
+    root.add_typer(app, name="promotion")
+
+
+@app.command(epilog="Example: ai-infra promotion request digits@1 --to staging --as petra")
+def request(
+    reference: str, to: Annotated[str, typer.Option(help="staging or prod.")], person: As = "petra", as_json: Json = False
+) -> None:
+    """Sign and send a request to promote a version."""
+    with connected(person) as client:
+        show(client.request_promotion(reference, to), as_json, _one)
+
+
+@app.command(epilog="Example: ai-infra promotion approve prm-019... --as ana")
+def approve(promotion: str, person: As = "ana", as_json: Json = False) -> None:
+    """Add your own signature over the request's bytes."""
+    with connected(person) as client:
+        show(client.approve(promotion), as_json, _one)
+
+
+@app.command(epilog="Example: ai-infra promotion execute prm-019... --as petra")
+def execute(promotion: str, person: As = "petra", as_json: Json = False) -> None:
+    """Let SentinelNet decide; if it allows, sign the manifest and move the stage. Safe to repeat."""
+    with connected(person) as client:
+        show(client.promote(promotion), as_json, _one)
+
+
+@app.command(name="list", epilog="Example: ai-infra promotion list")
+def list_all(person: As = "petra", as_json: Json = False) -> None:
+    """List promotions."""
+    with connected(person) as client:
+        show(client.promotions(), as_json, _table)
+
+
+@app.command(name="show", epilog="Example: ai-infra promotion show prm-019... --json")
+def show_one(promotion: str, person: As = "petra", as_json: Json = False) -> None:
+    """Show a promotion, with the bytes that approvers sign."""
+    with connected(person) as client:
+        show(client.promotion(promotion), as_json, _one)
+
+
+def _table(found: list[dict[str, Any]]) -> None:
+    rows = [(p["id"], f"{p['model']}@{p['number']}", p["to_stage"], p["state"]) for p in found]
+    table("promotions", ("id", "version", "to", "state"), rows)
+
+
+def _one(found: dict[str, Any]) -> None:
+    say(f"{found['id']}  {found['model']}@{found['number']} to {found['to_stage']}: {found['state']}")
+    if found["manifest"]:
+        say(f"  manifest {short(found['manifest']['payload'])}, decision {found['decision_id']}")
