@@ -235,8 +235,10 @@ class EventChecker:
         for index, wanted in self.breaks.items():
             if tree and tree.explains(index):
                 continue
-            if wanted in places:
-                self._found.add(Kind.REORDERED, f"it follows entry {places[wanted]} by its prevHash, but stands at {index}", index)
+            if wanted == NO_PREVIOUS:
+                self._found.add(Kind.REORDERED, "it is the first entry by its prevHash", index)
+            elif wanted in places:
+                self._found.add(Kind.REORDERED, f"it follows entry {places[wanted]} by its prevHash", index)
             elif self._found.has(Kind.GAP) or (tree and tree.short):
                 self._found.add(Kind.REMOVED, "the entry before it by its prevHash is nowhere in the log", index)
             else:

@@ -1,0 +1,1 @@
+"""The audit bus: append, hash chain, Merkle log, proofs, export."""

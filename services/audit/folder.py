@@ -1,0 +1,55 @@
+"""The published log in a folder: each file appears whole or not at all."""
+
+import os
+import shutil
+from pathlib import Path
+
+from services.core.errors import Unavailable
+from services.core.logfile import FolderReader
+
+
+class FolderStore(FolderReader):
+    """Implements ports.LogStore. One process writes; any number read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._root = folder
+
+    def write(self, path: str, data: bytes) -> None:
+        target = self._root / path
+        # One writer, so one name will do; a crash leaves it behind, and the next write of this file replaces it.
+        temporary = target.with_name(f".{target.name}.tmp")
+        try:
+            self._make(target.parent)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+            _sync(target.parent)
+        except OSError as error:
+            raise Unavailable(f"{path} of the log could not be written: {error.strerror}") from error
+
+    def remove_partials(self, path: str) -> None:
+        try:
+            shutil.rmtree(self._root / f"{path}.p")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise Unavailable(f"partial forms of {path} could not be removed: {error.strerror}") from error
+
+    def _make(self, folder: Path) -> None:
+        """Makes a folder whose own entry is durable too."""
+        if folder.is_dir():
+            return
+        self._make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

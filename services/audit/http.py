@@ -1,0 +1,69 @@
+"""The log over HTTP. `/v1/audit` is a tlog-tiles prefix too: `checkpoint` and `tile/…` below it serve any C2SP client."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.audit.service import MAX_BATCH, MAX_LISTED, AuditLog
+from services.core.errors import Refused
+from services.core.http import Actor, ServiceActor
+
+TEXT = "text/plain; charset=utf-8"
+BYTES = "application/octet-stream"
+
+Index = Annotated[int, Path(ge=0, lt=2**63)]
+
+
+class Batch(BaseModel):
+    """events: as their source made them, in the order of its seq; the service checks each."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    events: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+def create_router(audit: AuditLog) -> APIRouter:
+    """Reading needs an identity, appending a service's own: who else may read is the app's to add as a dependency."""
+    router = APIRouter(prefix="/v1/audit", tags=["audit"])
+
+    @router.post("/events")
+    def append(batch: Batch, actor: ServiceActor) -> dict[str, list[int]]:
+        # A service speaks for itself only, else it could use up another one's sequence numbers.
+        if foreign := {str(event.get("source")) for event in batch.events} - {actor}:
+            raise Refused(f"{actor} may not append events of {sorted(foreign)[0][:200]}")
+        return {"indexes": audit.append(batch.events)}
+
+    @router.get("/events")
+    def events(
+        actor: Actor,
+        tail: Annotated[int | None, Query(ge=1, le=MAX_LISTED)] = None,
+        after: Annotated[int, Query(ge=-1, lt=2**63)] = -1,
+        limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 100,
+        type: str | None = None,
+        subject_kind: Annotated[str | None, Query(alias="subjectKind")] = None,
+        subject_id: Annotated[str | None, Query(alias="subjectId")] = None,
+    ) -> dict[str, list[dict[str, Any]]]:
+        if tail is not None:
+            found = audit.tail(tail)
+        else:
+            found = audit.search(subject_kind=subject_kind, subject_id=subject_id, type=type, after=after, limit=limit)
+        return {"entries": [entry.to_json() for entry in found]}
+
+    @router.get("/events/{index}")
+    def event(index: Index, actor: Actor) -> dict[str, Any]:
+        return audit.get(index).to_json()
+
+    @router.get("/proof/{index}")
+    def proof(index: Index, actor: Actor) -> Response:
+        return Response(audit.prove(index), media_type=TEXT)
+
+    @router.get("/checkpoint")
+    def checkpoint(actor: Actor) -> Response:
+        return Response(audit.checkpoint(), media_type=TEXT, headers={"Cache-Control": "no-cache"})
+
+    @router.get("/tile/{path:path}")
+    def tile(path: str, actor: Actor) -> Response:
+        return Response(audit.tile(f"tile/{path}"), media_type=BYTES, headers={"Cache-Control": "max-age=31536000, immutable"})
+
+    return router

@@ -1,0 +1,98 @@
+"""What the tests of the audit log share: events, a log in a folder, and a hand that forges one."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from services.audit.folder import FolderStore
+from services.audit.ports import CheckpointSigner, LogStore
+from services.audit.publish import write_tiles
+from services.audit.service import AuditLog
+from services.audit.tables import metadata
+from services.core import logfile, merkle, tlog
+from services.core.database import open_engine
+from services.core.events import EventDraft, Subject
+from services.core.logcheck import Report, check_log
+from services.core.logentry import NO_PREVIOUS, chain_hash, leaf_bytes
+from tests.fakes.checkpoint_signer import FakeCheckpointSigner
+
+API = "spiffe://ai-infra.local/service/api"
+PROXY = "spiffe://ai-infra.local/service/signing-proxy"
+START = 1_700_000_000_000
+
+
+def event(seq: int, source: str = API, **changes: Any) -> dict[str, Any]:
+    """A plain event; `changes` replace whole fields."""
+    draft = EventDraft("model.registered", "spiffe://ai-infra.local/person/ada", Subject("model", f"digits@{seq}"), {"n": seq})
+    made = draft.to_event(event_id=f"evt-{source[-3:]}-{seq:06d}", source=source, seq=seq, ts=START + seq)
+    return {**made, **changes}
+
+
+def events(count: int, first: int = 1, source: str = API) -> list[dict[str, Any]]:
+    return [event(seq, source) for seq in range(first, first + count)]
+
+
+def chained(items: list[dict[str, Any]], head: str = NO_PREVIOUS) -> list[bytes]:
+    """Leaves whose prevHash fit, whatever the events are."""
+    leaves = []
+    for item in items:
+        leaves.append(leaf_bytes(item, head))
+        head = chain_hash(leaves[-1])
+    return leaves
+
+
+def append(audit: AuditLog, count: int, first: int = 1) -> None:
+    """More than one batch takes."""
+    for at in range(first, first + count, 500):
+        audit.append(events(min(500, first + count - at), at))
+
+
+class Home:
+    """A log with its database, folder and signer; `open` gives a new AuditLog on them, as a restarted process has."""
+
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder / "log"
+        self.engine: Engine = open_engine(url or f"sqlite:///{folder / 'audit.db'}")
+        metadata.create_all(self.engine)
+        self.signer = FakeCheckpointSigner()
+        self.store = FolderStore(self.folder)
+        self.vkey = self.signer.vkey
+
+    def open(self, store: LogStore | None = None, signer: CheckpointSigner | None = None) -> AuditLog:
+        return AuditLog(self.engine, store or self.store, signer or self.signer, self.vkey)
+
+    def filled(self, count: int) -> AuditLog:
+        """Holds and has published that many events."""
+        audit = self.open()
+        append(audit, count)
+        audit.publish()
+        return audit
+
+    def check(self, against: str | None = None) -> Report:
+        return check_log(self.store, self.vkey, against.encode() if against else None)
+
+    def note(self) -> str:
+        return logfile.read_checkpoint(self.store).decode()
+
+    def leaves(self) -> list[bytes]:
+        return list(logfile.read_entries(self.store, tlog.unverified_checkpoint(self.note().encode()).size))
+
+    def write_bundles(self, leaves: list[bytes]) -> None:
+        """Entry bundles only: the tiles stay as they are."""
+        shutil.rmtree(self.folder / "tile" / "entries")
+        for first in range(0, len(leaves), 256):
+            part = leaves[first : first + 256]
+            self.store.write(tlog.entries_path(first // 256, len(part)), tlog.encode_bundle(part))
+
+    def write_tree(self, leaves: list[bytes]) -> None:
+        """Bundles and tiles; the checkpoint stays as it is."""
+        shutil.rmtree(self.folder / "tile")
+        write_tiles(self.store, lambda first, end: leaves[first:end], 0, len(leaves))
+
+    def sign(self, leaves: list[bytes]) -> None:
+        """A checkpoint over these leaves with the log's own key, against the signer's rules."""
+        note = self.signer.sign_anything(len(leaves), merkle.root(map(merkle.leaf_hash, leaves)))
+        self.store.write("checkpoint", note.encode())
