@@ -236,8 +236,8 @@ class Phase:
 class Counts:
     """All that a verdict looks at.
 
-    phases: never pooled over weights (Simpson's paradox); pairs: class to (pairs, only stable right, only canary right), each golden
-    probe once; mirrored: (mirrored requests that both answered, those with different labels).
+    phases: never pooled over weights (Simpson's paradox); pairs: (class, pairs, only stable right, only canary right), each
+    golden probe once; mirrored: (mirrored requests that both answered, those with different labels).
     """
 
     phases: tuple[Phase, ...] = ()

@@ -1,0 +1,58 @@
+"""The embedded profile: KServe predictors behind our router process on this machine, asked over mTLS."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from services.core.calls import call, client
+from services.core.errors import NotFound, Unavailable
+from services.core.tls import Identity
+from services.serving.canary import Counts
+from services.serving.domain import DeploymentHealth, Pair, Probe, Reference
+
+PRODUCTION = False
+TIMEOUT_S = 5.0
+
+
+def open_backend(url: str, identity: Identity) -> "LocalBackend":
+    """url: of the router; identity: of the API process, which alone may ask."""
+    return LocalBackend(client(url, identity, timeout_s=TIMEOUT_S))
+
+
+class LocalBackend:
+    """ServingBackend over the router's control plane. Thread-safe, as httpx.Client is."""
+
+    def __init__(self, router: httpx.Client) -> None:
+        self._router = router
+
+    def health(self, deployment: str) -> DeploymentHealth:
+        found = call(self._router, "GET", f"/v1/deployments/{deployment}/health")
+        return DeploymentHealth(ready=found["ready"], refused=found["refused"], detail=tuple(found["replicas"]))
+
+    def reference(self, deployment: str) -> Reference:
+        found = call(self._router, "GET", f"/v1/deployments/{deployment}/reference")["latencies"]
+        shared = tuple((latency, replica) for latency, replica in found if replica is not None)
+        return Reference(latencies=tuple(latency for latency, _ in found), replicas=shared)
+
+    def counts(self, rollout: str) -> Counts:
+        return Counts.from_json(self._ask("GET", f"/v1/rollouts/{rollout}/counts"))
+
+    def answer(self, rollout: str, probes: Sequence[Probe]) -> list[Pair]:
+        body = {"rows": [list(probe.row) for probe in probes]}
+        found = self._ask("POST", f"/v1/rollouts/{rollout}/answers", json=body)
+        none = [None] * len(probes)
+        stable, canary = found["stable"] or none, found["canary"] or none
+        return [Pair(probe.id, s, c) for probe, s, c in zip(probes, stable, canary, strict=True)]
+
+    def prediction(self, prediction: str) -> dict[str, Any]:
+        """A prediction record with its proof; see router.records. Raises NotFound, Unavailable."""
+        found: dict[str, Any] = call(self._router, "GET", f"/v1/predictions/{prediction}")
+        return found
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        """A rollout that the router has not heard of yet is a matter of a moment."""
+        try:
+            return call(self._router, method, path, **options)
+        except NotFound as error:
+            raise Unavailable(f"the router does not know the rollout yet: {error}") from error

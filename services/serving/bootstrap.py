@@ -1,0 +1,142 @@
+"""Joins serving's parts with concrete classes: the router process, the predictors' fork server, and the API process's share."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from services.core import backends as registers
+from services.core import object_backends
+from services.core.calls import call, client
+from services.core.clock import system_clock
+from services.core.database import open_engine
+from services.core.errors import BadSetting
+from services.core.objects import ObjectStore
+from services.core.outbox import Outbox, Relay
+from services.core.tls import client_context, server_context, service_id
+from services.core.trust import Trust
+from services.serving import backends
+from services.serving.ports import ServingBackend
+from services.serving.router import tables
+from services.serving.router.app import Parts, Router, salt_key
+from services.serving.router.desired import Follower
+from services.serving.router.launcher import ForkServerLauncher
+from services.serving.router.proxy import Limits
+from services.serving.router.records import RecordLog
+from services.serving.router.state import State
+from services.serving.settings import Settings
+from services.signing.bus import HttpAuditBus
+
+KEEP_ALIVE_S = 60
+API_TIMEOUT_S = 5.0
+
+
+def open_backend(name: str, url: str, identity: Any, *, env: str) -> ServingBackend:
+    """The serving backend of the API process. name: a file in backends/."""
+    found: ServingBackend = registers.load(backends, name, env=env).open_backend(url, identity)
+    return found
+
+
+def open_objects(settings: Settings) -> ObjectStore:
+    module = registers.load(object_backends, settings.object_backend, env=settings.env)
+    store: ObjectStore = module.open_store(settings.object_location)
+    return store
+
+
+def run_router(environ: Mapping[str, str], ready: Callable[[], None] = lambda: None) -> None:
+    """Serves until SIGTERM or SIGINT. ready: called when the port is bound.
+
+    Raises:
+        BadSetting: a wrong setting, or the port is taken.
+    """
+    asyncio.run(_router(Settings.from_env(environ), environ, ready))
+
+
+async def _router(settings: Settings, environ: Mapping[str, str], ready: Callable[[], None]) -> None:
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    identity, actor = settings.identity("router"), service_id("router")
+    engine = open_engine(f"sqlite:///{settings.data / 'router.db'}")
+    tables.metadata.create_all(engine)
+    outbox = Outbox(tables.outbox, actor, system_clock)
+    api = client(settings.api_url, identity, timeout_s=API_TIMEOUT_S)
+    connector = aiohttp.TCPConnector(ssl=client_context(identity), limit=0, keepalive_timeout=KEEP_ALIVE_S)
+    session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+
+    def follow(state: State) -> Awaitable[None]:
+        return Follower(session, settings.api_url, state).run()
+
+    parts = Parts(
+        session=session,
+        launcher=ForkServerLauncher(environ),
+        records=RecordLog(settings.data / "predictions", engine, outbox, system_clock, actor),
+        relay=Relay(engine, outbox, HttpAuditBus(api)),
+        follow=follow,
+        clock=system_clock,
+        salt=salt_key(settings.data / "salt.key"),
+        limits=Limits(settings.timeout_s, settings.max_body),
+    )
+    runner = web.AppRunner(Router(parts).app, access_log=None, shutdown_timeout=5.0, keepalive_timeout=KEEP_ALIVE_S)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port, ssl_context=server_context(identity)).start()
+    except OSError as error:
+        remedy = "stop what listens there or set AI_INFRA_ROUTER_PORT"
+        raise BadSetting(f"port {settings.port} on {settings.host} is taken: {remedy}") from error
+    else:
+        ready()
+        await _until_signal()
+    finally:
+        await runner.cleanup()
+        api.close()
+        engine.dispose()
+
+
+async def _until_signal() -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def run_predictors(environ: Mapping[str, str], commands: int, events: int) -> None:
+    """The fork server of the predictors, until `commands` (a file descriptor) ends."""
+    import torch
+
+    from services.serving.predictor import server
+    from services.serving.predictor.forkserver import ForkServer
+    from services.serving.predictor.loading import load_verified
+    from services.serving.predictor.order import Order
+
+    torch.set_num_threads(1)
+    settings = Settings.from_env(environ)
+    identity = settings.identity("predictor")
+    logging.getLogger("kserve").setLevel(logging.WARNING)
+
+    def quarantine(deployment: str) -> list[str]:
+        with client(settings.api_url, identity, timeout_s=API_TIMEOUT_S) as api:
+            reasons: list[str] = call(api, "GET", f"/v1/serving/quarantine/{deployment}")["reasons"]
+            return reasons
+
+    def serve(order: dict[str, Any], ready: Callable[[int], None]) -> None:
+        trust = Trust.parse(Path(settings.trust).read_bytes())
+        verified = load_verified(Order.from_json(order), open_objects(settings), trust, quarantine)
+        model = server.ServedModel(verified, server.build_model(verified.files))
+        model.warm_up()
+        server.serve(model, identity, ready)
+
+    ForkServer(commands, events, serve).run()
+
+
+def main() -> None:
+    """`python -m services.serving.router`"""
+    logging.basicConfig(level=logging.INFO, format="router: %(message)s")
+    try:
+        run_router(os.environ)
+    except BadSetting as error:
+        raise SystemExit(f"router: {error}") from error

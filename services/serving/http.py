@@ -1,0 +1,87 @@
+"""Routes of serving in the API process. Authorisation of writes is the caller's (`writes`); reads need a certificate only."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.params import Depends
+from fastapi.responses import JSONResponse
+
+from services.core.canonical import canonical
+from services.core.digests import sha256
+from services.core.http import Actor, ServiceActor
+from services.core.statements import Strict, Text
+from services.serving.domain import DeploymentSpec, RolloutSpec
+from services.serving.rollouts import Rollouts
+from services.serving.service import Serving
+
+
+class Abort(Strict):
+    """reason: why a person ends the rollout."""
+
+    reason: Text = "aborted by a person"
+
+
+def create_router(serving: Serving, rollouts: Rollouts, writes: Sequence[Depends] = ()) -> APIRouter:
+    """writes: dependencies of the routes that change something (authorisation)."""
+    router = APIRouter(tags=["serving"])
+    _deployments(router, serving, writes)
+    _rollouts(router, rollouts, writes)
+    _services(router, serving)
+    return router
+
+
+def _deployments(router: APIRouter, serving: Serving, writes: Sequence[Depends]) -> None:
+    @router.post("/v1/deployments", status_code=201, dependencies=writes)
+    def deploy(spec: DeploymentSpec, actor: Actor) -> dict[str, Any]:
+        return serving.deploy(spec, actor)
+
+    @router.get("/v1/deployments")
+    def deployments(actor: Actor) -> list[dict[str, Any]]:
+        return serving.all()
+
+    @router.get("/v1/deployments/{deployment}")
+    def deployment(deployment: str, actor: Actor) -> dict[str, Any]:
+        return serving.status(deployment)
+
+    @router.delete("/v1/deployments/{deployment}", dependencies=writes)
+    def undeploy(deployment: str, actor: Actor) -> dict[str, Any]:
+        return serving.undeploy(deployment, actor)
+
+
+def _rollouts(router: APIRouter, rollouts: Rollouts, writes: Sequence[Depends]) -> None:
+    @router.post("/v1/rollouts", status_code=201, dependencies=writes)
+    def start(spec: RolloutSpec, actor: Actor) -> dict[str, Any]:
+        return rollouts.start(spec, actor)
+
+    @router.get("/v1/rollouts")
+    def all_rollouts(actor: Actor) -> list[dict[str, Any]]:
+        return rollouts.all()
+
+    @router.get("/v1/rollouts/{rollout}")
+    def rollout(rollout: str, actor: Actor) -> dict[str, Any]:
+        return rollouts.get(rollout)
+
+    @router.get("/v1/rollouts/{rollout}/explain")
+    def explain(rollout: str, actor: Actor) -> dict[str, Any]:
+        return rollouts.explain(rollout)
+
+    @router.post("/v1/rollouts/{rollout}/abort", dependencies=writes)
+    def abort(rollout: str, order: Abort, actor: Actor) -> dict[str, Any]:
+        return rollouts.abort(rollout, order.reason, actor)
+
+
+def _services(router: APIRouter, serving: Serving) -> None:
+    @router.get("/v1/serving/desired")
+    def desired(request: Request, actor: ServiceActor) -> Response:
+        """The desired state; 304 when it is the one that If-None-Match names."""
+        state = serving.desired()
+        tag = f'"{sha256(canonical(state))}"'
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers={"ETag": tag})
+        return JSONResponse(state, headers={"ETag": tag})
+
+    @router.get("/v1/serving/quarantine/{deployment}")
+    def quarantine(deployment: str, actor: ServiceActor) -> dict[str, list[str]]:
+        """What a predictor asks before it loads."""
+        return {"reasons": serving.quarantine_reasons(deployment)}

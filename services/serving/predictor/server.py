@@ -1,0 +1,143 @@
+"""One model behind KServe's REST server (Open Inference Protocol v2), over mTLS and for the router only.
+
+KServe's `ModelServer.start` takes no CA for clients, so its FastAPI application runs here under our own uvicorn.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import kserve.model_server
+import numpy
+import torch
+import uvicorn
+from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model, ModelRepository
+from kserve.errors import InvalidInput
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.model_repository_extension import ModelRepositoryExtension
+from kserve.protocol.rest.server import RESTServer
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.core.http import TlsIdentityProtocol
+from services.core.tls import Identity, server_context, service_id
+from services.serving.errors import BadModel
+from services.serving.models import mlp
+from services.serving.predictor.loading import Verified
+
+WEIGHTS = re.compile(r"[^/]+\.safetensors")
+CONFIG = "config.json"
+MAX_ROWS = 4096
+GRACE_S = 2
+
+
+def build_model(files: Mapping[str, bytes]) -> mlp.Mlp:
+    """The model in verified bytes: config.json and one safetensors file at the tree's root. Raises BadModel."""
+    weights = [path for path in files if WEIGHTS.fullmatch(path)]
+    if CONFIG not in files or len(weights) != 1:
+        raise BadModel(f"the artifact holds {sorted(files)}: want {CONFIG} and one .safetensors file")
+    try:
+        tensors = load_safetensors(files[weights[0]])
+    except SafetensorError as error:
+        raise BadModel(f"{weights[0]}: {error}") from error
+    return mlp.build(files[CONFIG], tensors)
+
+
+class ServedModel(Model):  # type: ignore[misc]  # kserve has no types
+    """Answers with `label` (BYTES, after the label map) and `scores` (FP32); model_version is the version's number."""
+
+    def __init__(self, verified: Verified, model: mlp.Mlp) -> None:
+        super().__init__(verified.order.model)
+        self._order, self._model = verified.order, model
+        self._parameters = {"deployment": verified.order.deployment, "artifact_id": verified.order.artifact_id}
+        self.enable_latency_logging = False
+        self.ready = True
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        return [{"name": "input", "datatype": "FP32", "shape": [-1, self._model.width]}]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        scores = {"name": "scores", "datatype": "FP32", "shape": [-1, len(self._model.labels)]}
+        return [{"name": "label", "datatype": "BYTES", "shape": [-1]}, scores]
+
+    def predict(self, payload: InferRequest, headers: dict[str, str] | None = None) -> InferResponse:
+        """Synchronous on purpose: one request at a time on one thread, so that latency is the model's own."""
+        labels, scores = self._model.predict(self._rows(payload.inputs))
+        outputs = [
+            InferOutput("label", [len(labels)], "BYTES", data=labels),
+            InferOutput("scores", list(scores.shape), "FP32", data=scores.flatten().tolist()),
+        ]
+        return InferResponse(
+            payload.id,
+            self._order.model,
+            outputs,
+            model_version=str(self._order.number),
+            parameters=dict(self._parameters),
+            use_binary_outputs=payload.use_binary_outputs,
+            requested_outputs=payload.request_outputs,
+        )
+
+    def _rows(self, inputs: list[InferInput]) -> torch.Tensor:
+        if len(inputs) != 1:
+            raise InvalidInput(f"{len(inputs)} inputs: want one tensor of shape [n, {self._model.width}]")
+        try:
+            values = inputs[0].as_numpy().astype(numpy.float32)
+        except (ValueError, TypeError) as error:
+            raise InvalidInput(f"input {inputs[0].name!r}: {error}") from error
+        if values.ndim != 2 or values.shape[1] != self._model.width or not 1 <= values.shape[0] <= MAX_ROWS:
+            raise InvalidInput(f"input of shape {list(values.shape)}: want [1…{MAX_ROWS}, {self._model.width}]")
+        if not numpy.isfinite(values).all():
+            raise InvalidInput("an input value is not finite")
+        return torch.from_numpy(values)
+
+    def warm_up(self) -> None:
+        """Runs the network once, so that the first request does not pay for lazy initialisation."""
+        self._model.predict(torch.zeros(1, self._model.width))
+
+
+class _RouterOnly:
+    """Refuses every client but the router."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app, self._allowed = app, service_id("router")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope.get("spiffe_id") != self._allowed:
+            await JSONResponse({"error": "only the router may call a predictor"}, 403)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def application(model: ServedModel) -> ASGIApp:
+    """KServe's application with this one model. Once in a process: KServe keeps the application in a module."""
+    repository = ModelRepository()
+    repository.update(model)
+    extension = ModelRepositoryExtension(model_registry=repository)
+    rest = RESTServer("kserve.model_server:app", DataPlane(model_registry=repository), extension, http_port=0)
+    rest.create_application()
+    return _RouterOnly(kserve.model_server.app)
+
+
+def serve(model: ServedModel, identity: Identity, ready: Callable[[int], None]) -> None:
+    """Serves on a free loopback port until SIGTERM. ready: called with the port when requests are taken."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        application(model), http=TlsIdentityProtocol, log_config=None, access_log=False, timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE_S, lifespan="off", ssl_certfile=identity.cert, ssl_keyfile=identity.key,
+    )
+    config.load()
+    config.ssl = server_context(identity)
+    asyncio.run(_serve(uvicorn.Server(config), listener, ready))
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket, ready: Callable[[int], None]) -> None:
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    if server.started:
+        ready(listener.getsockname()[1])
+    await serving

@@ -1,0 +1,105 @@
+"""What the platform asks of the router. Counts, health and probes are for the API process; a prediction record is for anyone with
+a certificate, as it holds digests only."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from services.core.clock import Clock
+from services.core.errors import AiInfraError, BadInput, Refused, Unavailable
+from services.core.ids import new_id
+from services.core.tls import service_id, spiffe_id
+from services.serving.router.answers import problem
+from services.serving.router.fleet import Fleet
+from services.serving.router.pool import Pool
+from services.serving.router.proxy import Exchange, Proxy, labels
+from services.serving.router.records import RecordLog
+from services.serving.router.state import State
+
+Handler = Callable[[web.Request], Awaitable[Any]]
+
+
+class Admin:
+    """Handlers of the control plane."""
+
+    def __init__(self, state: State, fleet: Fleet, pool: Pool, records: RecordLog, proxy: Proxy, clock: Clock) -> None:
+        self._state, self._fleet, self._pool = state, fleet, pool
+        self._records, self._proxy, self._clock = records, proxy, clock
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/healthz", _json(self.health)),
+            web.get("/v1/predictions/{id}", _json(self.prediction)),
+            web.get("/v1/deployments/{id}/health", _json(self.deployment, api_only=True)),
+            web.get("/v1/deployments/{id}/reference", _json(self.reference, api_only=True)),
+            web.get("/v1/rollouts/{id}/counts", _json(self.counts, api_only=True)),
+            web.post("/v1/rollouts/{id}/answers", _json(self.answers, api_only=True)),
+        ]
+
+    async def health(self, request: web.Request) -> dict[str, Any]:
+        return {"live": True, "lost": self._records.lost}
+
+    async def prediction(self, request: web.Request) -> dict[str, Any]:
+        return await asyncio.to_thread(self._records.find, request.match_info["id"])
+
+    async def deployment(self, request: web.Request) -> dict[str, Any]:
+        name = request.match_info["id"]
+        replicas = []
+        for replica in self._fleet.of(name):
+            backend = self._pool.of(replica.id)
+            replicas.append(replica.to_json() | {"healthy": backend is not None and backend.healthy})
+        return {"ready": len(self._pool.healthy(name)), "refused": self._fleet.refusal(name), "replicas": replicas}
+
+    async def reference(self, request: web.Request) -> dict[str, Any]:
+        return {"latencies": self._pool.latencies(request.match_info["id"])}
+
+    async def counts(self, request: web.Request) -> dict[str, Any]:
+        return self._state.counter(request.match_info["id"]).counts().to_json()
+
+    async def answers(self, request: web.Request) -> dict[str, Any]:
+        """Both versions' labels for each row. Body: {"rows": [[number]]}; answer: {"stable": […] or null, "canary": …}."""
+        route = self._state.split_of(request.match_info["id"])
+        assert route.split is not None
+        rows = (await request.json()).get("rows")
+        if not isinstance(rows, list) or not rows or len({len(row) for row in rows}) != 1:
+            raise BadInput("rows: want a list of rows of equal length")
+        body = _request(rows)
+        stable, canary = await asyncio.gather(
+            self._labels(route.stable, route.model, body), self._labels(route.split.canary, route.model, body)
+        )
+        return {"stable": stable, "canary": canary}
+
+    async def _labels(self, deployment: str, model: str, body: bytes) -> list[str] | None:
+        backend = self._pool.choose(deployment, new_id("prb"))
+        if backend is None:
+            raise Unavailable(f"no healthy predictor of deployment {deployment}")
+        return labels(await self._proxy.ask(backend, model, body, Exchange(self._clock())))
+
+
+def _request(rows: list[list[float]]) -> bytes:
+    """One v2 request for all rows."""
+    data = [value for row in rows for value in row]
+    tensor = {"name": "input", "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": data}
+    return json.dumps({"inputs": [tensor]}).encode("ascii")
+
+
+def _json(handler: Handler, *, api_only: bool = False) -> Handler:
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            if api_only and peer(request) != service_id("api"):
+                raise Refused("only the API process may ask this")
+            return web.json_response(await handler(request))
+        except AiInfraError as error:
+            return problem(error, {})
+
+    return answer
+
+
+def peer(request: web.Request) -> str | None:
+    """SPIFFE URI of the client's certificate."""
+    secure = request.transport.get_extra_info("ssl_object") if request.transport else None
+    certificate = secure.getpeercert(binary_form=True) if secure else None
+    return spiffe_id(certificate) if certificate else None

@@ -1,0 +1,393 @@
+"""Open Inference Protocol v2 in front of the predictors: /env/{environment}/v2/… for any v2 client with a certificate.
+
+Every inference that reaches a predictor, or finds none, leaves a prediction record. A request id is the router's own, never the
+client's: who could choose ids could choose the arm of a rollout.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from services.core.clock import Clock
+from services.core.errors import AiInfraError, BadInput, TooLarge, Unavailable
+from services.core.ids import new_id
+from services.serving.domain import QUARANTINED
+from services.serving.errors import Quarantined
+from services.serving.router.answers import problem
+from services.serving.router.counts import ERROR, OK, TIMEOUT, UNAVAILABLE, coin
+from services.serving.router.pool import Backend, Pool
+from services.serving.router.records import RecordLog
+from services.serving.router.state import Route, Split, State
+
+BUFFER = 64 << 10
+"""Bytes up to which a body is held in memory; a longer one is streamed (and cannot be mirrored)."""
+UPLOAD_S = 10.0
+FORWARDED = ("content-type", "inference-header-content-length", "accept", "traceparent", "tracestate")
+RETURNED = ("content-type", "inference-header-content-length")
+JSON = "application/json"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """timeout_s: seconds for one answer of a predictor; max_body: bytes of a request."""
+
+    timeout_s: float
+    max_body: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a request goes. canary: None outside of rollouts; counted: whether the rollout's counts take it."""
+
+    deployment: str
+    canary: bool | None = None
+    counted: bool = True
+
+
+class Proxy:
+    """Handlers of the data plane."""
+
+    def __init__(
+        self, state: State, pool: Pool, records: RecordLog, session: aiohttp.ClientSession,
+        clock: Clock, salt: bytes, limits: Limits,
+    ) -> None:
+        self._state, self._pool, self._records, self._session = state, pool, records, session
+        self._clock, self._salt, self._limits = clock, salt, limits
+        self._mirrors: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        base = "/env/{environment}/v2"
+        return [
+            web.post(base + "/models/{model}/infer", self.infer),
+            web.get(base + "/models/{model}/ready", self.model_ready),
+            web.get(base + "/models/{model}", self.metadata),
+            web.get(base + "/models", self.models),
+            web.get(base + "/health/live", self.live),
+            web.get(base + "/health/ready", self.live),
+            web.get(base, self.server),
+        ]
+
+    async def server(self, request: web.Request) -> web.Response:
+        return web.json_response({"name": "ai-infra-router", "version": "1", "extensions": ["binary_tensor_data"]})
+
+    async def live(self, request: web.Request) -> web.Response:
+        return web.json_response({"live": True, "ready": True})
+
+    async def models(self, request: web.Request) -> web.Response:
+        found = self._state.routes(request.match_info["environment"])
+        return web.json_response({"models": sorted(route.model for route in found)})
+
+    async def model_ready(self, request: web.Request) -> web.Response:
+        try:
+            route = self._route(request)
+            if not self._pool.healthy(route.stable):
+                raise Unavailable(f"no predictor of {route.model} is ready in {route.environment}")
+        except AiInfraError as error:
+            return problem(error, {})
+        return web.json_response({"name": route.model, "ready": True})
+
+    async def metadata(self, request: web.Request) -> web.Response:
+        try:
+            route = self._route(request)
+            backend = self._pool.choose(route.stable, new_id("prd"))
+            if backend is None:
+                raise Unavailable(f"no predictor of {route.model} is ready in {route.environment}")
+            async with self._session.get(f"{backend.url}/v2/models/{route.model}", timeout=self._timeout()) as response:
+                return web.Response(body=await response.read(), status=response.status, content_type=JSON)
+        except AiInfraError as error:
+            return problem(error, {})
+        except (aiohttp.ClientError, TimeoutError):
+            return problem(Unavailable("the predictor did not answer"), {})
+
+    async def infer(self, request: web.Request) -> web.StreamResponse:
+        call = Call(request, self._salt)
+        try:
+            route = self._route(request)
+            call.body = await self._buffer(request, call)
+            return await self._serve(call, route)
+        except AiInfraError as error:
+            return problem(error, call.headers)
+
+    def _route(self, request: web.Request) -> Route:
+        route = self._state.route(request.match_info["environment"], request.match_info["model"])
+        if route.state == QUARANTINED:
+            raise Quarantined(f"{route.model} is under quarantine in {route.environment}: {route.reason}")
+        return route
+
+    async def _buffer(self, request: web.Request, call: "Call") -> bytes:
+        """The whole body, or its first part; then call.more says that the rest is to be streamed."""
+        if (request.content_length or 0) > self._limits.max_body:
+            raise TooLarge(f"the body is over {self._limits.max_body} bytes")
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(UPLOAD_S):
+                while size <= BUFFER:
+                    part = await request.content.readany()
+                    if not part:
+                        return b"".join(parts)
+                    parts.append(part)
+                    size += len(part)
+        except TimeoutError:
+            raise BadInput(f"the body did not arrive within {UPLOAD_S:g} s") from None
+        call.more = True
+        return b"".join(parts)
+
+    async def _serve(self, call: "Call", route: Route) -> web.StreamResponse:
+        split = route.split
+        target = Target(route.stable)
+        if split is not None:
+            chosen = coin(split.seed, call.id) < split.weight
+            target = Target(split.canary if chosen else route.stable, chosen)
+        answer = await self._attempt(call, route, split, target)
+        if answer is None and target.canary:
+            # The rollout has counted a failure of the canary; the client need not suffer from it.
+            answer = await self._attempt(call, route, split, Target(route.stable, False, counted=False))
+        if answer is None:
+            raise Unavailable(f"no healthy predictor of {route.model} in {route.environment}")
+        if split is not None and target.canary is False and not call.more:
+            self._mirror(call, route, split)
+        return answer
+
+    async def _attempt(self, call: "Call", route: Route, split: Split | None, target: Target) -> web.StreamResponse | None:
+        """The answer of a deployment; None when none of its predictors took the request, which may then go elsewhere."""
+        exchange = Exchange(self._clock())
+        self._records.expect()
+        tried: set[str] = set()
+        answer: web.StreamResponse | None = None
+        for _ in range(2):
+            backend = self._pool.choose(target.deployment, call.id + "+" * len(tried))
+            if backend is None or backend.replica in tried:
+                break
+            tried.add(backend.replica)
+            answer = await self._forward(call, route, target, backend, exchange)
+            if answer is not None or call.streamed:
+                break
+        try:
+            self._record(call, split, target, exchange)
+        except Unavailable:
+            if exchange.stream is None:
+                raise
+            log.exception("prediction %s was answered and not recorded", call.id)
+        if answer is not None and exchange.stream is None:
+            answer.headers.update(call.headers)
+        return answer
+
+    async def _forward(
+        self, call: "Call", route: Route, target: Target, backend: Backend, exchange: "Exchange"
+    ) -> web.StreamResponse | None:
+        order = self._state.order(target.deployment)
+        call.headers["x-model-version"] = f"{route.model}@{order.get('number', '')}"
+        call.headers["x-deployment"] = target.deployment
+        headers = {name: call.request.headers[name] for name in FORWARDED if name in call.request.headers}
+        headers["x-request-id"] = call.id
+        begun = time.perf_counter()
+        try:
+            async with self._session.post(
+                f"{backend.url}/v2/models/{route.model}/infer", data=call.payload(self._limits.max_body),
+                headers=headers, timeout=self._timeout(),
+            ) as response:
+                answer = await self._relay(call, response, exchange)
+        except TimeoutError:
+            if not call.more:
+                # A streamed body may be late by its client: that must not eject a predictor.
+                backend.failed()
+            exchange.failed(TIMEOUT, begun)
+            if exchange.stream is not None:
+                return _cut(call, exchange.stream)
+            late = Unavailable(f"the predictor did not answer within {self._limits.timeout_s:g} s")
+            return problem(late, call.headers, "PredictorTimeout")
+        except aiohttp.ClientConnectorError:
+            backend.failed()
+            exchange.failed(UNAVAILABLE, begun)
+            return None
+        except (aiohttp.ClientError, OSError):
+            exchange.failed(ERROR, begun)
+            if call.too_large:
+                return problem(TooLarge(f"the body is over {self._limits.max_body} bytes"), call.headers)
+            backend.failed()
+            if exchange.stream is not None:
+                return _cut(call, exchange.stream)
+            return problem(Unavailable("the predictor broke off its answer"), call.headers, "PredictorFailed")
+        exchange.finished(begun)
+        backend.answered_request()
+        if exchange.outcome == OK:
+            self._pool.note(backend, exchange.latency_us)
+        return answer
+
+    async def _relay(self, call: "Call", response: aiohttp.ClientResponse, exchange: "Exchange") -> web.StreamResponse:
+        """The predictor's answer: whole when it is short, else streamed to the client while it arrives."""
+        exchange.outcome, exchange.status = (OK if response.status < 400 else ERROR), response.status
+        headers = {name: response.headers[name] for name in RETURNED if name in response.headers}
+        if response.content_length is not None and response.content_length <= BUFFER:
+            call.answer = await response.read()
+            exchange.output.update(call.answer)
+            return web.Response(body=call.answer, status=response.status, headers=headers)
+        exchange.stream = answer = web.StreamResponse(status=response.status, headers=headers | call.headers)
+        gone = not await _sent(answer.prepare(call.request))
+        async for part in response.content.iter_any():
+            exchange.output.update(part)
+            # A client that went away is no failure of the predictor; the record still covers the whole answer.
+            gone = gone or not await _sent(answer.write(part))
+        if not gone:
+            await _sent(answer.write_eof())
+        return answer
+
+    def _record(self, call: "Call", split: Split | None, target: Target, exchange: "Exchange") -> None:
+        place = None
+        if split is not None and target.canary is not None and target.counted:
+            counter = self._state.counter(split.id)
+            seen = counter.add(split.weight, target.canary, exchange.outcome, exchange.latency_us)
+            arm = "canary" if target.canary else "stable"
+            place = {"id": split.id, "weight": split.weight, "arm": arm, **seen}
+        # A canary that nobody answered for is followed by stable's answer to the same request: ids must differ.
+        record_id = call.id if target.counted else call.id + "-fallback"
+        self._write(record_id, call, target.deployment, exchange, place)
+
+    def _write(
+        self, record_id: str, call: "Call", deployment: str, exchange: "Exchange", place: dict[str, Any] | None
+    ) -> None:
+        self._records.append(
+            {
+                "id": record_id,
+                "ts": exchange.ts,
+                "deployment": deployment,
+                "artifactId": self._state.order(deployment).get("artifactId"),
+                "inputDigest": "sha256:" + call.input.hexdigest(),
+                "outputDigest": "sha256:" + exchange.output.hexdigest() if exchange.status else None,
+                "latencyUs": exchange.latency_us,
+                "outcome": exchange.outcome,
+                "status": exchange.status,
+                "rollout": place,
+            }
+        )
+
+    def _mirror(self, call: "Call", route: Route, split: Split) -> None:
+        if split.mirror == 0 or coin(split.seed, call.id + "-mirror") >= split.mirror:
+            return
+        task = asyncio.get_running_loop().create_task(self._ask_mirror(call, route, split))
+        self._mirrors.add(task)
+        task.add_done_callback(self._mirrors.discard)
+
+    async def _ask_mirror(self, call: "Call", route: Route, split: Split) -> None:
+        """The canary's answer to a request that stable answered: compared, recorded, shown to nobody."""
+        exchange = Exchange(self._clock())
+        self._records.expect()
+        backend = self._pool.choose(split.canary, call.id)
+        agree = None
+        if backend is not None:
+            answer = await self.ask(backend, route.model, call.body, exchange, call.request.headers.get("content-type", JSON))
+            first, second = labels(call.answer), labels(answer)
+            agree = None if first is None or second is None else first == second
+        if agree is not None:
+            self._state.counter(split.id).add_mirrored(agree)
+        place = {"id": split.id, "arm": "mirror", "agree": agree}
+        self._write(call.id + "-mirror", call, split.canary, exchange, place)
+
+    async def ask(self, backend: Backend, model: str, body: bytes, exchange: "Exchange", kind: str = JSON) -> bytes | None:
+        """One answer outside of a client's request; None when there is none."""
+        begun = time.perf_counter()
+        try:
+            async with self._session.post(
+                f"{backend.url}/v2/models/{model}/infer", data=body, headers={"content-type": kind}, timeout=self._timeout()
+            ) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, TimeoutError):
+            backend.failed()
+            exchange.failed(ERROR, begun)
+            return None
+        exchange.outcome, exchange.status = (OK if response.status < 400 else ERROR), response.status
+        exchange.output.update(answer)
+        exchange.finished(begun)
+        return answer if exchange.outcome == OK else None
+
+    def _timeout(self) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=self._limits.timeout_s)
+
+
+class Call:
+    """One client's request. headers: of every answer to it; input: hash over salt and body; more: the rest is to be streamed."""
+
+    def __init__(self, request: web.Request, salt_key: bytes) -> None:
+        self.request, self.id = request, new_id("prd")
+        salt = hmac.digest(salt_key, self.id.encode("ascii"), hashlib.sha256)[:16]
+        # Who has the salt and the input can show which record is theirs; the record alone does not give the input away.
+        self.headers = {"x-request-id": self.id, "x-prediction-salt": salt.hex()}
+        self.input = hashlib.sha256(salt)
+        self.body, self.answer = b"", b""
+        self.more = self.streamed = self.too_large = False
+        self._hashed = False
+
+    def payload(self, limit: int) -> bytes | AsyncIterator[bytes]:
+        """The body for the predictor. A streamed one is read once: such a request is not tried twice."""
+        if not self._hashed:
+            self.input.update(self.body)
+            self._hashed = True
+        if not self.more:
+            return self.body
+        self.streamed = True
+        return self._stream(limit)
+
+    async def _stream(self, limit: int) -> AsyncIterator[bytes]:
+        size = len(self.body)
+        yield self.body
+        async for part in self.request.content.iter_any():
+            size += len(part)
+            if size > limit:
+                self.too_large = True
+                raise aiohttp.ClientPayloadError("the body is over the limit")
+            self.input.update(part)
+            yield part
+
+
+class Exchange:
+    """What happened with a predictor. ts: epoch milliseconds of the start; status: 0 when there was no answer; stream: the answer,
+    once its first part may have left."""
+
+    def __init__(self, ts: int) -> None:
+        self.ts, self.outcome, self.status, self.latency_us = ts, UNAVAILABLE, 0, 0
+        self.output = hashlib.sha256()
+        self.stream: web.StreamResponse | None = None
+
+    def failed(self, outcome: str, begun: float) -> None:
+        self.outcome, self.status = outcome, 0
+        self.finished(begun)
+
+    def finished(self, begun: float) -> None:
+        self.latency_us = int((time.perf_counter() - begun) * 1e6)
+
+
+async def _sent(writing: Awaitable[Any]) -> bool:
+    """Whether the client took it."""
+    try:
+        await writing
+    except ConnectionError:
+        return False
+    return True
+
+
+def _cut(call: Call, answer: web.StreamResponse) -> web.StreamResponse:
+    """Breaks the client's connection: half an answer must not look whole."""
+    if call.request.transport is not None:
+        call.request.transport.abort()
+    return answer
+
+
+def labels(answer: bytes | None) -> list[str] | None:
+    """The `label` output of a v2 answer in JSON; None if it has none."""
+    try:
+        outputs = json.loads(answer or b"")["outputs"]
+        return next([str(label) for label in output["data"]] for output in outputs if output["name"] == "label")
+    except (ValueError, KeyError, TypeError, StopIteration):
+        return None

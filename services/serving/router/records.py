@@ -1,0 +1,301 @@
+"""Prediction records: one canonical JSON line each, appended to segment files and sealed in batches.
+
+A batch's Merkle root (RFC 9162 tree over the lines, without their line ends) goes to the audit log as `predictions.sealed`. A
+record is with the operating system before its answer leaves, and on the disk when its batch is sealed: a killed process loses
+only what had not been written; a machine that stops may lose the unsealed tail.
+"""
+
+import logging
+import mmap
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, func, insert, select
+
+from services.core import merkle
+from services.core.canonical import canonical, parse
+from services.core.clock import Clock
+from services.core.database import begin
+from services.core.errors import BadJson, Unavailable
+from services.core.events import EventDraft, Subject
+from services.core.outbox import Outbox
+from services.serving.errors import UnknownPrediction
+from services.serving.router.tables import batches, predictions
+
+BATCH_RECORDS = 2000
+BATCH_MS = 2000
+SEGMENT_BYTES = 64 << 20
+COUNTERS = struct.Struct("<QQ")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Batch:
+    """Lines of one segment from `start`, in order. opened: epoch milliseconds of the first one."""
+
+    segment: int
+    start: int
+    opened: int = 0
+    length: int = 0
+    ids: list[str] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
+    lost: int = 0
+    recovered: bool = False
+
+    def add(self, record_id: str, line: bytes) -> None:
+        """line: with its line end."""
+        self.ids.append(record_id)
+        self.leaves.append(merkle.leaf_hash(line[:-1]))
+        self.length += len(line)
+
+
+class RecordLog:
+    """Writer and reader of the records. `append` and `expect` belong to one thread; `seal` may run in another.
+
+    lost: records that a killed predecessor had begun and not written; 0 after a clean stop. It may be one too many: a record that
+    was written in the instant before the kill.
+    """
+
+    def __init__(self, folder: Path, engine: Engine, outbox: Outbox, clock: Clock, actor: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._engine, self._outbox, self._clock, self._actor = folder, engine, outbox, clock, actor
+        self._lock = threading.Lock()
+        self._sealing = threading.Lock()
+        self._closed: list[Batch] = []
+        self._counters = _Counters(folder / "inflight")
+        self.lost = self._counters.open()
+        self._file, self._open = self._open_segment(self._recover())
+
+    def expect(self) -> None:
+        """A prediction began: its record is owed."""
+        self._counters.begin()
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Writes a record that was expected.
+
+        Raises:
+            Unavailable: the disk did not take it; the record is owed and will be counted as lost.
+        """
+        line = canonical(record) + b"\n"
+        with self._lock:
+            try:
+                written = os.write(self._file, line)
+            except OSError as error:
+                raise Unavailable(f"the prediction could not be recorded: {error}") from error
+            if written != len(line):
+                # The half line must not stand before the next one.
+                os.ftruncate(self._file, self._open.start + self._open.length)
+                raise Unavailable("the prediction could not be recorded: the disk is full")
+            self._open.opened = self._open.opened or self._clock()
+            self._open.add(record["id"], line)
+        self._counters.end()
+
+    def due(self) -> bool:
+        """Whether there is a batch to seal now."""
+        batch = self._open
+        old = bool(batch.ids) and self._clock() - batch.opened >= BATCH_MS
+        return bool(self._closed) or old or len(batch.ids) >= BATCH_RECORDS
+
+    def seal(self) -> int:
+        """Seals what was appended so far; how many records. Raises Unavailable: the batches stay, call again."""
+        sealed = 0
+        with self._sealing:
+            self._close()
+            while self._closed:
+                self._write(self._closed[0])
+                sealed += len(self._closed[0].ids)
+                self._closed.pop(0)
+        return sealed
+
+    def close(self) -> None:
+        """Seals the rest and says that nothing is owed."""
+        self.seal()
+        self._counters.close()
+        os.close(self._file)
+
+    def find(self, record_id: str) -> dict[str, Any]:
+        """A record, with its place in its batch and the proof that the batch's root covers it.
+
+        Returns:
+            {"record", "sealed": {"batch", "event", "index", "size", "root", "proof": [hex]} or None before its batch is sealed}.
+        Raises:
+            UnknownPrediction.
+        """
+        query = select(predictions.c.position, batches).join(batches).where(predictions.c.id == record_id)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            return {"record": self._unsealed(record_id), "sealed": None}
+        lines = self._lines(row["segment"], row["start"], row["length"])
+        leaves = [merkle.leaf_hash(line) for line in lines]
+        proof = merkle.inclusion_proof(merkle.nodes_of(leaves), row["position"], len(leaves))
+        place = {
+            "batch": row["id"],
+            "event": row["event"],
+            "index": row["position"],
+            "size": row["records"],
+            "root": row["root"],
+            "proof": [node.hex() for node in proof],
+        }
+        return {"record": parse(lines[row["position"]]), "sealed": place}
+
+    def of_rollout(self, rollout: str) -> Iterator[dict[str, Any]]:
+        """Every record of a rollout, in the order written."""
+        mark = rollout.encode("ascii")
+        for number in self._segments():
+            with self._path(number).open("rb") as file:
+                for line in file:
+                    if mark in line and line.endswith(b"\n"):
+                        record = parse(line)
+                        if record["rollout"] is not None and record["rollout"]["id"] == rollout:
+                            yield record
+
+    def _unsealed(self, record_id: str) -> dict[str, Any]:
+        with self._lock:
+            waiting = [*self._closed, self._open]
+            found = [(batch, batch.ids.index(record_id)) for batch in waiting if record_id in batch.ids]
+        if not found:
+            raise UnknownPrediction(f"no prediction {record_id[:100]!r}")
+        batch, position = found[0]
+        value: dict[str, Any] = parse(self._lines(batch.segment, batch.start, batch.length)[position])
+        return value
+
+    def _lines(self, segment: int, start: int, length: int) -> list[bytes]:
+        with self._path(segment).open("rb") as file:
+            file.seek(start)
+            return file.read(length).split(b"\n")[:-1]
+
+    def _close(self) -> None:
+        with self._lock:
+            batch = self._open
+            if not batch.ids:
+                return
+            self._closed.append(batch)
+            end = batch.start + batch.length
+            if end < SEGMENT_BYTES:
+                self._open = Batch(batch.segment, end)
+                return
+            os.fsync(self._file)
+            os.close(self._file)
+            self._file, self._open = self._open_segment(batch.segment + 1)
+
+    def _write(self, batch: Batch) -> None:
+        # 1. The lines are on the disk. A crash after it leaves an unsealed tail, which the next start seals.
+        with self._path(batch.segment).open("rb") as file:
+            os.fsync(file.fileno())
+        root = "sha256:" + merkle.root(batch.leaves).hex()
+        # 2. Batch, index and event, in one transaction. From here the records are sealed.
+        with begin(self._engine) as connection:
+            number = (connection.execute(select(func.max(batches.c.id))).scalar() or 0) + 1
+            payload = {
+                "batch": number,
+                "records": len(batch.ids),
+                "root": root,
+                "first": batch.ids[0] if batch.ids else None,
+                "last": batch.ids[-1] if batch.ids else None,
+                "recovered": batch.recovered,
+                "lost": batch.lost,
+            }
+            subject = Subject("predictions", f"{self._actor.rsplit('/', 1)[-1]}-{number}", root)
+            event = self._outbox.emit(connection, EventDraft("predictions.sealed", self._actor, subject, payload))
+            values = {"segment": batch.segment, "start": batch.start, "length": batch.length}
+            connection.execute(
+                insert(batches).values(id=number, **values, records=len(batch.ids), root=root, event=event)
+            )
+            if batch.ids:
+                rows = [{"id": name, "batch": number, "position": at} for at, name in enumerate(batch.ids)]
+                connection.execute(insert(predictions), rows)
+
+    def _recover(self) -> int:
+        """Seals what a predecessor left; the number of the segment to go on with."""
+        segments = self._segments()
+        for number in segments:
+            batch = self._tail(number)
+            if batch.ids:
+                self._closed.append(batch)
+        if self.lost and not self._closed:
+            last = segments[-1] if segments else 1
+            self._closed.append(Batch(last, self._sealed_end(last), recovered=True))
+        if self._closed:
+            self._closed[-1].lost = self.lost
+            found = sum(len(batch.ids) for batch in self._closed)
+            log.warning("recovered %d unsealed prediction records; %d were lost", found, self.lost)
+        return segments[-1] if segments else 1
+
+    def _tail(self, number: int) -> Batch:
+        start, path = self._sealed_end(number), self._path(number)
+        batch = Batch(number, start, self._clock(), recovered=True)
+        with path.open("rb+") as file:
+            file.seek(start)
+            for line in file.read().splitlines(keepends=True):
+                record = _whole(line)
+                if record is None:
+                    break
+                batch.add(record["id"], line)
+            file.truncate(start + batch.length)
+        return batch
+
+    def _sealed_end(self, segment: int) -> int:
+        query = select(func.max(batches.c.start + batches.c.length)).where(batches.c.segment == segment)
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
+    def _open_segment(self, number: int) -> tuple[int, Batch]:
+        path = self._path(number)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return file, Batch(number, path.stat().st_size)
+
+    def _segments(self) -> list[int]:
+        return sorted(int(path.stem) for path in self._folder.glob("*.jsonl"))
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:08d}.jsonl"
+
+
+def _whole(line: bytes) -> dict[str, Any] | None:
+    """The record of a complete line; None for a torn one."""
+    try:
+        value: dict[str, Any] = parse(line)
+    except BadJson:
+        return None
+    return value if line.endswith(b"\n") else None
+
+
+class _Counters:
+    """Records begun and written, in a mapped file: the kernel keeps it when the process is killed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._begun = self._ended = 0
+
+    def open(self) -> int:
+        """How many a predecessor still owed; then counts from zero."""
+        if not self._path.exists():
+            self._path.write_bytes(COUNTERS.pack(0, 0))
+        begun, ended = COUNTERS.unpack(self._path.read_bytes())
+        with self._path.open("rb+") as file:
+            self._map = mmap.mmap(file.fileno(), COUNTERS.size)
+        self._store()
+        return max(0, int(begun - ended))
+
+    def begin(self) -> None:
+        self._begun += 1
+        self._store()
+
+    def end(self) -> None:
+        self._ended += 1
+        self._store()
+
+    def close(self) -> None:
+        self._begun = self._ended = 0
+        self._store()
+        self._map.close()
+
+    def _store(self) -> None:
+        COUNTERS.pack_into(self._map, 0, self._begun, self._ended)
