@@ -202,6 +202,91 @@ class Client:
         clearance = Clearance(flag=flag_id, kind=flag["kind"], target=flag["target"], reason=reason, issued_at=_now())
         return self._post(f"/v1/flags/{flag_id}/clearance", self.signed(clearance))
 
+    # -- serving
+
+    def deploy(self, reference: str, environment: str, replicas: int = 1) -> dict[str, Any]:
+        """Serves a promoted version. The same version again answers its deployment."""
+        model, number = _split(reference)
+        body = {"model": model, "number": number, "environment": environment, "replicas": replicas}
+        return self._post("/v1/deployments", body)
+
+    def deployments(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/v1/deployments")
+        return found
+
+    def deployment(self, deployment: str) -> dict[str, Any]:
+        """The record with the state of its predictors."""
+        return self._object(f"/v1/deployments/{deployment}")
+
+    def undeploy(self, deployment: str) -> dict[str, Any]:
+        found: dict[str, Any] = call(self._http, "DELETE", f"/v1/deployments/{deployment}")
+        return found
+
+    def start_rollout(self, reference: str, environment: str, **spec: Any) -> dict[str, Any]:
+        """Moves traffic step by step to another version. spec: see services.serving.domain.RolloutSpec, in camel case."""
+        model, number = _split(reference)
+        return self._post("/v1/rollouts", {"model": model, "number": number, "environment": environment} | spec)
+
+    def rollout(self, rollout: str) -> dict[str, Any]:
+        return self._object(f"/v1/rollouts/{rollout}")
+
+    def rollouts(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/v1/rollouts")
+        return found
+
+    def abort_rollout(self, rollout: str, reason: str) -> dict[str, Any]:
+        return self._post(f"/v1/rollouts/{rollout}/abort", {"reason": reason})
+
+    def explain_rollout(self, rollout: str) -> dict[str, Any]:
+        """The verdict computed again from the recorded counts and rule."""
+        return self._object(f"/v1/rollouts/{rollout}/explain")
+
+    def predict(self, model: str, environment: str, rows: Sequence[Sequence[float]]) -> dict[str, Any]:
+        """Open Inference Protocol v2: the answer, with the prediction's id and the version that gave it."""
+        tensor = {"name": "images", "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": [list(row) for row in rows]}
+        path = f"/env/{environment}/v2/models/{model}/infer"
+        try:
+            response = self._router.post(path, json={"inputs": [tensor]})
+        except httpx.TransportError as error:
+            raise Unavailable(f"the router did not answer: {type(error).__name__}") from error
+        if not response.is_success:
+            raise error_of(response)
+        found: dict[str, Any] = response.json()
+        outputs = {item["name"]: item["data"] for item in found["outputs"]}
+        return {
+            "id": response.headers["x-request-id"],
+            "version": response.headers["x-model-version"],
+            "deployment": response.headers["x-deployment"],
+            "outputs": outputs,
+        }
+
+    def prediction(self, prediction: str) -> dict[str, Any]:
+        """A prediction's record, with the batch it was sealed in."""
+        found: dict[str, Any] = call(self._router, "GET", f"/v1/predictions/{prediction}")
+        return found
+
+    # -- the audit log
+
+    def events(self, **query: Any) -> list[dict[str, Any]]:
+        """Entries of the log. query: tail, or after, limit, type, subjectKind, subjectId."""
+        found: list[dict[str, Any]] = self._object("/v1/audit/events", params=query)["entries"]
+        return found
+
+    def event(self, index: int) -> dict[str, Any]:
+        return self._object(f"/v1/audit/events/{index}")
+
+    def proof(self, index: int) -> str:
+        """A C2SP .tlog-proof file."""
+        return self._bytes(f"/v1/audit/proof/{index}").decode()
+
+    def audit_verify(self, against: str | None = None) -> dict[str, Any]:
+        """Everything that can be checked of the log; against: a signed checkpoint kept elsewhere."""
+        return self._post("/v1/audit/verification", {"against": against})
+
+    def reconcile(self) -> dict[str, Any]:
+        """Whether state and log say the same, in both directions."""
+        return self._post("/v1/audit/reconciliation", None)
+
     # -- policies
 
     def policies(self) -> dict[str, Any]:
@@ -299,10 +384,15 @@ def _chunks(source: Any) -> Iterator[bytes]:
         yield chunk
 
 
-def _version(reference: str) -> str:
+def _split(reference: str) -> tuple[str, int]:
     model, _, number = reference.rpartition("@")
-    if not model or not number.isdigit():
+    if not model or not number.isdigit() or len(number) > 9:
         raise BadInput(f"{reference!r}: want name@number")
+    return model, int(number)
+
+
+def _version(reference: str) -> str:
+    model, number = _split(reference)
     return f"/v1/models/{model}/versions/{number}"
 
 

@@ -1,0 +1,95 @@
+"""`ai-infra audit`: the log."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.commands.common import As, Json, connected, read_file, say, show, table
+
+app = typer.Typer(help="Read, verify and prove the audit log.", no_args_is_help=True)
+
+
+def add_to(root: typer.Typer) -> None:
+    root.add_typer(app, name="audit")
+
+
+@app.command(epilog="Example: ai-infra audit tail -n 20")
+def tail(
+    count: Annotated[int, typer.Option("-n", min=1, max=1000, help="Entries.")] = 20, person: As = "aude", as_json: Json = False
+) -> None:
+    """The last entries."""
+    with connected(person) as client:
+        show(client.events(tail=count), as_json, _table)
+
+
+@app.command(name="show", epilog="Example: ai-infra audit show 12")
+def show_one(index: int, person: As = "aude", as_json: Json = False) -> None:
+    """One entry, whole."""
+    with connected(person) as client:
+        show(client.event(index), as_json, lambda found: say(json.dumps(found, indent=2)))
+
+
+@app.command(epilog="Example: ai-infra audit verify --against checkpoint.kept")
+def verify(
+    against: Annotated[Path | None, typer.Option(help="A signed checkpoint that a witness or you kept.")] = None,
+    person: As = "aude",
+    as_json: Json = False,
+) -> None:
+    """Check chain, sequence numbers, tiles, checkpoint and table; without --against, truncation and forks are not checkable."""
+    note = read_file(against).decode("utf-8", "replace") if against else None
+    with connected(person) as client:
+        found = client.audit_verify(note)
+    show(found, as_json, _report)
+    if found["problems"]:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: ai-infra audit prove 12 -o entry.tlog-proof")
+def prove(
+    index: int, output: Annotated[Path | None, typer.Option("--output", "-o", help="File; default: stdout.")] = None, person: As = "aude"
+) -> None:
+    """A C2SP .tlog-proof that an entry is in the log."""
+    with connected(person) as client:
+        text = client.proof(index)
+    if output is None:
+        print(text, end="")
+    else:
+        output.write_text(text)
+        say(f"{output}")
+
+
+@app.command(epilog="Example: ai-infra audit reconcile")
+def reconcile(person: As = "aude", as_json: Json = False) -> None:
+    """Prove that every state row has its event, and every event its state."""
+    with connected(person) as client:
+        found = client.reconcile()
+    show(found, as_json, _reconciled)
+    if found["problems"]:
+        raise typer.Exit(1)
+
+
+def _table(found: list[dict[str, Any]]) -> None:
+    rows = [(e["index"], _time(e["event"]["ts"]), e["event"]["type"], e["event"]["subject"]["id"], e["event"]["actor"].rsplit("/", 1)[-1])
+            for e in found]  # fmt: skip
+    table("audit log", ("index", "time", "type", "subject", "actor"), rows)
+
+
+def _report(found: dict[str, Any]) -> None:
+    say(f"{found['size']} entries: {'no problem found' if not found['problems'] else 'PROBLEMS'}")
+    for problem in found["problems"]:
+        say(f"  {json.dumps(problem)}")
+    for item in found.get("notCheckable", []):
+        say(f"  not checkable: {item}")
+
+
+def _reconciled(found: dict[str, Any]) -> None:
+    say(f"{found['rows']} state rows and {found['events']} events compared: {len(found['problems'])} problems")
+    for problem in found["problems"]:
+        say(f"  {problem}")
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%H:%M:%S.%f")[:-3]

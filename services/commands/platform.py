@@ -1,0 +1,71 @@
+"""`ai-infra init`, `up`, `status`, `demo`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.commands.common import As, Json, connected, home, say, show, table
+
+
+def add_to(root: typer.Typer) -> None:
+    root.command(epilog="Example: AI_INFRA_HOME=~/ai-infra ai-infra init")(init)
+    root.command(epilog="Example: ai-infra up --port-base 9000")(up)
+    root.command(epilog="Example: ai-infra status --json")(status)
+    root.command(epilog="Example: ai-infra demo --home .ai-infra-demo --json demo.json")(demo)
+
+
+def init(as_json: Json = False) -> None:
+    """Make a home: development CA, certificates, keys, databases, first policies. Again: nothing changes."""
+    from services.home import Home, create
+
+    found = Home.from_env(os.environ)
+    made = create(found)
+    value = {"home": str(found.root), "people": str(found.people), "made": made}
+    show(value, as_json, lambda _: say(f"{'made' if made else 'is there already:'} {found.root}\npeople's keys: {found.people}"))
+
+
+def up(
+    port_base: Annotated[int, typer.Option(min=0, max=65_000, help="Ports BASE, BASE+1, BASE+2; 0 takes free ones.")] = 8443,
+) -> None:
+    """Run the platform until stopped: API, router and signing proxy, on loopback, with mutual TLS."""
+    from services.supervisor import DEFAULT_PORTS, Platform, free_ports
+
+    ports = free_ports() if port_base == 0 else {name: port_base + i for i, name in enumerate(DEFAULT_PORTS)}
+    with Platform(home(), ports, tell=say) as platform:
+        table("the platform is up; stop it with Ctrl-C", ("process", "address"), list(platform.urls.items()))
+        platform.watch()
+
+
+def status(person: As = "aude", as_json: Json = False) -> None:
+    """What is running: versions by stage, deployments, flags, and the log's size."""
+    with connected(person) as client:
+        value = {
+            "endpoints": home().endpoints,
+            "models": client.models(),
+            "deployments": client.deployments(),
+            "flags": client.flags(),
+        }
+
+    def draw(_: object) -> None:
+        rows = [(f"{v['model']}@{v['number']}", v["stage"], v["risk_class"]) for v in value["models"]]
+        table("versions", ("version", "stage", "risk"), rows)
+        served = [(f"{d['model']}@{d['number']}", d["environment"], d["state"], d["id"]) for d in value["deployments"]]
+        table("deployments", ("version", "environment", "state", "id"), served)
+        table("active flags", ("target", "reason"), [(f["target"], f["reason"]) for f in value["flags"]])
+
+    show(value, as_json, draw)
+
+
+def demo(
+    home_folder: Annotated[
+        Path, typer.Option("--home", help="A folder for the demo; what an earlier demo left there is replaced.")
+    ] = Path(".ai-infra-demo"),
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write what was shown, for machines.")] = None,
+) -> None:
+    """The main job: a real model from data set to canaried serving, and what is refused on the way."""
+    from services.demo.story import run
+
+    if not run(home_folder, json_file):
+        raise typer.Exit(1)

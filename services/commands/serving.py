@@ -1,0 +1,145 @@
+"""`ai-infra deploy`, `predict`, `rollout`."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.commands.common import As, Json, connected, read_file, say, show, table
+
+app = typer.Typer(help="Move traffic to another version, step by step, under a sequential test.", no_args_is_help=True)
+FINAL = ("completed", "rolled_back", "aborted")
+
+Environment = Annotated[str, typer.Option("--env", help="staging or prod.")]
+
+
+def add_to(root: typer.Typer) -> None:
+    root.command(epilog="Example: ai-infra deploy digits@1 --env prod")(deploy)
+    root.command(epilog="Example: ai-infra undeploy dep-019...")(undeploy)
+    root.command(epilog="Example: ai-infra deployments --json")(deployments)
+    root.command(epilog="Example: ai-infra predict digits --env prod --rows row.json")(predict)
+    root.add_typer(app, name="rollout")
+
+
+def deploy(
+    reference: str,
+    environment: Environment,
+    replicas: Annotated[int, typer.Option(min=1, max=8, help="Predictor processes.")] = 1,
+    wait: Annotated[float, typer.Option(help="Seconds to wait until a predictor is ready; 0 does not wait.")] = 60.0,
+    person: As = "dario",
+    as_json: Json = False,
+) -> None:
+    """Serve a promoted version; its predictors verify signature, manifest, environment and quarantine before they load."""
+    from services.core.errors import Refused, Unavailable
+
+    with connected(person) as client:
+        found = client.deploy(reference, environment, replicas)
+        deadline = time.monotonic() + wait
+        while wait and time.monotonic() < deadline:
+            found = client.deployment(found["id"])
+            if found["predictors"]["refused"]:
+                raise Refused(f"the predictor does not load {reference}: {found['predictors']['refused']}")
+            if found["predictors"]["ready"]:
+                break
+            time.sleep(0.2)
+        else:
+            if wait:
+                raise Unavailable(f"no predictor of {found['id']} is ready after {wait:g} s: see `ai-infra deployments`")
+        show(found, as_json, lambda _: say(f"{found['id']}  {reference} serves in {environment}"))
+
+
+def undeploy(deployment: str, person: As = "dario", as_json: Json = False) -> None:
+    """Stop a deployment and its route."""
+    with connected(person) as client:
+        show(client.undeploy(deployment), as_json, lambda found: say(f"{found['id']}: {found['state']}"))
+
+
+def deployments(person: As = "dario", as_json: Json = False) -> None:
+    """List deployments."""
+    with connected(person) as client:
+        show(client.deployments(), as_json, _deployments)
+
+
+def predict(
+    model: str,
+    environment: Environment,
+    rows: Annotated[Path, typer.Option(help="JSON: one row of numbers, or a list of rows.")],
+    person: As = "tara",
+    as_json: Json = False,
+) -> None:
+    """Ask a served model (Open Inference Protocol v2)."""
+    from services.core.canonical import parse
+
+    value = parse(read_file(rows))
+    with connected(person) as client:
+        found = client.predict(model, environment, value if isinstance(value[0], list) else [value])
+        show(found, as_json, lambda _: say(f"{found['outputs']}\nby {found['version']}, prediction {found['id']}"))
+
+
+@app.command(epilog="Example: ai-infra rollout start digits@2 --env prod --golden optical-digits@1.0")
+def start(
+    reference: str,
+    environment: Environment,
+    steps: Annotated[str, typer.Option(help="Rising percentages, the last one 100.")] = "10,50,100",
+    golden: Annotated[str | None, typer.Option(help="Data set with labelled probes; without one, quality is not compared.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="JSON with further fields of the rollout's specification.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for the verdict.")] = True,
+    person: As = "dario",
+    as_json: Json = False,
+) -> None:
+    """Start a rollout: it advances, completes or rolls back by itself."""
+    from services.core.canonical import parse
+    from services.core.errors import BadInput
+
+    if not all(step.strip().isdigit() for step in steps.split(",")):
+        raise BadInput(f"--steps {steps}: want percentages, like 10,50,100")
+    more: dict[str, Any] = {"steps": [int(step) for step in steps.split(",")]}
+    more |= {"golden": {"dataset": golden}} if golden else {"compares": ["errors", "latency"]}
+    more |= parse(read_file(spec)) if spec else {}
+    with connected(person) as client:
+        found = client.start_rollout(reference, environment, **more)
+        while wait and found["state"] not in FINAL:
+            time.sleep(0.5)
+            found = client.rollout(found["id"])
+        show(found, as_json, _rollout)
+    if found["state"] in ("rolled_back", "aborted"):
+        raise typer.Exit(1)
+
+
+@app.command(name="list", epilog="Example: ai-infra rollout list")
+def list_all(person: As = "dario", as_json: Json = False) -> None:
+    """List rollouts."""
+    with connected(person) as client:
+        show(client.rollouts(), as_json, lambda found: [_rollout(item) for item in found])
+
+
+@app.command(name="show", epilog="Example: ai-infra rollout show rol-019... --json")
+def show_one(rollout: str, person: As = "dario", as_json: Json = False) -> None:
+    """Show a rollout."""
+    with connected(person) as client:
+        show(client.rollout(rollout), as_json, _rollout)
+
+
+@app.command(epilog="Example: ai-infra rollout explain rol-019...")
+def explain(rollout: str, person: As = "aude", as_json: Json = False) -> None:
+    """Compute the verdict again from the recorded counts and rule."""
+    with connected(person) as client:
+        show(client.explain_rollout(rollout), as_json, lambda found: say(json.dumps(found, indent=2)))
+
+
+@app.command(epilog='Example: ai-infra rollout abort rol-019... --reason "wrong version"')
+def abort(rollout: str, reason: Annotated[str, typer.Option(help="Why.")], person: As = "dario", as_json: Json = False) -> None:
+    """End a rollout; all traffic goes back to stable."""
+    with connected(person) as client:
+        show(client.abort_rollout(rollout, reason), as_json, _rollout)
+
+
+def _deployments(found: list[dict[str, Any]]) -> None:
+    rows = [(d["id"], f"{d['model']}@{d['number']}", d["environment"], d["state"], d["reason"]) for d in found]
+    table("deployments", ("id", "version", "environment", "state", "reason"), rows)
+
+
+def _rollout(found: dict[str, Any]) -> None:
+    say(f"{found['id']}  {found['model']} in {found['environment']}: {found['state']} at {found['weight']:.0%}  {found['reason']}")

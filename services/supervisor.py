@@ -1,0 +1,197 @@
+"""Runs the platform of a home: API, signing proxy and router as processes of their own, started again when one dies."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from services.core.calls import client
+from services.core.errors import BadSetting, Unavailable
+from services.home import Home
+
+DEFAULT_PORTS = {"api": 8443, "router": 8444, "signing-proxy": 8445}
+MODULES = {"api": "services.api", "router": "services.serving.router", "signing-proxy": "services.signing"}
+READY_S = 60.0
+MAX_RESTARTS = 5
+"""Restarts of one process before the supervisor gives up: one that dies at once will die again."""
+
+Tell = Callable[[str], None]
+
+
+def free_ports() -> dict[str, int]:
+    """Three ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in DEFAULT_PORTS]
+    try:
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return {name: item.getsockname()[1] for name, item in zip(DEFAULT_PORTS, sockets, strict=True)}
+    finally:
+        for item in sockets:
+            item.close()
+
+
+@dataclass
+class Platform:
+    """The processes of one home. Use as a context manager: leaving it stops them."""
+
+    home: Home
+    ports: Mapping[str, int] = field(default_factory=lambda: DEFAULT_PORTS)
+    environ: Mapping[str, str] = field(default_factory=dict)
+    tell: Tell = lambda text: None
+    processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)
+
+    def __enter__(self) -> "Platform":
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def urls(self) -> dict[str, str]:
+        return {name: f"https://127.0.0.1:{port}" for name, port in self.ports.items()}
+
+    def start(self) -> None:
+        """All processes, ready to serve.
+
+        Raises:
+            BadSetting: a port is taken, or a process says that a setting is wrong. Unavailable: one is not ready in time.
+        """
+        self._require_alone()
+        for name, port in self.ports.items():
+            _require_free(name, port)
+        for name in MODULES:
+            self._spawn(name)
+        for name in MODULES:
+            self._wait(name)
+        # Written last: whoever reads the addresses finds the platform ready.
+        _write(self.home.root / "run" / "endpoints.json", json.dumps(self.urls))
+
+    def watch(self) -> None:
+        """Starts processes that died again, until interrupted.
+
+        Raises:
+            Unavailable: one died too often.
+        """
+        while True:
+            time.sleep(0.3)
+            self.mend()
+
+    def mend(self) -> None:
+        """Starts each process that died again."""
+        for name, process in list(self.processes.items()):
+            if process.poll() is None:
+                continue
+            self.restarts[name] = self.restarts.get(name, 0) + 1
+            if self.restarts[name] > MAX_RESTARTS:
+                raise Unavailable(f"{name} died {MAX_RESTARTS} times: see {self._log(name)}")
+            self.tell(f"{name} ended with {process.returncode}; starting it again")
+            self._spawn(name)
+            self._wait(name)
+
+    def stop(self) -> None:
+        """Stops all, the router first, so that no request meets half a platform."""
+        (self.home.root / "run" / "endpoints.json").unlink(missing_ok=True)
+        for name in ("router", "api", "signing-proxy"):
+            process = self.processes.pop(name, None)
+            if process is not None and process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(timeout=15)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        (self.home.root / "run" / "pid").unlink(missing_ok=True)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to one process, as an outage would."""
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def _spawn(self, name: str) -> None:
+        log = self._log(name).open("ab")
+        environ = os.environ | {
+            "AI_INFRA_HOME": str(self.home.root),
+            "AI_INFRA_PEOPLE": str(self.home.people),
+            "AI_INFRA_API_PORT": str(self.ports["api"]),
+            "AI_INFRA_ROUTER_PORT": str(self.ports["router"]),
+            "AI_INFRA_SIGNING_PORT": str(self.ports["signing-proxy"]),
+            "AI_INFRA_API_URL": self.urls["api"],
+            "AI_INFRA_ROUTER_URL": self.urls["router"],
+            "AI_INFRA_SIGNING_URL": self.urls["signing-proxy"],
+            "AI_INFRA_CERTS": str(self.home.root / "services"),
+            **self.environ,
+        }
+        self.processes[name] = subprocess.Popen(
+            [sys.executable, "-m", MODULES[name]],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environ,
+            start_new_session=True,
+        )
+        log.close()
+
+    def _wait(self, name: str) -> None:
+        process, deadline = self.processes[name], time.monotonic() + READY_S
+        with client(self.urls[name], self.home.service("api"), timeout_s=2.0) as caller:
+            while time.monotonic() < deadline:
+                if process.poll() is not None:
+                    raise BadSetting(f"{name} does not start: {self._last_line(name)}")
+                try:
+                    if caller.get("/healthz").status_code == 200:
+                        return
+                except httpx.TransportError:
+                    time.sleep(0.1)
+        raise Unavailable(f"{name} is not ready after {READY_S:.0f} s: see {self._log(name)}")
+
+    def _log(self, name: str) -> Path:
+        return self.home.root / "logs" / f"{name}.log"
+
+    def _last_line(self, name: str) -> str:
+        lines = self._log(name).read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"it says nothing in {self._log(name)}"
+
+    def _require_alone(self) -> None:
+        """Each database has one owner process: a second platform on the same home is refused."""
+        pid_file = self.home.root / "run" / "pid"
+        if pid_file.exists():
+            pid = int(pid_file.read_text() or 0)
+            if pid != os.getpid() and _alive(pid):
+                raise BadSetting(f"the platform of {self.home.root} is running already, as process {pid}: stop it first")
+        _write(pid_file, str(os.getpid()))
+
+
+def _require_free(name: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BadSetting(f"port {port} for {name} is taken: stop what listens there, or use --port-base") from error
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return b"ai-infra" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.rename(path)
