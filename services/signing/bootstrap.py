@@ -95,10 +95,10 @@ def trust_reader(path: Path) -> Callable[[], Trust]:
     return read
 
 
-def main() -> int:
+def main(environ: Mapping[str, str] = os.environ) -> int:
     """Serves until SIGTERM. Exit status 2 for a setting that is wrong, 1 for anything else."""
     try:
-        settings = Settings.from_env(os.environ)
+        settings = Settings.from_env(environ)
         proxy = build(settings)
     except AiInfraError as error:
         sys.stderr.write(f"signing-proxy: {error}\n")
@@ -113,8 +113,9 @@ def main() -> int:
                 ready=lambda: print("signing-proxy: ready", flush=True),
             )
         )
-    except BadSetting as error:
-        sys.stderr.write(f"signing-proxy: {error}\n")
+    except SystemExit:
+        # uvicorn leaves the event loop this way when it cannot bind.
+        sys.stderr.write(f"signing-proxy: port {settings.port} on {settings.host} is taken: set AI_INFRA_SIGNING_PORT\n")
         return 2
     finally:
         proxy.close()
