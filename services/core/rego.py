@@ -54,7 +54,7 @@ def evaluate(bundle: Bundle, input_value: Mapping[str, Any]) -> Any:
 
 
 def verdict_on(bundle: Bundle, input_value: Mapping[str, Any]) -> Verdict:
-    """Evaluates and judges in one step; never raises for what a policy or an input does."""
+    """Evaluates and judges in one step. What a policy does never raises; an input that is no JSON does (BadJson)."""
     expected = bundle.rules_for(input_value.get("action"))
     try:
         return decide(evaluate(bundle, input_value), expected)

@@ -53,6 +53,8 @@ flag_texts := [sprintf("active safety flag on %s %s: %s", [text(object.get(f, "k
 	is_object(f)
 ]
 
+# Only what comes from the input goes into %s: the embedded engine puts quotes around literals and results of built-ins
+# there. `concat` joins those.
 default text(_) := "(unnamed)"
 
 text(value) := value if {
@@ -89,4 +91,5 @@ percent(fraction) := sprintf("%d.%d%d", [floor(n / 100), floor(n / 10) % 10, n %
 	is_number(fraction)
 	n := round(fraction * 10000)
 	n >= 0
+	n <= 10000
 }

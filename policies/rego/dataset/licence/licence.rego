@@ -24,7 +24,8 @@ good contains i if {
 	d.licence in data.limits.licences[purpose]
 }
 
-texts := [sprintf("data set %s has the licence %s, which is not on the list for %s use", [lib.text(object.get(d, "id", "")), lib.text(object.get(d, "licence", "")), lib.text(purpose)]) |
+texts := [concat(" ", ["data set", lib.text(object.get(d, "id", "")), "has the licence", licence, "which is not on the list for", purpose, "use"]) |
 	some d in lib.datasets
 	is_object(d)
+	licence := concat("", [lib.text(object.get(d, "licence", "")), ","])
 ]

@@ -26,7 +26,7 @@ good contains i if {
 	lib.same(person, person)
 }
 
-texts := [sprintf("data set %s: personal data is %s and no steward approved it", [lib.text(object.get(d, "id", "")), lib.text(object.get(d, "pii", "unknown"))]) |
+texts := [sprintf("data set %s: personal data is %s and no steward approved it", [lib.text(object.get(d, "id", "")), lib.text(object.get(d, "pii", ""))]) |
 	some d in lib.datasets
 	is_object(d)
 ]

@@ -9,18 +9,20 @@ package sentinelnet.promotion.evaluation_fresh
 import data.sentinelnet.lib
 import rego.v1
 
-default report := {"rule": "promotion.evaluation-fresh", "verdict": "deny", "reasons": ["the age of the evaluation is unknown"]}
+default report := {"rule": "promotion.evaluation-fresh", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
 
 report := lib.report("promotion.evaluation-fresh", needs, met)
 
 needs := {
-	"age": sprintf("the evaluation is %d s old, %d s are allowed", [age, data.limits.evaluation_max_age_s]),
+	"age": sprintf("the evaluation is older than %d s", [data.limits.evaluation_max_age_s]),
+	"known": "the age of the evaluation is unknown",
 	"past": "the evaluation is from the future",
 }
 
-# Floored because %d takes integers only.
-age := floor(input.now - input.evaluation.issuedAt)
+age := input.now - input.evaluation.issuedAt
 
 met contains "age" if lib.at_least(data.limits.evaluation_max_age_s, age)
+
+met contains "known" if is_number(age)
 
 met contains "past" if lib.happened(input.evaluation.issuedAt)

@@ -13,7 +13,7 @@ test_old_evaluation_is_denied if {
 	r := evaluation_fresh.report with input.now as fix.now
 		with input.evaluation as fix.evaluation
 		with data.limits.evaluation_max_age_s as 999
-	r == {"rule": "promotion.evaluation-fresh", "verdict": "deny", "reasons": ["the evaluation is 1000 s old, 999 s are allowed"]}
+	r == {"rule": "promotion.evaluation-fresh", "verdict": "deny", "reasons": ["the evaluation is older than 999 s"]}
 }
 
 test_limit_itself_passes if {
@@ -32,6 +32,7 @@ test_unknown_age_is_denied if {
 	every issued in [null, "999000", {}] {
 		r := evaluation_fresh.report with input.now as fix.now
 			with input.evaluation as object.union(fix.evaluation, {"issuedAt": issued})
-		r == {"rule": "promotion.evaluation-fresh", "verdict": "deny", "reasons": ["the age of the evaluation is unknown"]}
+		r.verdict == "deny"
+		"the age of the evaluation is unknown" in r.reasons
 	}
 }

@@ -1,0 +1,88 @@
+"""What every policy engine owes, whichever it is."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from services.core import backends as core_backends
+from services.core.errors import BadSetting
+from services.core.rego import EvaluationFailed
+from services.core.verdict import decide
+from services.sentinelnet import backends
+from services.sentinelnet.errors import PolicyUnavailable
+from services.sentinelnet.ports import PolicyEngine
+from tests.peers import need
+from tests.sentinelnet import BUNDLE, GOOD, blocking, edited, opa_server
+
+TRAIN = {**GOOD["train"], "action": "train"}
+
+
+@pytest.fixture(scope="module", params=core_backends.names(backends))
+def engine(request: pytest.FixtureRequest) -> Iterator[PolicyEngine]:
+    module = core_backends.load(backends, request.param)
+    if request.param == "opa":
+        with opa_server(need("opa")) as url:
+            yield module.open_engine(url)
+    else:
+        yield module.open_engine("")
+
+
+@pytest.mark.parametrize("action", sorted(GOOD))
+def test_every_rule_of_the_action_reports_once(action: str, engine: PolicyEngine) -> None:
+    raw = engine.evaluate(BUNDLE, {**GOOD[action], "action": action})
+    assert sorted(report["rule"] for report in raw) == sorted(BUNDLE.rules_for(action))
+
+
+def test_each_bundle_is_evaluated_by_itself(engine: PolicyEngine) -> None:
+    blocked = blocking("sha256:" + "d" * 64)
+    found = [decide(engine.evaluate(b, TRAIN), b.rules_for("train")).verdict for b in (BUNDLE, blocked, BUNDLE, blocked)]
+    assert found == ["pass", "deny", "pass", "deny"]
+
+
+def test_unknown_action_gets_no_report(engine: PolicyEngine) -> None:
+    assert engine.evaluate(BUNDLE, {"action": "dance"}) == []
+
+
+def test_bundle_that_does_not_compile_fails_and_the_next_one_works(engine: PolicyEngine) -> None:
+    with pytest.raises(EvaluationFailed):
+        engine.evaluate(edited({"lib/lib.rego": b"package sentinelnet.lib\n\nimport rego.v1\n\nreport :=\n"}), TRAIN)
+    assert decide(engine.evaluate(BUNDLE, TRAIN), BUNDLE.rules_for("train")).passed
+
+
+def test_rule_with_two_values_fails(engine: PolicyEngine) -> None:
+    body = b"package sentinelnet.dataset.pii\n\nimport rego.v1\n\nreport := 1 if input.now\n\nreport := 2 if input.now\n"
+    with pytest.raises(EvaluationFailed):
+        engine.evaluate(edited({"dataset/pii/pii.rego": body}), TRAIN)
+
+
+def test_undefined_entry_point_fails(engine: PolicyEngine) -> None:
+    body = b"package sentinelnet\n\nimport rego.v1\n\ndecision := 1 if input.missing\n"
+    with pytest.raises(EvaluationFailed):
+        engine.evaluate(edited({"decision.rego": body}), TRAIN)
+
+
+def test_opa_that_restarted_or_was_loaded_by_others_is_loaded_again() -> None:
+    import httpx
+
+    with opa_server(need("opa")) as url:
+        engine = core_backends.load(backends, "opa").open_engine(url)
+        assert decide(engine.evaluate(BUNDLE, TRAIN), BUNDLE.rules_for("train")).passed
+        httpx.put(f"{url}/v1/data", json={}).raise_for_status()
+        httpx.put(f"{url}/v1/policies/stray", content="package stray\n").raise_for_status()
+        assert decide(engine.evaluate(BUNDLE, TRAIN), BUNDLE.rules_for("train")).passed
+        kept = {item["id"] for item in httpx.get(f"{url}/v1/policies").json()["result"]}
+        assert kept == {f"ai-infra/{path}" for path in BUNDLE.modules}
+    with pytest.raises(PolicyUnavailable, match="did not answer"):
+        engine.evaluate(BUNDLE, TRAIN)
+
+
+@pytest.mark.parametrize("url", ["http://opa.example:8181", "ftp://127.0.0.1", "", "http://10.0.0.1:8181"])
+def test_opa_in_the_clear_is_refused_beyond_loopback(url: str) -> None:
+    with pytest.raises(BadSetting, match="want https"):
+        core_backends.load(backends, "opa").open_engine(url)
+
+
+def test_embedded_engine_is_refused_in_production() -> None:
+    with pytest.raises(BadSetting, match="for development"):
+        core_backends.load(backends, "regopy", env="prod")
+    assert core_backends.load(backends, "opa", env="prod").PRODUCTION

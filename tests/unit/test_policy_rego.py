@@ -1,0 +1,103 @@
+"""The embedded engine: what it may not run, and what it answers when a policy misbehaves."""
+
+from typing import Any
+
+import pytest
+
+from services.core import rego
+from services.core.bundle import BadBundle
+from services.core.errors import BadJson
+from tests.sentinelnet import BUNDLE, GOOD, NOW, blocking, edited
+
+RULE = "authz/operation/operation.rego"
+PASS = '{"rule": "authz.operation", "verdict": "pass", "reasons": []}'
+HEAD = "package sentinelnet.authz.operation\n\nimport rego.v1\n\n"
+
+
+def _with(body: str) -> Any:
+    return edited({RULE: (HEAD + body).encode()})
+
+
+@pytest.mark.parametrize("action", sorted(GOOD))
+def test_good_input_passes(action: str) -> None:
+    assert rego.verdict_on(BUNDLE, {**GOOD[action], "action": action}).refusals == []
+
+
+@pytest.mark.parametrize("action", ["dance", "", None, 7, ["train"]])
+def test_unknown_action_is_denied(action: Any) -> None:
+    assert rego.verdict_on(BUNDLE, {**GOOD["train"], "action": action}).verdict == "deny"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("report := rego.metadata.chain()\n", "the rule did not report"),
+        (f'report := {PASS} if net.cidr_contains("0.0.0.0/0", "1.1.1.1")\n', "the rule did not report"),
+        ("report := {} if false\n", "the rule did not report"),
+        ("report := {1, 2}\n", "the rule did not report"),
+        ('report := {"rule": "authz.operation", "verdict": "pass", "reasons": set()} if 1 / 0\n', "the rule did not report"),
+        ('report := {"rule": "authz.operation", "verdict": "allow", "reasons": []}\n', "the rule's report is malformed"),
+        ("report := no_such_function(1)\n", "the policy could not be evaluated"),
+        ("report :=\n", "the policy could not be evaluated"),
+        ("report := 1\n\nreport := 2\n", "the policy could not be evaluated"),
+    ],
+)
+def test_rule_that_gives_nothing_or_breaks_denies(body: str, reason: str) -> None:
+    found = rego.verdict_on(_with(body), {**GOOD["authz"], "action": "authz"})
+    assert found.verdict == "deny"
+    assert found.reports[0].rule == "authz.operation"
+    assert found.reports[0].reasons[0].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('report := net.cidr_contains("10.0.0.0/8", input.ip)\n', "no built-in net|can answer differently"),
+        ("report := json.match_schema(input, {})\n", "no built-in json.match_schema"),
+        ("report := time.now_ns()\n", "repeatable"),
+        ('report := http.send({"url": "http://x"})\n', "repeatable"),
+        ("report := rand.intn(`x`, 2)\n", "repeatable"),
+        ("x := 1 with input as {}\n\nreport := x\n", "with input as"),
+        ("report := unheard_of(1)\n", "no built-in unheard_of"),
+        ("report := {} if false\n", "did not report"),
+        ("report :=\n", "could not be evaluated"),
+    ],
+)
+def test_bundle_that_the_engines_would_not_agree_on_is_refused(body: str, reason: str) -> None:
+    with pytest.raises(BadBundle, match=reason):
+        rego.check_bundle(_with(body))
+
+
+def test_words_in_comments_and_texts_are_no_calls() -> None:
+    words = b'\n# http.send("x") and `with input as`\nnote := "time.now_ns() with input as"\n\nraw := `rand.intn(1)`\n'
+    text = BUNDLE.files[RULE] + words
+    rego.check_bundle(edited({RULE: text}))
+
+
+def test_bundle_without_one_of_its_rules_is_refused() -> None:
+    files = dict(BUNDLE.files)
+    del files[RULE]
+    with pytest.raises(BadBundle, match=r"authz\.operation: the rule did not report"):
+        rego.check_bundle(type(BUNDLE)(files))
+
+
+def test_bundles_do_not_mix() -> None:
+    blocked = blocking("sha256:" + "d" * 64)
+    given = {**GOOD["train"], "action": "train"}
+    for _ in range(2):
+        assert [r["rule"] for r in rego.verdict_on(blocked, given).refusals] == ["dataset.blocked"]
+        assert rego.verdict_on(BUNDLE, given).passed
+
+
+def test_numbers_and_texts_reach_the_rules_exactly() -> None:
+    below = {**GOOD["promote"]["evaluation"], "metrics": {"accuracy": 0.8999999999, "perClass": {"0": {"recall": 1}}}}
+    found = rego.verdict_on(BUNDLE, {**GOOD["promote"], "action": "promote", "evaluation": below})
+    assert [report["rule"] for report in found.refusals] == ["promotion.evaluation-thresholds"]
+    name = 'a"b\\c\n\u0001é\U0001f600%s'
+    refused = rego.verdict_on(BUNDLE, {"action": "authz", "actor": name, "operation": "x", "roles": [], "now": NOW})
+    assert refused.reports[0].reasons == (f"{name} may not x",)
+
+
+def test_input_that_is_no_json_is_refused_before_the_engine() -> None:
+    with pytest.raises(BadJson):
+        rego.verdict_on(BUNDLE, {"action": "train", "now": float("nan")})
