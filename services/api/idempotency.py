@@ -7,7 +7,6 @@ idempotent by itself (by digests and names); this saves the caller from a second
 import threading
 from typing import Any
 
-from fastapi import FastAPI
 from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, String, Table, insert, select
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,7 +45,9 @@ class Idempotency:
             await self._app(scope, receive, send)
             return
         if not key or len(key) > MAX_KEY:
-            await problem(400, "BadInput", f"Idempotency-Key: want 1 to {MAX_KEY} characters", retryable=False)(scope, receive, send)
+            await problem(400, "BadInput", f"Idempotency-Key: want 1 to {MAX_KEY} characters", retryable=False)(
+                scope, receive, send
+            )
             return
         owner = (str(scope.get("spiffe_id")), key)
         with self._lock:
@@ -107,11 +108,6 @@ class _Recorder:
     @property
     def body(self) -> bytes:
         return b"".join(message.get("body", b"") for message in self.messages)
-
-
-def install(app: FastAPI, engine: Engine, clock: Clock) -> None:
-    """Adds the middleware."""
-    app.add_middleware(Idempotency, engine=engine, clock=clock)
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

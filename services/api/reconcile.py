@@ -55,7 +55,12 @@ RULES = (
         _payload("promotion"),
     ),
     Rule("flag", select(registry.flags.c.id), "quarantine.set", _payload("flag")),
-    Rule("lifted flag", select(registry.flags.c.id).where(registry.flags.c.clearance.is_not(None)), "quarantine.lifted", _payload("flag")),
+    Rule(
+        "lifted flag",
+        select(registry.flags.c.id).where(registry.flags.c.clearance.is_not(None)),
+        "quarantine.lifted",
+        _payload("flag"),
+    ),
     Rule("deployment", select(serving.deployments.c.id), "deploy.started", _subject),
     Rule("rollout", select(serving.rollouts.c.id), "rollout.started", _subject),
 )
@@ -94,7 +99,9 @@ class Reconciler:
                 held = set(connection.execute(rule.rows).scalars())
             rows += len(held)
             problems += [f"{rule.name} {item} has no {rule.type} event" for item in sorted(held - seen.ids[rule.type])]
-            problems += [f"a {rule.type} event names {item}, which no {rule.name} is" for item in sorted(seen.ids[rule.type] - held)]
+            problems += [
+                f"a {rule.type} event names {item}, which no {rule.name} is" for item in sorted(seen.ids[rule.type] - held)
+            ]
         problems += self._stages(seen)
         problems += self._outbox(seen)
         return {"rows": rows, "events": seen.count, "problems": problems}

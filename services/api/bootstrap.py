@@ -1,0 +1,206 @@
+"""Puts the API process together: the only file of it that names concrete classes and meets the environment."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from sqlalchemy import Engine
+
+from services.api import tables
+from services.api.adapters import DecisionRecords, LogSnapshot, OutboxEvents, SentinelPolicy, ServedVersions
+from services.api.app import Loop, build_app, common_routes
+from services.api.quarantine import Quarantine
+from services.api.reconcile import Reconciler
+from services.api.settings import Settings
+from services.audit.folder import FolderStore
+from services.audit.http import create_router as audit_routes
+from services.audit.service import AuditLog
+from services.core import backends, object_backends, tlog
+from services.core.clock import system_clock
+from services.core.database import begin, open_engine
+from services.core.errors import AiInfraError, BadSetting, Unavailable
+from services.core.events import EventDraft, Subject
+from services.core.http import serve
+from services.core.migrations import upgrade
+from services.core.objects import ObjectStore
+from services.core.outbox import Outbox, Relay
+from services.core.tls import service_id
+from services.core.trust import Trust
+from services.registry.artifacts import Artifacts
+from services.registry.datasets import Datasets
+from services.registry.evidence import Evidences
+from services.registry.flags import Flags
+from services.registry.http import Registry
+from services.registry.http import routes as registry_routes
+from services.registry.lineage import Graph, build
+from services.registry.models import Models, parse_reference
+from services.registry.promotion import Promotions
+from services.sentinelnet import backends as policy_backends
+from services.sentinelnet.http import router as policy_routes
+from services.sentinelnet.service import SentinelNet
+from services.serving.bootstrap import open_backend
+from services.serving.controller import Controller
+from services.serving.golden import CsvProbes
+from services.serving.http import create_router as serving_routes
+from services.serving.rollouts import Rollouts
+from services.serving.service import Serving
+from services.signing.client import SigningClient, open_client
+
+log = logging.getLogger(__name__)
+
+ACTOR = service_id("api")
+RELAY_S, PUBLISH_S, ENFORCE_S = 0.2, 0.5, 0.3
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every service of the process stands on."""
+
+    settings: Settings
+    engine: Engine
+    store: ObjectStore
+    trust: Trust
+    outbox: Outbox
+    relay: Relay
+    audit: AuditLog
+    sentinelnet: SentinelNet
+    signing: SigningClient
+
+    @property
+    def events(self) -> OutboxEvents:
+        return OutboxEvents(self.outbox, self.relay)
+
+    @property
+    def policy(self) -> SentinelPolicy:
+        return SentinelPolicy(self.sentinelnet)
+
+
+def open_ground(settings: Settings) -> Ground:
+    """Databases (migrated), object store, log, policies and the way to the signing proxy.
+
+    Raises:
+        BadSetting, Unavailable: the message names the variable or the thing; the process does not start.
+    """
+    home = settings.home.require()
+    engine, audit_engine = open_engine(settings.database), open_engine(settings.audit_database)
+    upgrade(engine, "platform")
+    upgrade(audit_engine, "audit")
+    store: ObjectStore = backends.load(object_backends, settings.object_backend, env=settings.env).open_store(settings.objects)
+    signing = open_client(settings.signing_url, home.service("api"))
+    trust = home.trust
+    audit = AuditLog(audit_engine, FolderStore(home.root / "log"), signing, tlog.parse_vkey(trust.log_vkey))
+    outbox = Outbox(tables.outbox, ACTOR, system_clock)
+    relay = Relay(engine, outbox, audit)
+    policy_engine = backends.load(policy_backends, settings.policy_engine, env=settings.env).open_engine(settings.policy_url)
+    sentinelnet = SentinelNet(
+        engine=policy_engine, database=engine, store=store, outbox=outbox, relay=relay, trust=lambda: home.trust, clock=system_clock
+    )
+    return Ground(settings, engine, store, trust, outbox, relay, audit, sentinelnet, signing)
+
+
+def build_platform(settings: Settings) -> FastAPI:
+    """The app, with its threads, ready to be served."""
+    ground = open_ground(settings)
+    datasets = Datasets(ground.engine, ground.store, ground.events, system_clock, ground.trust)
+    artifacts = Artifacts(ground.engine, ground.store, ground.events, system_clock)
+    training = open_training(ground, datasets, artifacts)
+    models = Models(
+        ground.engine, ground.store, ground.events, system_clock, datasets, artifacts, training.runs, ground.signing,
+        training.evaluator, ground.trust,
+    )  # fmt: skip
+    flags = Flags(ground.engine, ground.store, ground.events, system_clock, ground.trust, _resolver(datasets, artifacts, models))
+    promotions = Promotions(
+        ground.engine, ground.store, ground.events, system_clock, ground.trust, datasets, artifacts, models, flags,
+        ground.policy, ground.signing, ACTOR,
+    )  # fmt: skip
+    evidences = Evidences(
+        ground.engine, ground.store, datasets, artifacts, models, promotions, flags,
+        DecisionRecords(ground.sentinelnet, ground.store), LogSnapshot(ground.audit, ground.relay),
+    )  # fmt: skip
+
+    def graph() -> Graph:
+        return build(datasets.all(), models.all(), serving.all())
+
+    registry = Registry(ground.store, datasets, artifacts, models, promotions, flags, evidences, graph)
+    serving, rollouts = open_serving(ground, registry)
+    quarantine = Quarantine(models, evidences, serving)
+    reconciler = Reconciler(ground.engine, ground.audit, ground.outbox, ground.relay)
+    authorise = ground.sentinelnet.authorise
+    routers = [
+        common_routes(ground.trust, ground.audit, ground.relay, reconciler, authorise),
+        registry_routes(registry, authorise),
+        training.router,
+        policy_routes(ground.sentinelnet),
+        serving_routes(serving, rollouts),
+        audit_routes(ground.audit),
+    ]
+    loops = [
+        Loop("relay", RELAY_S, ground.relay.flush),
+        Loop("publish", PUBLISH_S, ground.audit.publish),
+        Loop("quarantine", ENFORCE_S, quarantine.enforce),
+        Controller(rollouts),
+        *training.loops,
+    ]
+
+    def recover() -> None:
+        """What a start carries on with. Each step may be repeated."""
+        first_start(ground)
+        for promotion in promotions.unfinished():
+            try:
+                promotions.carry_out(promotion, ACTOR)
+            except AiInfraError as error:
+                log.warning("promotion %s was not carried out: %s", promotion, error)
+
+    return build_app(routers, loops, ground.engine, system_clock, recover)
+
+
+def open_serving(ground: Ground, registry: Registry) -> tuple[Serving, Rollouts]:
+    """Deployments and rollouts, over the router."""
+    settings = ground.settings
+    versions = ServedVersions(registry, registry.evidences, ground.store, ground.trust, system_clock)
+    backend = open_backend("local", settings.router_url, settings.home.service("api"), env=settings.env)
+    serving = Serving(ground.engine, ground.events, system_clock, versions, ground.policy, backend)
+    return serving, Rollouts(serving, CsvProbes(ground.store, registry.datasets.get))
+
+
+def first_start(ground: Ground) -> None:
+    """Tells the log that there is a home, and publishes the policies that came with it, signed by its security person."""
+    try:
+        ground.sentinelnet.active()
+    except Unavailable:
+        folder = ground.settings.home.root / "bootstrap"
+        with begin(ground.engine) as connection:
+            ground.outbox.emit(connection, EventDraft("home.created", ACTOR, Subject("home", ground.trust.log_origin)))
+        tar, envelope = (folder / "policies.tar").read_bytes(), (folder / "policies.dsse.json").read_bytes()
+        ground.sentinelnet.publish(tar, envelope, ACTOR)
+
+
+def _resolver(datasets: Datasets, artifacts: Artifacts, models: Models) -> Callable[[str, str], str]:
+    def resolve(kind: str, target: str) -> str:
+        if kind == "dataset":
+            return str(datasets.get(target)["id"])
+        if kind == "artifact":
+            return str(artifacts.get(target)["id"])
+        version = models.get(*parse_reference(target))
+        return f"{version['model']}@{version['number']}"
+
+    return resolve
+
+
+def main() -> int:
+    """Serves until SIGTERM. Exit status 2 for a setting that is wrong, 1 for anything else."""
+    logging.basicConfig(level=logging.INFO, format="api: %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        settings = Settings.from_env(os.environ)
+        app = build_platform(settings)
+        asyncio.run(serve(app, host=settings.host, port=settings.port, identity=settings.home.service("api")))
+    except AiInfraError as error:
+        sys.stderr.write(f"api: {error}\n")
+        return 2 if isinstance(error, BadSetting) else 1
+    return 0
