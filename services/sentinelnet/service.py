@@ -108,14 +108,14 @@ class SentinelNet:
     def explain(self, decision_id: str) -> dict[str, Any]:
         """The decision, its input, and what each of its rules is for (title, description, owner, runbook)."""
         decision = self.get(decision_id)
-        bundle = self._bundle(self._published(decision.policy_revision))
+        bundle = self._bundle(self.published(decision.policy_revision))
         rules = [report.to_json() | describe(bundle, report.rule) for report in decision.verdict.reports]
         return decision.to_json() | {"rules": rules, "input": parse(self._store.get(decision.input_digest))}
 
     def replay(self, decision_id: str) -> Replay:
         """Computes a decision again: its stored input under the bundle that decided it."""
         decision = self.get(decision_id)
-        return self._again(decision, self._bundle(self._published(decision.policy_revision)))
+        return self._again(decision, self._bundle(self.published(decision.policy_revision)))
 
     def simulate(self, bundle_tar: bytes, limit: int = 1000) -> list[Replay]:
         """Which of the newest decisions another bundle would change."""
@@ -252,7 +252,12 @@ class SentinelNet:
         value = parse(self._store.get(decision.input_digest))
         return Replay(decision.id, bundle.revision, decision.verdict, self._verdict(bundle, value))
 
-    def _published(self, revision: str) -> Published:
+    def published(self, revision: str) -> Published:
+        """The latest publication of a revision.
+
+        Raises:
+            PolicyUnavailable: it decided as a first bundle whose publication then broke off.
+        """
         query = select(policies).where(policies.c.revision == revision).order_by(policies.c.version.desc()).limit(1)
         with self._database.connect() as connection:
             row = connection.execute(query).first()
