@@ -224,25 +224,24 @@ class EventChecker:
         self._check_id(index, event["id"])
         self._check_source(index, event["source"], event["seq"], event["ts"])
 
-    def finish(self, tree: "_Tree | None" = None) -> None:
+    def finish(self, tree: "_Tree") -> None:
         """Reports what only the end can tell: gaps, and why the chain broke where it did."""
         for name, source in self._sources.items():
             for first, last in source.missing:
                 self._found.add(Kind.GAP, f"{name}: seq {first} to {last} is nowhere in the log")
-        if not self.breaks:
-            return
-        places = _places(tree.entries(), set(self.breaks.values())) if tree else {}
+        # Only a broken chain is worth reading the log a second time.
+        places = _places(tree.entries(), set(self.breaks.values())) if self.breaks else {}
         for index, wanted in self.breaks.items():
-            if tree and tree.explains(index):
+            if tree.explains(index):
                 continue
             if wanted == NO_PREVIOUS:
                 self._found.add(Kind.REORDERED, "it is the first entry by its prevHash", index)
             elif wanted in places:
                 self._found.add(Kind.REORDERED, f"it follows entry {places[wanted]} by its prevHash", index)
-            elif self._found.has(Kind.GAP) or (tree and tree.short):
+            elif self._found.has(Kind.GAP) or tree.short:
                 self._found.add(Kind.REMOVED, "the entry before it by its prevHash is nowhere in the log", index)
             else:
-                at = index if tree and tree.differs(index) and not tree.differs(index - 1) else index - 1
+                at = index if tree.differs(index) and not tree.differs(index - 1) else index - 1
                 self._found.add(Kind.EDITED, f"entry {index}'s prevHash is of other bytes", at)
 
     def _check_id(self, index: int, event_id: str) -> None:
