@@ -1,0 +1,1 @@
+"""Training: job specifications, recorded inputs, runs, their provenance, and the evaluator."""
