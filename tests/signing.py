@@ -1,7 +1,6 @@
 """What the tests about signatures share: people and services with keys, the trust file over them, and evidence that holds."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -194,11 +193,11 @@ class FaultySigner:
 class Rig:
     """A signing service over a real database, with a log in memory and a clock that stands still."""
 
-    def __init__(self, folder: Path, *, roles: tuple[str, ...] = ROLES) -> None:
-        self.engine = open_engine(f"sqlite:///{folder / 'signing.db'}")
+    def __init__(self, database: str) -> None:
+        self.engine = open_engine(database)
         tables.metadata.create_all(self.engine)
         self.bus, self.now, self.trust = MemoryAuditBus(), NOW, trust(VKEY)
-        self.signers = {role: FaultySigner(SERVICE_KEYS[role]) for role in roles} | {"audit": FaultySigner(AUDIT_KEY)}
+        self.signers = {role: FaultySigner(SERVICE_KEYS[role]) for role in ROLES} | {"audit": FaultySigner(AUDIT_KEY)}
         self.service = self.restarted()
 
     def restarted(self) -> SigningService:

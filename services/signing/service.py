@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Select, Table, insert, select, update
 
 from services.core import dsse, keys, merkle, tlog
 from services.core.clock import Clock
@@ -94,6 +94,7 @@ class SigningService:
         # 1. Move the state. A crash after it leaves a state ahead of any note that was seen; asking again for the same
         #    (size, root) signs it, and nothing smaller or different can be signed any more.
         with begin(self._engine) as connection:
+            _alone(connection, checkpoints)
             self._advance(connection, size, root, proof)
         # 2. Sign. A crash here is as one after 1.
         signer = self._signer(domain.AUDIT_KEY)
@@ -124,6 +125,7 @@ class SigningService:
     def _request(self, job: _Job) -> str:
         """Id of the event `signature.requested`, one for each payload and key."""
         with begin(self._engine) as connection:
+            _alone(connection, signatures)
             row = connection.execute(_find(job)).first()
             if row is not None:
                 return str(row.requested_event)
@@ -149,6 +151,7 @@ class SigningService:
     def _store(self, job: _Job, signed: Signed) -> Row[Any]:
         """The completed row. Two equal requests at once sign twice and store once; both get what was stored."""
         with begin(self._engine) as connection:
+            _alone(connection, signatures)
             row = connection.execute(_find(job)).one()
             if row.signature is None:
                 facts = {"keyId": signed.keyid, "signatureDigest": sha256(signed.signature)}
@@ -210,3 +213,9 @@ def _find(job: _Job) -> Select[Any]:
 def _checkpoint(connection: Connection, origin: str) -> CheckpointState | None:
     row = connection.execute(select(checkpoints).where(checkpoints.c.origin == origin)).first()
     return None if row is None else CheckpointState(row.size, row.root)
+
+
+def _alone(connection: Connection, table: Table) -> None:
+    """Nobody else writes the table until the transaction ends; SQLite has one writer at a time anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE")

@@ -52,7 +52,7 @@ class Settings:
             raise BadSetting(f"AI_INFRA_ENV={env!r}: want one of {list(ENVIRONMENTS)}")
         signer = environ.get("AI_INFRA_SIGNER", "keyfile")
         folder = home / "signing"
-        return cls(
+        found = cls(
             env=env,
             host=environ.get("AI_INFRA_SIGNING_HOST", "127.0.0.1"),
             port=int(_number(environ, "AI_INFRA_SIGNING_PORT", DEFAULT_PORT, 0, 65_535)),
@@ -66,6 +66,15 @@ class Settings:
             timeout_s=_number(environ, "AI_INFRA_SIGNER_TIMEOUT_S", 0.8, 0.01, 60),
             log_timeout_s=_number(environ, "AI_INFRA_LOG_TIMEOUT_S", 5.0, 0.01, 60),
         )
+        found._refuse_development()
+        return found
+
+    def _refuse_development(self) -> None:
+        """What production must not run on. Backends refuse themselves, by PRODUCTION = False, when they are opened."""
+        if self.env == "prod" and not self.api_url.startswith("https://"):
+            raise BadSetting(f"AI_INFRA_API_URL={self.api_url}: env is prod, use https")
+        if self.env == "prod" and self.database.startswith("sqlite"):
+            raise BadSetting("AI_INFRA_SIGNING_DATABASE is SQLite: env is prod, use PostgreSQL")
 
 
 def _key(environ: Mapping[str, str], name: str, signer: str, folder: Path) -> str:

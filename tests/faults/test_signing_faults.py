@@ -1,6 +1,7 @@
 """Signing survives a fault at each of its steps: nothing is handed out before the log knows, and a retry completes it once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from services.core.merkle import consistency_proof, leaf_hash, nodes_of, root
 from services.signing.errors import CheckpointRefused, SignerUnavailable
 from services.signing.ports import CheckpointState
 from tests import signing as world
+from tests.postgres import databases
 from tests.signing import ORIGIN, Rig
 
 PAYLOAD = world.evaluation().to_statement()
@@ -24,7 +26,7 @@ LEAVES = [leaf_hash(str(n).encode()) for n in range(9)]
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
-    return Rig(tmp_path)
+    return Rig(f"sqlite:///{tmp_path / 'signing.db'}")
 
 
 def fail_commit(engine: Engine, which: int, fault: str) -> None:
@@ -120,3 +122,37 @@ def test_a_checkpoint_survives_and_never_forks(step: str, fault: str, rig: Rig) 
             rig.service.sign_checkpoint(origin=ORIGIN, size=9, root=root(LEAVES[::-1]), proof=proof)
     note = rig.service.sign_checkpoint(origin=ORIGIN, size=9, root=root(LEAVES), proof=proof)
     assert note.startswith(f"{ORIGIN}\n9\n")
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    yield from databases(tmp_path_factory.mktemp("postgres"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    """A service over each database: SQLite has one writer at a time, PostgreSQL many."""
+    sqlite = f"sqlite:///{tmp_path / 'signing.db'}"
+    made = Rig(sqlite if request.param == "sqlite" else request.getfixturevalue("postgres")())
+    yield made
+    made.engine.dispose()
+
+
+def test_equal_requests_at_once_get_one_signature(either: Rig) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        signed = list(pool.map(lambda _: either.sign("evaluator", PAYLOAD), range(8)))
+    assert len(set(signed)) == 1
+    assert [entry["type"] for entry in either.bus.events] == BOTH
+
+
+def test_of_two_forks_at_once_one_is_signed(either: Rig) -> None:
+    def ask(leaves: list[bytes]) -> str | None:
+        try:
+            return either.service.sign_checkpoint(origin=ORIGIN, size=9, root=root(leaves), proof=[])
+        except CheckpointRefused:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        notes = list(pool.map(ask, [LEAVES, LEAVES[::-1]] * 4))
+    assert len({note for note in notes if note is not None}) == 1
+    assert notes.count(None) == 4

@@ -263,6 +263,9 @@ def spoil_trust(home: Path) -> dict[str, str]:
     return {}
 
 
+PROD = {"AI_INFRA_ENV": "prod", "AI_INFRA_SIGNING_DATABASE": "postgresql://db.example/signing"}
+
+
 def one_key_for_two(home: Path) -> dict[str, str]:
     return {"AI_INFRA_KEY_BUILDER": str(home / "signing" / "keys" / "manifest.pem")}
 
@@ -274,13 +277,15 @@ def one_key_for_two(home: Path) -> dict[str, str]:
         (swap_audit_key, "log.vkey"),
         (spoil_trust, "missing"),
         (one_key_for_two, "are one key"),
-        (lambda home: {"AI_INFRA_ENV": "prod"}, "is for development, env is prod"),
+        (lambda home: {"AI_INFRA_ENV": "prod"}, "SQLite: env is prod"),
+        (lambda home: {**PROD, "AI_INFRA_API_URL": "http://127.0.0.1"}, "use https"),
+        (lambda home: PROD, "is for development, env is prod"),
         (lambda home: {"AI_INFRA_ENV": "moon"}, "want one of"),
         (lambda home: {"AI_INFRA_SIGNER": "absent"}, "AI_INFRA_KEY_BUILDER is missing"),
         (lambda home: {"AI_INFRA_SIGNING_PORT": "http"}, "want a number"),
         (lambda home: {"AI_INFRA_TRUST": str(home / "absent.json")}, "ai-infra init"),
     ],
-    ids=["mode", "audit key", "trust", "one key", "prod", "env", "backend", "port", "no trust"],
+    ids=["mode", "audit key", "trust", "one key", "database", "plain HTTP", "key files", "env", "backend", "port", "no trust"],
 )
 def test_the_proxy_does_not_start_with_a_wrong_setting(
     spoil: Callable[[Path], dict[str, str]], said: str, home: Path, capsys: pytest.CaptureFixture[str]

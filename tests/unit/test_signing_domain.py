@@ -30,7 +30,7 @@ STATEMENTS: Mapping[str, Predicate] = {
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
-    return Rig(tmp_path)
+    return Rig(f"sqlite:///{tmp_path / 'signing.db'}")
 
 
 def evidence(of: PromotionRequest, decision: Vsa, *approvers: str) -> dict[str, bytes]:

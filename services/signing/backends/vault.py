@@ -52,7 +52,12 @@ class VaultSigner:
 
         try:
             return getattr(self._client.secrets.transit, operation)(name=self._name, mount_point=self._mount, **arguments)
-        except (hvac.exceptions.Forbidden, hvac.exceptions.InvalidPath, hvac.exceptions.InvalidRequest) as error:
+        except (
+            hvac.exceptions.Forbidden,
+            hvac.exceptions.Unauthorized,
+            hvac.exceptions.InvalidPath,
+            hvac.exceptions.InvalidRequest,
+        ) as error:
             raise KeyRefused(f"Vault refuses transit key {self._name!r}: {type(error).__name__}; check its policy") from error
         except (hvac.exceptions.VaultError, requests.RequestException) as error:
             raise SignerUnavailable(f"Vault did not sign with {self._name!r}: {type(error).__name__}") from error
