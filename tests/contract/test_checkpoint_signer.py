@@ -22,7 +22,7 @@ def signer(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[CheckpointSi
     if request.param == "fake":
         fake = FakeCheckpointSigner()
         return fake, fake.vkey
-    return signing.Rig(tmp_path).service, tlog.parse_vkey(signing.VKEY)
+    return signing.Rig(f"sqlite:///{tmp_path / 'signing.db'}").service, tlog.parse_vkey(signing.VKEY)
 
 
 def test_it_signs_growing_trees_and_remembers_the_last(signer: tuple[CheckpointSigner, tlog.VerifierKey]) -> None:
@@ -44,6 +44,7 @@ def test_it_signs_growing_trees_and_remembers_the_last(signer: tuple[CheckpointS
         (8, ROOTS[8], merkle.consistency_proof(NODES, 4, 8)),
         (8, ROOTS[7], merkle.consistency_proof(NODES, 5, 8)),
     ],
+    ids=["shrink", "fork", "no proof", "proof from elsewhere", "another root"],
 )
 def test_it_refuses_to_shrink_or_fork_and_stays_where_it_was(
     signer: tuple[CheckpointSigner, tlog.VerifierKey], size: int, root: bytes, proof: list[bytes]
