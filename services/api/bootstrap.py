@@ -21,9 +21,8 @@ from services.audit.http import create_router as audit_routes
 from services.audit.service import AuditLog
 from services.core import backends, object_backends, tlog
 from services.core.clock import system_clock
-from services.core.database import begin, open_engine
-from services.core.errors import AiInfraError, BadSetting, Unavailable
-from services.core.events import EventDraft, Subject
+from services.core.database import open_engine
+from services.core.errors import AiInfraError, BadSetting
 from services.core.http import serve
 from services.core.migrations import upgrade
 from services.core.objects import ObjectStore
@@ -40,6 +39,7 @@ from services.registry.lineage import Graph, build
 from services.registry.models import Models, parse_reference
 from services.registry.promotion import Promotions
 from services.sentinelnet import backends as policy_backends
+from services.sentinelnet.errors import PolicyUnavailable
 from services.sentinelnet.http import router as policy_routes
 from services.sentinelnet.service import SentinelNet
 from services.serving.bootstrap import open_backend
@@ -112,7 +112,7 @@ def build_platform(settings: Settings) -> FastAPI:
         ground.engine, ground.store, ground.events, system_clock, datasets, artifacts, training.runs, ground.signing,
         training.evaluator, ground.trust,
     )  # fmt: skip
-    flags = Flags(ground.engine, ground.store, ground.events, system_clock, ground.trust, _resolver(datasets, artifacts, models))
+    flags = Flags(ground.engine, ground.store, ground.events, system_clock, ground.trust, ground.policy, _resolver(datasets, artifacts, models))
     promotions = Promotions(
         ground.engine, ground.store, ground.events, system_clock, ground.trust, datasets, artifacts, models, flags,
         ground.policy, ground.signing, ACTOR,
@@ -168,15 +168,12 @@ def open_serving(ground: Ground, registry: Registry) -> tuple[Serving, Rollouts]
 
 
 def first_start(ground: Ground) -> None:
-    """Tells the log that there is a home, and publishes the policies that came with it, signed by its security person."""
+    """Publishes the policies that came with the home, signed by its security person, unless some were published already."""
     try:
         ground.sentinelnet.active()
-    except Unavailable:
+    except PolicyUnavailable:
         folder = ground.settings.home.root / "bootstrap"
-        with begin(ground.engine) as connection:
-            ground.outbox.emit(connection, EventDraft("home.created", ACTOR, Subject("home", ground.trust.log_origin)))
-        tar, envelope = (folder / "policies.tar").read_bytes(), (folder / "policies.dsse.json").read_bytes()
-        ground.sentinelnet.publish(tar, envelope, ACTOR)
+        ground.sentinelnet.publish((folder / "policies.tar").read_bytes(), (folder / "policies.dsse.json").read_bytes(), ACTOR)
 
 
 def _resolver(datasets: Datasets, artifacts: Artifacts, models: Models) -> Callable[[str, str], str]:

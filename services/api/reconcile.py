@@ -62,7 +62,7 @@ RULES = (
         _payload("flag"),
     ),
     Rule("deployment", select(serving.deployments.c.id), "deploy.started", _subject),
-    Rule("rollout", select(serving.rollouts.c.id), "rollout.started", _subject),
+    Rule("rollout", select(serving.rollouts.c.id).where(serving.rollouts.c.rule.is_not(None)), "rollout.started", _subject),
 )
 
 

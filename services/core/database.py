@@ -1,4 +1,4 @@
-"""One SQLAlchemy Core engine for each database; SQLite by default, PostgreSQL in production. No ORM: it cost 2 to 4.5 times as much."""
+"""One SQLAlchemy Core engine for each database: SQLite by default, PostgreSQL in production. An ORM cost 2 to 4.5 times as much."""
 
 import logging
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from services.core.errors import Unavailable
 
@@ -47,9 +47,9 @@ def begin(engine: Engine) -> Iterator[Connection]:
             try:
                 yield connection
             except BaseException:
-                _end(connection, "ROLLBACK")
+                _roll_back(connection)
                 raise
-            _end(connection, "COMMIT")
+            _commit(connection)
     except OperationalError as error:
         raise Unavailable(f"the database did not take the write: {error.orig}") from error
     except DBAPIError as error:
@@ -58,16 +58,22 @@ def begin(engine: Engine) -> Iterator[Connection]:
         raise
 
 
-def _end(connection: Connection, how: str) -> None:
+def _commit(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         try:
-            connection.exec_driver_sql(how)
-        except OperationalError as error:
-            if how == "COMMIT":
-                connection.exec_driver_sql("ROLLBACK")
-                raise
-            logging.getLogger(__name__).debug("rollback: %s", error)
-    if how == "COMMIT":
-        connection.commit()
-    else:
+            connection.exec_driver_sql("COMMIT")
+        except OperationalError:
+            _roll_back(connection)
+            raise
+    connection.commit()
+
+
+def _roll_back(connection: Connection) -> None:
+    """Never hides the error that led here: a connection that cannot roll back is closed, which does the same."""
+    try:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("ROLLBACK")
         connection.rollback()
+    except SQLAlchemyError as error:
+        logging.getLogger(__name__).debug("rollback: %s", error)
+        connection.invalidate()

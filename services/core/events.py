@@ -9,7 +9,6 @@ VERSION = 1
 
 TYPES = frozenset(
     {
-        "home.created",
         "dataset.registered",
         "dataset.approved",
         "train.started",

@@ -1,0 +1,1 @@
+"""The demo: the main job on a fresh home, told on the terminal, every claim checked from outside."""

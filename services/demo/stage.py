@@ -1,0 +1,87 @@
+"""How the demo tells its story and keeps account of what it showed. A claim that does not hold ends the demo."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from services.core.errors import AiInfraError, Refused
+
+
+class ClaimFailed(AiInfraError):
+    """What the demo says did not happen."""
+
+
+@dataclass
+class Stage:
+    """console: where the story is told; shown: what was claimed and held; times: seconds by chapter."""
+
+    console: Console = field(default_factory=Console)
+    shown: list[dict[str, Any]] = field(default_factory=list)
+    times: dict[str, float] = field(default_factory=dict)
+    begun: float = field(default_factory=time.monotonic)
+    _chapter: str = ""
+
+    @contextmanager
+    def chapter(self, title: str) -> Iterator[None]:
+        """One step of the main job."""
+        self._chapter, begun = title, time.monotonic()
+        self.console.rule(f"[bold]{escape(title)}[/bold]", align="left")
+        try:
+            yield
+        finally:
+            self.times[title] = round(time.monotonic() - begun, 1)
+
+    @contextmanager
+    def wait(self, text: str) -> Iterator[None]:
+        """A spinner while something takes time."""
+        with self.console.status(escape(text)):
+            yield
+
+    def tell(self, text: str) -> None:
+        self.console.print(f"  {escape(text)}", highlight=False, soft_wrap=True)
+
+    def claim(self, text: str, holds: bool, detail: str = "") -> None:
+        """Says what was shown. Raises ClaimFailed if it does not hold."""
+        if not holds:
+            raise ClaimFailed(f"{self._chapter}: not shown: {text}. {detail}")
+        self.shown.append({"step": self._chapter, "claim": text, "detail": detail})
+        self.console.print(
+            f"  [green]✓[/green] {escape(text)}[dim]{escape(f'  {detail}' if detail else '')}[/dim]",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def refused(self, text: str, rule: str, act: Callable[[], Any]) -> None:
+        """Claims that an act is refused by exactly this rule."""
+        try:
+            act()
+        except Refused as error:
+            rules = [item["rule"] for item in error.rules]
+            reasons = "; ".join(reason for item in error.rules for reason in item["reasons"] if item["rule"] == rule)
+            self.claim(f"refused: {text}", rules == [rule], f"{rule}: {reasons}" if rules == [rule] else f"by {rules}: {error}")
+        else:
+            self.claim(f"refused: {text}", False, "it was allowed")
+
+    def finish(self, json_file: Path | None, home: Path) -> None:
+        """The table of what was shown."""
+        total = time.monotonic() - self.begun
+        table = Table(title=f"shown in {total:.0f} s", title_justify="left", header_style="bold")
+        for column in ("step", "shown", "how"):
+            table.add_column(column, overflow="fold")
+        last = ""
+        for item in self.shown:
+            step = item["step"] if item["step"] != last else ""
+            last = item["step"]
+            table.add_row(escape(step), escape(item["claim"]), escape(item["detail"]))
+        self.console.print(table)
+        if json_file is not None:
+            value = {"ok": True, "seconds": round(total, 1), "times": self.times, "shown": self.shown, "home": str(home)}
+            json_file.write_text(json.dumps(value, indent=2) + "\n")

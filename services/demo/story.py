@@ -1,0 +1,533 @@
+"""The demo's story, chapter by chapter. Each chapter does one step of the main job through the client, and checks it from outside."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from services.client import Client
+from services.core import dsse
+from services.core.bundle import DATA, Bundle, load_bundle
+from services.core.canonical import canonical, parse
+from services.core.errors import AiInfraError, BadSetting, Refused, Unavailable
+from services.core.keys import public_pem
+from services.core.trust import Trust
+from services.demo.material import job_on, make_repository, variant
+from services.demo.stage import Stage
+from services.demo.traffic import Traffic
+from services.home import POLICIES, Home, create
+from services.registry.lineage import Node
+from services.supervisor import Platform, free_ports
+from services.verify.service import verify
+
+MODEL, DATASET = "digits", "optical-digits@1.0"
+JOBS = {
+    "v1": "job.yaml",
+    "better": "job-v2.yaml",
+    "wrong": "job-wrong-labels.yaml",
+    "slow": "job-slow.yaml",
+    "weak": "job-weak.yaml",
+}
+APPROVERS = ("ana", "ben", "chen")
+ROLLOUT: dict[str, Any] = {
+    "steps": [10, 50, 100],
+    "golden": {"dataset": DATASET, "split": "test"},
+    "minRequestsPerStep": 100,
+    "calibrationRequests": 500,
+    "calibrationS": 8.0,
+}
+
+
+@dataclass
+class Story:
+    """runs: by the names of JOBS; versions: `name@number` by the same names."""
+
+    stage: Stage
+    home: Home
+    platform: Platform
+    repository: Path
+    runs: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def as_(self, person: str, second_key: bool = False) -> Client:
+        return Client.connect(self.home, person, second_key=second_key)
+
+
+def run(folder: Path, json_file: Path | None) -> bool:
+    """Tells the story; whether everything was shown. What an earlier demo left in the folder is replaced.
+
+    Raises:
+        BadSetting: the folder holds something that no demo made.
+    """
+    stage = Stage()
+    home = Home.at(folder)
+    _clear(home)
+    try:
+        with stage.chapter("Home and platform"):
+            create(home)
+            (home.root / "demo").mkdir()
+            platform = Platform(home, free_ports(), tell=stage.tell)
+            with stage.wait("starting API, router and signing proxy"):
+                platform.__enter__()
+        try:
+            _tell(Story(stage, home, platform, make_repository(home.root / "demo" / "repository")))
+        finally:
+            platform.stop()
+    except AiInfraError as error:
+        stage.console.print(f"[bold red]not shown:[/bold red] {error}", highlight=False)
+        stage.console.print(f"logs: {home.root / 'logs'}", highlight=False)
+        if json_file is not None:
+            json_file.write_text(
+                json.dumps({"ok": False, "error": str(error), "shown": stage.shown, "times": stage.times}, indent=2)
+            )
+        return False
+    stage.finish(json_file, home.root)
+    return True
+
+
+def _tell(story: Story) -> None:
+    for chapter in (
+        _platform, _datasets, _training, _registration, _refusals, _promotion, _serving, _canaries, _quarantine, _policies, _faults, _audit,
+        _verification, _rerun,
+    ):  # fmt: skip
+        chapter(story)
+
+
+def _platform(story: Story) -> None:
+    stage = story.stage
+    with stage.chapter("Home and platform, from outside"):
+        names = ", ".join(f"{name} {url}" for name, url in story.platform.urls.items())
+        stage.claim("three processes, mutual TLS", all(p.poll() is None for p in story.platform.processes.values()), names)
+        keys = [path for path in story.home.root.rglob("signing*.pem") if path.is_file()]
+        stage.claim("no person's signing key lies in the home", not keys, f"they are in {story.home.people.name}")
+
+
+def _datasets(story: Story) -> None:
+    stage, described = story.stage, story.repository / "dataset.yaml"
+    with stage.chapter("Data sets"), story.as_("stella") as steward, story.as_("tara") as trainer:
+        found = steward.register_dataset(described)
+        stage.claim(
+            "the data set is registered by its digest", steward.dataset(DATASET)["id"] == found["id"], found["id"][:23] + "…"
+        )
+        again = steward.register_dataset(described)
+        stage.claim("registering it again changes nothing", again["id"] == found["id"])
+        folder, parents = story.home.root / "demo", [found["id"]]
+        personal = steward.register_dataset(
+            variant(described, folder / "personal.yaml", name="digits-writers", pii="present", parents=parents)
+        )
+        steward.register_dataset(
+            variant(described, folder / "noncommercial.yaml", name="digits-noncommercial", licence="CC-BY-NC-4.0", parents=parents)
+        )
+        job = story.repository / "job.yaml"
+        on_personal = job_on(job, folder / "job-personal.yaml", "digits-writers@1.0")
+        on_noncommercial = job_on(job, folder / "job-noncommercial.yaml", "digits-noncommercial@1.0")
+        stage.refused("training on personal data", "dataset.pii", lambda: trainer.train(on_personal, story.repository))
+        stage.refused(
+            "commercial use of a non-commercial licence",
+            "dataset.licence",
+            lambda: trainer.train(on_noncommercial, story.repository),
+        )
+        approved = steward.approve_dataset("digits-writers@1.0", "the writers consented")
+        stage.claim("a steward's approval is bound to the digest", approved["approvedBy"] != [], personal["id"][:23] + "…")
+        held = {key: approved["manifest"][key] for key in ("licence", "pii")} | {
+            "id": approved["id"],
+            "approvedBy": approved["approvedBy"],
+        }
+        facts = {"now": int(time.time()), "job": {"purpose": "commercial"}, "datasets": [held], "flags": []}
+        with story.as_("aude") as auditor:
+            verdict = auditor.check_policy("train", facts)
+        stage.claim("with the approval, the same training would pass", verdict["verdict"] == "pass")
+        checks = [e["event"] for e in trainer.events(type="policyCheck") if e["event"]["payload"]["action"] == "train"]
+        stage.claim(
+            "both refusals are policyCheck events in the log", len([e for e in checks if e["payload"]["verdict"] == "deny"]) == 2
+        )
+
+
+def _training(story: Story) -> None:
+    stage = story.stage
+    with stage.chapter("Training"), story.as_("tara") as trainer:
+        for name, job in JOBS.items():
+            story.runs[name] = trainer.train(story.repository / job, story.repository)["id"]
+        stage.tell(f"{len(story.runs)} jobs are queued on Ray Train, 2 CPU workers each; the first one:")
+        done = follow(stage, trainer, story.runs["v1"])
+        inputs = done["inputs"]
+        stage.claim(
+            "all seven inputs are recorded", len(inputs) == 7 and done["runKey"].startswith("sha256:"), ", ".join(sorted(inputs))
+        )
+        stage.claim("the source is a commit, and clean", not inputs["codeRef"]["dirty"], inputs["codeRef"]["commit"][:12])
+        stage.claim("the artifact is named by its bytes", done["artifactId"].startswith("sha256:"), done["artifactId"][:23] + "…")
+
+
+def follow(stage: Stage, trainer: Client, run_id: str) -> dict[str, Any]:
+    """Shows a run's progress until it ends. Raises Refused if it failed."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[metrics]}"), TimeElapsedColumn())
+    with Progress(*columns, console=stage.console, transient=True) as progress:
+        task = progress.add_task("training", total=None, metrics="starting workers")
+        for found in trainer.follow(run_id):
+            last = found["progress"][-1] if found["progress"] else None
+            if last is not None:
+                told = "  ".join(f"{key} {value:.4f}" for key, value in sorted(last["metrics"].items()) if isinstance(value, float))
+                progress.update(task, completed=last["epoch"] + 1, total=found["epochs"], metrics=told)
+    if found["state"] != "completed":
+        raise Refused(f"run {run_id} {found['state']}: {found['error']}")
+    return found
+
+
+def _registration(story: Story) -> None:
+    stage = story.stage
+    with stage.chapter("Register and evaluate"), story.as_("tara") as trainer, story.as_("eva") as evaluator:
+        version = trainer.register_model(MODEL, story.runs["v1"], "high")
+        story.versions["v1"] = f"{MODEL}@{version['number']}"
+        stage.claim(
+            "a version knows its artifact, run, data and signer",
+            bool(version["signer_id"] and version["signature"]),
+            story.versions["v1"],
+        )
+        with story.as_("petra") as promoter:
+            asked = promoter.request_promotion(story.versions["v1"], "staging")
+            _approve(story, asked["id"])
+            stage.refused("promotion without an evaluation", "promotion.evaluation-present", lambda: promoter.promote(asked["id"]))
+        measured = evaluator.evaluate(story.versions["v1"], DATASET)["evaluations"][-1]
+        stage.claim(
+            "the held-out split is measured and signed", measured["passed"], f"accuracy {measured['metrics']['accuracy']:.4f}"
+        )
+        drawn = [0]
+        nodes = trainer.lineage(story.versions["v1"], up=True)["nodes"]
+        drawn[0] = len([Node(**node) for node in nodes])
+        stage.claim("lineage leads from the version to its data", any(n["kind"] == "dataset" for n in nodes), f"{drawn[0]} nodes")
+
+
+def _refusals(story: Story) -> None:
+    stage = story.stage
+    with (
+        stage.chapter("What is refused"),
+        story.as_("tara") as trainer,
+        story.as_("eva") as evaluator,
+        story.as_("petra") as promoter,
+    ):
+        unsigned = trainer.register_model(MODEL, story.runs["v1"], "high", sign=False)
+        asked = promoter.request_promotion(f"{MODEL}@{unsigned['number']}", "staging")
+        _approve(story, asked["id"])
+        stage.refused("an unsigned artifact", "promotion.signature", lambda: promoter.promote(asked["id"]))
+
+        asked = promoter.request_promotion(story.versions["v1"], "staging")
+        other = promoter.request_promotion(story.versions["v1"], "staging")
+        for name in ("ana", "ben"):
+            with story.as_(name) as approver:
+                approver.approve(asked["id"])
+        stage.refused("two approvals of three", "promotion.quorum", lambda: promoter.promote(asked["id"]))
+        with story.as_("ana", second_key=True) as approver:
+            approver.approve(asked["id"])
+        stage.refused("one person twice, with two keys", "promotion.quorum", lambda: promoter.promote(asked["id"]))
+        with story.as_("chen") as approver:
+            bytes_of_other = dsse.from_json(approver.promotion(other["id"])["requestEnvelope"]).payload
+            stage.refused(
+                "an approval of another request", "promotion.quorum", lambda: approver.send_approval(asked["id"], bytes_of_other)
+            )
+            approver.approve(asked["id"])
+        weights = next(f for f in promoter.artifact(unsigned["artifact_id"])["files"] if f["path"].endswith(".safetensors"))
+        with _tampered(story.home, weights["sha256"]):
+            stage.refused(
+                "an artifact that was tampered with in the store",
+                "promotion.artifact-digest",
+                lambda: _only("promotion.artifact-digest", lambda: promoter.promote(asked["id"])),
+            )
+        story.versions["request"] = asked["id"]
+        follow(stage, trainer, story.runs["weak"])
+        weak = trainer.register_model(MODEL, story.runs["weak"], "high")
+        reference = f"{MODEL}@{weak['number']}"
+        measured = evaluator.evaluate(reference, DATASET)["evaluations"][-1]
+        asked = promoter.request_promotion(reference, "staging")
+        _approve(story, asked["id"])
+        stage.refused(
+            f"a model with accuracy {measured['metrics']['accuracy']:.2f}",
+            "promotion.evaluation-thresholds",
+            lambda: promoter.promote(asked["id"]),
+        )
+
+
+def _only(rule: str, act: Callable[[], Any]) -> None:
+    """Bytes that changed break the signature over them too: the digest rule is the one that is shown."""
+    try:
+        act()
+    except Refused as error:
+        raise Refused(str(error), [item for item in error.rules if item["rule"] == rule]) from error
+
+
+@contextmanager
+def _tampered(home: Home, digest: str) -> Iterator[None]:
+    """One bit of a stored object is flipped, and put back afterwards."""
+    digits = digest.removeprefix("sha256:")
+    path = home.root / "objects" / digits[:2] / digits[2:]
+    right = path.read_bytes()
+    path.chmod(0o644)
+    try:
+        path.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+        yield
+    finally:
+        path.write_bytes(right)
+        path.chmod(0o444)
+
+
+def _approve(story: Story, promotion: str, people: tuple[str, ...] = APPROVERS) -> None:
+    for name in people:
+        with story.as_(name) as approver:
+            approver.approve(promotion)
+
+
+def promote(story: Story, reference: str, *stages: str) -> dict[str, Any]:
+    """Takes a version through stages, with three approvals each."""
+    found: dict[str, Any] = {}
+    with story.as_("petra") as promoter:
+        for to in stages:
+            asked = promoter.request_promotion(reference, to)
+            _approve(story, asked["id"])
+            found = promoter.promote(asked["id"])
+    return found
+
+
+def _promotion(story: Story) -> None:
+    stage, reference = story.stage, story.versions["v1"]
+    with stage.chapter("Promotion"), story.as_("petra") as promoter, story.as_("aude") as auditor:
+        done = promoter.promote(story.versions["request"])
+        stage.claim(
+            "three distinct approvers, and it is in staging", promoter.model(reference)["stage"] == "staging", done["decision_id"]
+        )
+        replayed = auditor.replay(done["decision_id"])
+        stage.claim("the decision, computed again, is the same", replayed["same"])
+        promote(story, reference, "prod")
+        stage.claim("and, by the same way, in production", promoter.model(reference)["stage"] == "prod")
+        target = story.home.root / "demo" / "model"
+        auditor.export(reference, target)
+        key = story.home.root / "demo" / "signing-key.pub.pem"
+        manifest_key = next(iter(story.home.trust.signer_with_role("manifest").values()))
+        key.write_text(public_pem(manifest_key))
+        command = ["verify", "key", str(target), "--signature", str(target / "model.sig"), "--public_key", str(key)]
+        stock = subprocess.run([sys.executable, "-m", "model_signing", *command], capture_output=True, text=True, check=False)
+        said = (stock.stdout + stock.stderr).strip().splitlines()
+        stage.claim("the stock `model_signing verify` accepts model.sig", stock.returncode == 0, said[-1] if said else "")
+
+
+def _serving(story: Story) -> None:
+    stage, reference = story.stage, story.versions["v1"]
+    with stage.chapter("Serving"), story.as_("dario") as deployer, story.as_("tara") as user:
+        stage.refused(
+            "serving a version that was not promoted",
+            "serving.manifest",
+            lambda: _only("serving.manifest", lambda: deployer.deploy(f"{MODEL}@2", "prod")),
+        )
+        deployment = deployer.deploy(reference, "prod")["id"]
+        with stage.wait("the predictor verifies and loads"):
+            ready = _until(lambda: deployer.deployment(deployment)["predictors"]["ready"] > 0, 60)
+        stage.claim("a KServe predictor verified the bytes and loaded them", ready, reference)
+        rows, labels = _rows(story)
+        answers = [user.predict(MODEL, "prod", [row]) for row in rows[:20]]
+        right = sum(str(a["outputs"]["label"][0]) == label for a, label in zip(answers, labels, strict=False))
+        stage.claim("predictions name the version and themselves", answers[0]["version"] == reference, answers[0]["id"])
+        stage.claim("and they are right", right >= 16, f"{right} of 20 digits")
+
+
+def _rows(story: Story) -> tuple[list[list[float]], list[str]]:
+    """Images and labels of the held-out split."""
+    import csv
+
+    with (story.repository / "data" / "test.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [[float(v) for k, v in row.items() if k != "label"] for row in rows], [row["label"] for row in rows]
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _canaries(story: Story) -> None:
+    stage = story.stage
+    with stage.chapter("Canaries"), story.as_("tara") as trainer, story.as_("eva") as evaluator, story.as_("dario") as deployer:
+        for name in ("better", "wrong", "slow"):
+            follow(stage, trainer, story.runs[name])
+            version = trainer.register_model(MODEL, story.runs[name], "high", parents=[story.versions["v1"]])
+            story.versions[name] = f"{MODEL}@{version['number']}"
+            evaluator.evaluate(story.versions[name], DATASET)
+            promote(story, story.versions[name], "staging", "prod")
+        stage.tell("three more versions pass every rule; two of them must not reach the users:")
+        rows, _ = _rows(story)
+        url = f"{story.platform.urls['router']}/env/prod/v2/models/{MODEL}/infer"
+        with Traffic(url, story.home.person("tara"), rows) as traffic:
+            for name, fate, text in (
+                ("wrong", "rolled_back", "wrong answers are rolled back without a hand"),
+                ("slow", "rolled_back", "a slow version is rolled back without a hand"),
+                ("better", "completed", "a good version reaches 100 %"),
+            ):
+                ended = _rollout(stage, deployer, story.versions[name])
+                stage.claim(text, ended["state"] == fate, ended["reason"])
+                explained = deployer.explain_rollout(ended["id"])
+                stage.claim("its verdict recomputes from the event's counts and rule", explained["same"])
+        failed = sum(count for (_, status), count in traffic.answered.items() if status != 200)
+        total = sum(traffic.answered.values())
+        stage.claim("users saw no failed request", failed == 0, f"{total} requests")
+
+
+def _rollout(stage: Stage, deployer: Client, reference: str) -> dict[str, Any]:
+    found = deployer.start_rollout(reference, "prod", **ROLLOUT)
+    deadline = time.monotonic() + 90
+    with stage.console.status(f"  {reference}: starting") as status:
+        while found["state"] not in ("completed", "rolled_back", "aborted") and time.monotonic() < deadline:
+            status.update(f"  {reference}: {found['state']} at {found['weight']:.0%}")
+            time.sleep(0.2)
+            found = deployer.rollout(found["id"])
+    return found
+
+
+def _quarantine(story: Story) -> None:
+    stage = story.stage
+    row = _rows(story)[0][0]
+    with stage.chapter("Quarantine"), story.as_("sam") as security, story.as_("tara") as user:
+        flag = security.flag("dataset", DATASET, "a writer withdrew consent")
+        begun = time.monotonic()
+        stopped = _until(lambda: _answers(user, row) is False, 10)
+        took = time.monotonic() - begun
+        stage.claim("a flag on the data set stops the model's traffic", stopped and took <= 5, f"after {took:.1f} s")
+        security.lift(flag["id"], "consent was renewed")
+        with stage.wait("predictors verify and load again"):
+            back = _until(lambda: _answers(user, row) is True, 60)
+        stage.claim("a signed clearance lifts it", back)
+
+
+def _answers(user: Client, row: list[float]) -> bool | None:
+    """Whether the model answers; False under quarantine, None while it is away."""
+    try:
+        user.predict(MODEL, "prod", [row])
+        return True
+    except Refused:
+        return False
+    except Unavailable:
+        return None
+
+
+def _policies(story: Story) -> None:
+    stage = story.stage
+    with stage.chapter("Policies"), story.as_("sam") as security, story.as_("tara") as trainer:
+        now = load_bundle(POLICIES)
+        blocked = trainer.dataset(DATASET)["id"]
+        data = parse(canonical(dict(now.data)))
+        data["limits"]["blocked_datasets"] = [blocked]
+        published = security.publish_policies(Bundle(dict(now.files) | {DATA: canonical(data)}))
+        stage.claim(
+            "a new bundle, signed by security, is active",
+            security.policies()["revision"] == published["revision"],
+            f"version {published['version']}",
+        )
+        stage.refused(
+            "training on a data set that it blocks",
+            "dataset.blocked",
+            lambda: trainer.train(story.repository / "job.yaml", story.repository),
+        )
+        security.publish_policies(now)
+
+
+def _faults(story: Story) -> None:
+    stage = story.stage
+    with stage.chapter("Faults"), story.as_("petra") as promoter, story.as_("aude") as auditor:
+        story.platform.kill("signing-proxy")
+        asked = promoter.request_promotion(f"{MODEL}@2", "staging")
+        try:
+            with story.as_("eva") as evaluator:
+                evaluator.evaluate(story.versions["better"], DATASET)
+            retryable = False
+        except Unavailable:
+            retryable = True
+        stage.claim("without the signing proxy, signing is refused (retryable)", retryable, asked["id"])
+        with stage.wait("the supervisor starts it again"):
+            story.platform.mend()
+        with story.as_("eva") as evaluator:
+            stage.claim("started again, the same call succeeds", bool(evaluator.evaluate(story.versions["better"], DATASET)))
+        story.platform.kill("api")
+        with stage.wait("the API was killed; starting it again"):
+            story.platform.mend()
+        found = auditor.reconcile()
+        stage.claim(
+            "after SIGKILL, state and log agree",
+            not found["problems"],
+            f"{found['rows']} rows, {found['events']} events; {found['problems'][:3]}",
+        )
+
+
+def _audit(story: Story) -> None:
+    stage = story.stage
+    with stage.chapter("Audit"), story.as_("aude") as auditor:
+        found = auditor.audit_verify()
+        stage.claim("the log verifies: chain, sequence, tiles, checkpoint", found["ok"], f"{found['size']} entries")
+        entry = next(e for e in auditor.events(type="promotion.completed"))
+        proof = auditor.proof(entry["index"])
+        (story.home.root / "demo" / "promotion.tlog-proof").write_text(proof)
+        stage.claim("a promotion has a .tlog-proof", proof.startswith("c2sp.org/tlog-proof@v1"), f"entry {entry['index']}")
+
+
+def _verification(story: Story) -> None:
+    stage, demo = story.stage, story.home.root / "demo"
+    with stage.chapter("Offline verification"), story.as_("aude") as auditor:
+        auditor.evidence(story.versions["v1"], demo / "evidence.zip", "prod")
+        shutil.copy(story.home.root / "trust.json", demo / "trust.json")
+        with tempfile.TemporaryDirectory() as empty:
+            shutil.copy(demo / "evidence.zip", empty)
+            shutil.copy(demo / "trust.json", empty)
+            command = [sys.executable, "-m", "services.cli", "verify", "evidence.zip", "--trust", "trust.json", "--json"]
+            environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+            done = subprocess.run(command, cwd=empty, env=environ, capture_output=True, text=True, check=False)
+            report = json.loads(done.stdout) if done.stdout else {"links": [], "brokenLink": done.stderr}
+        for link in report["links"]:
+            stage.tell(f"{link['status']:<13} {link['link']}: {link['detail']}")
+        stage.claim("a stranger in an empty folder verifies every link", done.returncode == 0, f"{len(report['links'])} links")
+        broken = _broken_weights(demo / "evidence.zip", story.home.trust)
+        stage.claim("one changed byte is found and named", broken == "weights", f"broken link: {broken}")
+
+
+def _broken_weights(evidence: Path, trust: Trust) -> str | None:
+    """The link that breaks when one byte of the weights in the archive is another one."""
+    import zipfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        changed = Path(folder) / "evidence.zip"
+        with zipfile.ZipFile(evidence) as source, zipfile.ZipFile(changed, "w") as target:
+            for name in source.namelist():
+                data = source.read(name)
+                target.writestr(name, data[:-1] + bytes([data[-1] ^ 1]) if name.endswith(".safetensors") else data)
+        broken = verify(changed, trust).broken
+    return None if broken is None else broken.name
+
+
+def _rerun(story: Story) -> None:
+    stage = story.stage
+    with stage.chapter("Rerun"), story.as_("tara") as trainer:
+        (story.repository / "train.py").write_text("raise SystemExit('the working tree is not used')\n")
+        first = trainer.run(story.runs["v1"])
+        again = follow(stage, trainer, trainer.rerun(first["id"])["id"])
+        stage.claim(
+            "from the record alone: the same artifact", again["artifactId"] == first["artifactId"], again["artifactId"][:23] + "…"
+        )
+
+
+def _clear(home: Home) -> None:
+    """Removes what an earlier demo left. Raises BadSetting for a folder that no demo made."""
+    for folder in (home.root, home.people):
+        if folder.exists() and any(folder.iterdir()):
+            if folder == home.root and not (
+                (folder / "demo").exists() or (folder / ".making").exists() or (folder / "bootstrap").exists()
+            ):
+                raise BadSetting(f"{folder} holds something that no demo made: choose another folder with --home")
+            shutil.rmtree(folder)
