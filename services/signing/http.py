@@ -51,6 +51,12 @@ def create_signing_app(service: SigningService, *, caller: str) -> FastAPI:
     """caller: SPIFFE identity of the one client."""
     app = create_app("ai-infra signing proxy")
     app.include_router(_router(service, caller))
+
+    @app.get("/healthz")
+    def health() -> dict[str, bool]:
+        """Whether the process answers; it says nothing about the keys or the log."""
+        return {"live": True}
+
     return app
 
 

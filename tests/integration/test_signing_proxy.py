@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from services.core import dsse, keys, oms, tlog
+from services.core.calls import call
+from services.core.calls import client as http_client
 from services.core.digests import FileEntry
 from services.core.errors import Refused
 from services.core.http import create_app, serve
@@ -193,9 +195,15 @@ def test_other_services_may_not_call(name: str, shared: World) -> None:
         lambda c: c.sign_model("builder", b"", PERSON),
         lambda c: c.sign_checkpoint(origin=ORIGIN, size=1, root=bytes(32), proof=[]),
     ]
-    for call in calls:
+    for forbidden in calls:
         with pytest.raises(Refused, match="may not call"):
-            call(shared.client(name))
+            forbidden(shared.client(name))
+
+
+def test_anyone_with_a_certificate_sees_that_it_lives(shared: World) -> None:
+    router = Identity.in_folder(shared.home / "services" / "router")
+    with http_client(f"https://127.0.0.1:{shared.port}", router) as caller:
+        assert call(caller, "GET", "/healthz") == {"live": True}
 
 
 def test_a_certificate_of_another_ca_is_not_served(shared: World, tmp_path: Path) -> None:
