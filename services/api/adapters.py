@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.audit.service import AuditLog
-from services.core import dsse, tlog
+from services.core import dsse, logfile, tlog
 from services.core.clock import Clock
 from services.core.errors import Refused
 from services.core.events import EventDraft, Subject
@@ -87,9 +87,7 @@ class LogSnapshot:
         self.audit.publish()
         note = self.audit.checkpoint().encode()
         yield "checkpoint", note
-        size = tlog.unverified_checkpoint(note).size
-        for index in range(-(-size // tlog.TILE_WIDTH)):
-            path = tlog.entries_path(index, tlog.width_at(0, index, size))
+        for path in logfile.paths(tlog.unverified_checkpoint(note).size):
             yield path, self.audit.tile(path)
 
 

@@ -22,6 +22,7 @@ def verify(
     what: Annotated[str, typer.Argument(help="An evidence archive, or name@number of the running platform.")],
     trust: Annotated[Path | None, typer.Option(help="trust.json, got out of band. Default: the home's.")] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of the weights, if the archive holds none.")] = None,
+    against: Annotated[Path | None, typer.Option(help="A signed checkpoint that a witness or you kept.")] = None,
     person: As = "aude",
     as_json: Json = False,
 ) -> None:
@@ -32,12 +33,13 @@ def verify(
     from services.verify.service import verify as walk
 
     trusted = Trust.parse(read_file(trust if trust is not None else home().root / "trust.json"))
+    kept = read_file(against) if against is not None else None
     if Path(what).suffix == ".zip":
         read_file(Path(what))
-        report = walk(Path(what), trusted, model)
+        report = walk(Path(what), trusted, model, kept)
     else:
         with tempfile.TemporaryDirectory() as folder, connected(person) as client:
-            report = walk(client.evidence(what, Path(folder) / "evidence.zip"), trusted, model)
+            report = walk(client.evidence(what, Path(folder) / "evidence.zip"), trusted, model, kept)
     show(report.to_json(), as_json, lambda _: draw(report))
     if report.broken is not None:
         raise typer.Exit(1)

@@ -6,14 +6,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from services.core import archive, dsse, merkle, oms, quorum, tlog
+from services.core import archive, dsse, logfile, oms, quorum, tlog
 from services.core.bundle import bundle_revision, load_bundle
-from services.core.canonical import canonical, parse
+from services.core.canonical import parse
 from services.core.digests import FileEntry, require_files, scan_tree, sha256, tree_bytes, tree_digest
-from services.core.errors import AiInfraError
+from services.core.errors import AiInfraError, NotFound
 from services.core.facts import Evidence, promotion_input, run_key
 from services.core.history import History, Version
 from services.core.keys import PublicKey
+from services.core.logcheck import check_log
+from services.core.logentry import parse_leaf
 from services.core.rego import verdict_on
 from services.core.statements import (
     Evaluation,
@@ -42,6 +44,20 @@ def require(condition: bool, message: str) -> None:
         raise BrokenLink(message)
 
 
+@dataclass(frozen=True)
+class MemberReader:
+    """The log's files among the archive's members (core.logfile.LogReader)."""
+
+    members: Mapping[str, bytes]
+
+    def read(self, path: str, limit: int) -> bytes:
+        data = self.members.get(archive.LOG + path)
+        if data is None:
+            raise NotFound(f"{archive.LOG}{path} is not in the archive")
+        require(len(data) <= limit, f"{archive.LOG}{path} is over {limit} bytes")
+        return data
+
+
 @dataclass
 class Walk:
     """What the links share. members: of the archive; trust: out of band; model: a folder with the weights, if not in the archive;
@@ -52,7 +68,6 @@ class Walk:
     model: Path | None = None
     against: bytes | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
-    leaves: list[bytes] = field(default_factory=list)
 
     @cached_property
     def index(self) -> dict[str, Any]:
@@ -134,23 +149,13 @@ def checkpoint(walk: Walk) -> str:
 
 
 def entries(walk: Walk) -> str:
-    signed = tlog.open_checkpoint(walk.members[archive.CHECKPOINT], tlog.parse_vkey(walk.trust.log_vkey))
-    seqs: dict[str, int] = {}
-    tree, previous = merkle.CompactRange(), "sha256:" + "0" * 64
-    for leaf in _leaves(walk.members, signed.size):
-        event = parse(leaf)
-        position = len(walk.events)
-        require(canonical(event) == leaf, f"entry {position} is not canonical")
-        require(event["prevHash"] == previous, f"entry {position} does not continue the chain")
-        wanted = seqs.get(event["source"], 0) + 1
-        require(event["seq"] == wanted, f"entry {position}: gap in {event['source']}: seq {event['seq']}, not {wanted}")
-        seqs[event["source"]] = wanted
-        previous = sha256(leaf)
-        tree.append(merkle.leaf_hash(leaf))
+    reader = MemberReader(walk.members)
+    found = check_log(reader, tlog.parse_vkey(walk.trust.log_vkey), walk.against)
+    require(found.ok, "; ".join(f"{problem.kind}: {problem.detail}" for problem in found.problems[:3]))
+    for leaf in logfile.read_entries(reader, found.size):
+        event, _ = parse_leaf(leaf)
         walk.events.append(event)
-    require(len({event["id"] for event in walk.events}) == len(walk.events), "an event id stands in the log twice")
-    require(tree.root() == signed.root, "the entries do not make the root that the checkpoint signs")
-    return f"chain of {len(walk.events)} entries from {len(seqs)} sources makes the signed root"
+    return f"chain of {len(walk.events)} entries makes the signed root"
 
 
 def manifest_signature(walk: Walk) -> str:
@@ -298,18 +303,6 @@ LINKS: tuple[tuple[str, Callable[[Walk], str]], ...] = (
     ("data sets and licences", datasets),
 )
 """In the order of the walk: a link may rely on those before it."""
-
-
-def _leaves(members: Mapping[str, bytes], size: int) -> list[bytes]:
-    found: list[bytes] = []
-    for index in range((size + tlog.TILE_WIDTH - 1) // tlog.TILE_WIDTH):
-        width = min(tlog.TILE_WIDTH, size - index * tlog.TILE_WIDTH)
-        name = archive.LOG + tlog.entries_path(index, width)
-        require(name in members, f"{name} is missing")
-        bundle = tlog.decode_bundle(members[name])
-        require(len(bundle) == width, f"{name} has {len(bundle)} entries, not {width}")
-        found.extend(bundle)
-    return found
 
 
 def _signer(walk: Walk, envelope: dsse.Envelope, role: str) -> str:
