@@ -1,6 +1,6 @@
 """signing.db: the proxy is its only reader and writer."""
 
-from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKey, LargeBinary, MetaData, String, Table, Text
 
 from services.core.outbox import outbox_table
 
@@ -28,6 +28,6 @@ checkpoints = Table(
     "checkpoints",
     metadata,
     Column("origin", String(200), primary_key=True),
-    Column("size", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
     Column("root", LargeBinary, nullable=False),
 )

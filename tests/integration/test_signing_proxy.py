@@ -13,10 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
+from services.audit import tables as audit_tables
+from services.audit.folder import FolderStore
+from services.audit.http import create_router
+from services.audit.service import AuditLog
 from services.core import dsse, keys, oms, tlog
 from services.core.calls import call
 from services.core.calls import client as http_client
+from services.core.database import open_engine
 from services.core.digests import FileEntry
 from services.core.errors import Refused
 from services.core.http import create_app, serve
@@ -86,13 +92,19 @@ def run(environment: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def start_log(identity: Identity) -> Log:
-    bus, port, ready = MemoryAuditBus(), free_port(), threading.Event()
+    bus, port = MemoryAuditBus(), free_port()
     app = create_app("log")
 
     @app.post("/v1/audit/events")
     def append(body: dict[str, Any]) -> dict[str, list[int]]:
         return {"indexes": bus.append(body["events"])}
 
+    return Log(bus, port, start_server(app, port, identity))
+
+
+def start_server(app: FastAPI, port: int, identity: Identity) -> Callable[[], None]:
+    """Serves in a thread; the answer stops it."""
+    ready = threading.Event()
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
 
     async def serving() -> None:
@@ -109,7 +121,7 @@ def start_log(identity: Identity) -> Log:
     thread = threading.Thread(target=lambda: asyncio.run(serving()))
     thread.start()
     assert ready.wait(10)
-    return Log(bus, port, stop)
+    return stop
 
 
 def make_home(tmp_path: Path) -> Path:
@@ -252,6 +264,37 @@ def test_a_revocation_takes_effect_without_a_restart(running: World) -> None:
     (running.home / "trust.json").write_bytes(world.trust(world.VKEY, revoked={evaluator: 0}).to_bytes())
     with pytest.raises(KeyRefused, match="revoked"):
         api.sign_statement("evaluator", world.evaluation().to_statement(), {}, PERSON)
+
+
+def test_the_proxy_and_the_log_serve_each_other(home: Path) -> None:
+    """The log asks the proxy for checkpoints over entries that the proxy itself appends to it."""
+    api, vkey = Identity.in_folder(home / "services" / "api"), tlog.parse_vkey(world.VKEY)
+    log_port, port = free_port(), free_port()
+    environment = {"AI_INFRA_SIGNING_PORT": str(port), "AI_INFRA_API_URL": f"https://127.0.0.1:{log_port}"}
+    engine = open_engine(f"sqlite:///{home / 'audit.db'}")
+    audit_tables.metadata.create_all(engine)
+    proxy = open_client(f"https://127.0.0.1:{port}", api)
+    log = AuditLog(engine, FolderStore(home / "log"), proxy, vkey)
+    app = create_app("log")
+    app.include_router(create_router(log))
+    stop = start_server(app, log_port, api)
+    process = run({"AI_INFRA_HOME": str(home)} | environment)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        sizes = []
+        for number in (1, 2, 3):
+            proxy.sign_statement("evaluator", world.evaluation(samples=number).to_statement(), {}, PERSON)
+            log.publish()
+            sizes.append(tlog.open_checkpoint((home / "log" / "checkpoint").read_bytes(), vkey).size)
+        assert sizes == [2, 4, 6]
+        assert [entry.event["type"] for entry in log.tail(6)] == ["signature.requested", "signature.made"] * 3
+    finally:
+        proxy.close()
+        process.kill()
+        process.communicate()
+        stop()
+        engine.dispose()
 
 
 def make_readable(home: Path) -> dict[str, str]:
