@@ -18,6 +18,7 @@ from services.core.clock import system_clock
 from services.core.database import open_engine
 from services.core.errors import AiInfraError, BadSetting
 from services.core.http import serve
+from services.core.migrations import upgrade
 from services.core.outbox import Outbox, Relay
 from services.core.trust import Trust
 from services.signing import backends, tables
@@ -54,7 +55,7 @@ def build(settings: Settings) -> Proxy:
     _check_log_key(trust(), signers[AUDIT_KEY])
     _private_folder(settings.database)
     engine = open_engine(settings.database)
-    tables.metadata.create_all(engine)
+    upgrade(engine, "signing")
     log = client(settings.api_url, settings.identity, timeout_s=settings.log_timeout_s)
     outbox = Outbox(tables.outbox, settings.source, system_clock)
     service = SigningService(
