@@ -55,7 +55,10 @@ def run_router(environ: Mapping[str, str], ready: Callable[[], None] = lambda: N
     Raises:
         BadSetting: a wrong setting, or the port is taken.
     """
-    asyncio.run(_router(Settings.from_env(environ), environ, ready))
+    import uvloop  # part of the extra `serve`
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_router(Settings.from_env(environ), environ, ready))
 
 
 async def _router(settings: Settings, environ: Mapping[str, str], ready: Callable[[], None]) -> None:
@@ -116,7 +119,8 @@ def run_predictors(environ: Mapping[str, str], commands: int, events: int) -> No
     torch.set_num_threads(1)
     settings = Settings.from_env(environ)
     identity = settings.identity("predictor")
-    logging.getLogger("kserve").setLevel(logging.WARNING)
+    # KServe logs a stack trace for each bad request: clients must not fill our disk.
+    logging.getLogger("kserve").setLevel(logging.CRITICAL)
 
     def quarantine(deployment: str) -> list[str]:
         with client(settings.api_url, identity, timeout_s=API_TIMEOUT_S) as api:
@@ -136,6 +140,7 @@ def run_predictors(environ: Mapping[str, str], commands: int, events: int) -> No
 def main() -> None:
     """`python -m services.serving.router`"""
     logging.basicConfig(level=logging.INFO, format="router: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         run_router(os.environ)
     except BadSetting as error:

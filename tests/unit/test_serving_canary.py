@@ -58,7 +58,9 @@ def rule_of(reference: list[float], measures: tuple[str, ...] = MEASURES, labell
 class Traffic:
     """Requests of both arms, counted as the router counts them. failing, slower: of the canary, against stable."""
 
-    def __init__(self, rng: random.Random, rule: canary.Rule, failing: tuple[float, float] = (0.01, 0.01), slower: float = 1) -> None:
+    def __init__(
+        self, rng: random.Random, rule: canary.Rule, failing: tuple[float, float] = (0.01, 0.01), slower: float = 1
+    ) -> None:
         self.rng, self.rule, self.failing, self.slower = rng, rule, failing, slower
         self.cells: dict[float, list[list[int]]] = {}
         self.totals: dict[float, list[int]] = {}

@@ -41,6 +41,8 @@ class LocalBackend:
     def answer(self, rollout: str, probes: Sequence[Probe]) -> list[Pair]:
         body = {"rows": [list(probe.row) for probe in probes]}
         found = self._ask("POST", f"/v1/rollouts/{rollout}/answers", json=body)
+        if found["stable"] is None and found["canary"] is None:
+            raise Unavailable("neither version answered the probes")
         none = [None] * len(probes)
         stable, canary = found["stable"] or none, found["canary"] or none
         return [Pair(probe.id, s, c) for probe, s, c in zip(probes, stable, canary, strict=True)]

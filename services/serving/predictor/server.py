@@ -6,6 +6,7 @@ KServe's `ModelServer.start` takes no CA for clients, so its FastAPI application
 import asyncio
 import re
 import socket
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ import kserve.model_server
 import numpy
 import torch
 import uvicorn
+import uvloop
+from fastapi.exceptions import FastAPIDeprecationWarning
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model, ModelRepository
 from kserve.errors import InvalidInput
 from kserve.protocol.dataplane import DataPlane
@@ -24,6 +27,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.core.http import TlsIdentityProtocol
+from services.core.ids import new_id
 from services.core.tls import Identity, server_context, service_id
 from services.serving.errors import BadModel
 from services.serving.models import mlp
@@ -33,6 +37,9 @@ WEIGHTS = re.compile(r"[^/]+\.safetensors")
 CONFIG = "config.json"
 MAX_ROWS = 4096
 GRACE_S = 2
+
+# KServe's response class is deprecated, which FastAPI would say again for each process.
+warnings.filterwarnings("ignore", category=FastAPIDeprecationWarning)
 
 
 def build_model(files: Mapping[str, bytes]) -> mlp.Mlp:
@@ -72,7 +79,7 @@ class ServedModel(Model):  # type: ignore[misc]  # kserve has no types
             InferOutput("scores", list(scores.shape), "FP32", data=scores.flatten().tolist()),
         ]
         return InferResponse(
-            payload.id,
+            payload.id or (headers or {}).get("x-request-id") or new_id("inf"),
             self._order.model,
             outputs,
             model_version=str(self._order.number),
@@ -124,14 +131,17 @@ def application(model: ServedModel) -> ASGIApp:
 
 def serve(model: ServedModel, identity: Identity, ready: Callable[[int], None]) -> None:
     """Serves on a free loopback port until SIGTERM. ready: called with the port when requests are taken."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    # The protocol is named: asyncio turns Nagle's delay off (40 ms for each answer) only where a socket says that it is TCP.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         application(model), http=TlsIdentityProtocol, log_config=None, access_log=False, timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S, lifespan="off", ssl_certfile=identity.cert, ssl_keyfile=identity.key,
     )
     config.load()
     config.ssl = server_context(identity)
-    asyncio.run(_serve(uvicorn.Server(config), listener, ready))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(uvicorn.Server(config), listener, ready))
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket, ready: Callable[[int], None]) -> None:

@@ -71,9 +71,9 @@ class Pool:
     def of(self, replica: str) -> Backend | None:
         return self._backends.get(replica)
 
-    def choose(self, deployment: str, request_id: str) -> Backend | None:
-        """By a coin of the request's id: independent between requests, which calibration relies on."""
-        found = self.healthy(deployment)
+    def choose(self, deployment: str, request_id: str, without: Backend | None = None) -> Backend | None:
+        """By a coin of the request's id: independent between requests, which calibration relies on. without: tried already."""
+        found = [backend for backend in self.healthy(deployment) if backend is not without]
         if not found:
             return None
         return found[int.from_bytes(hashlib.sha256(request_id.encode("ascii")).digest()[:8], "big") % len(found)]

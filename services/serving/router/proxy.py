@@ -164,16 +164,14 @@ class Proxy:
         """The answer of a deployment; None when none of its predictors took the request, which may then go elsewhere."""
         exchange = Exchange(self._clock())
         self._records.expect()
-        tried: set[str] = set()
         answer: web.StreamResponse | None = None
-        for _ in range(2):
-            backend = self._pool.choose(target.deployment, call.id + "+" * len(tried))
-            if backend is None or backend.replica in tried:
-                break
-            tried.add(backend.replica)
+        backend = self._pool.choose(target.deployment, call.id)
+        if backend is not None:
             answer = await self._forward(call, route, target, backend, exchange)
-            if answer is not None or call.streamed:
-                break
+            other = self._pool.choose(target.deployment, call.id, without=backend)
+            if answer is None and other is not None and not call.streamed:
+                # Nothing was sent: no connection came about. One other replica may try.
+                answer = await self._forward(call, route, target, other, exchange)
         try:
             self._record(call, split, target, exchange)
         except Unavailable:

@@ -62,9 +62,12 @@ class RecordLog:
     was written in the instant before the kill.
     """
 
-    def __init__(self, folder: Path, engine: Engine, outbox: Outbox, clock: Clock, actor: str) -> None:
+    def __init__(
+        self, folder: Path, engine: Engine, outbox: Outbox, clock: Clock, actor: str, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._engine, self._outbox, self._clock, self._actor = folder, engine, outbox, clock, actor
+        self._segment_bytes = segment_bytes
         self._lock = threading.Lock()
         self._sealing = threading.Lock()
         self._closed: list[Batch] = []
@@ -178,7 +181,7 @@ class RecordLog:
                 return
             self._closed.append(batch)
             end = batch.start + batch.length
-            if end < SEGMENT_BYTES:
+            if end < self._segment_bytes:
                 self._open = Batch(batch.segment, end)
                 return
             os.fsync(self._file)
