@@ -10,6 +10,7 @@ A model directory holds model.safetensors, config.json and README.md. config.jso
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def build(config: dict[str, Any]) -> nn.Module:
     """The network that a config describes, with fresh weights from torch's generator."""
     sizes = [config["inputs"], *config["hidden"]]
     layers: list[nn.Module] = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], len(config["labels"])))
 

@@ -32,7 +32,7 @@ def splits() -> dict[str, list[list[int]]]:
 
 def schema() -> dict[str, str]:
     """Column to type, as the data set's manifest wants it."""
-    return {"label": "integer 0..9"} | {name: "integer 0..16" for name in HEADER[1:]}
+    return {"label": "integer 0..9"} | dict.fromkeys(HEADER[1:], "integer 0..16")
 
 
 def write(directory: Path) -> None:

@@ -59,7 +59,7 @@ def read(path: Path, limit: int | None = None) -> tuple[torch.Tensor, torch.Tens
 def one_epoch(
     network: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, batch: int, *, seed: int
 ) -> float:
-    """Mean loss of this worker over its share of one shuffled pass. The order follows from the seed, so a resumed run continues it."""
+    """Mean loss of this worker over its share of one shuffled pass; the order follows from the seed, also after a resume."""
     workers, rank = train.get_context().get_world_size(), train.get_context().get_world_rank()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     # Every worker takes as many steps as the others: an unequal number would leave one waiting for gradients.

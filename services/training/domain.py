@@ -76,7 +76,7 @@ def load_yaml(text: bytes) -> Any:
     if len(text) > MAX_JOB_BYTES:
         raise BadJob(f"the file is over {MAX_JOB_BYTES} bytes")
     try:
-        value = yaml.load(text, Loader=_StrictLoader)
+        value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  # a stricter SafeLoader
         canonical(value)
     except (yaml.YAMLError, BadJson) as error:
         raise BadJob(f"not the YAML that a description may be: {error}") from error
@@ -88,7 +88,7 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", self.peek_event().start_mark)
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", self.get_mark())
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:

@@ -10,7 +10,9 @@ from sqlalchemy import Connection
 from services.core.digests import FileEntry
 from services.registry.ports import Decision, Events, Measured, Policy, Run, Signing
 
-__all__ = ["Artifacts", "ComputeBackend", "Datasets", "Decision", "Events", "Flags", "Measured", "Order", "Policy", "Progress", "Run", "Signing"]
+__all__ = [
+    "Artifacts", "ComputeBackend", "Datasets", "Decision", "Events", "Flags", "Measured", "Order", "Policy", "Progress", "Run", "Signing",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

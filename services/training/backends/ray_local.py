@@ -1,0 +1,215 @@
+"""Ray on this machine: one trainer process with one cluster, started with the first run, ended with the API process."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from services.core.canonical import parse
+from services.core.errors import BadJson
+from services.core.objects import ObjectStore
+from services.training import source
+from services.training.environment import TRAINING_VARIABLES
+from services.training.errors import BadJob, ComputeUnavailable
+from services.training.ports import Order, Progress
+from services.training.processes import MARK, end_marked
+from services.training.trainer import MIN_CPUS
+
+PRODUCTION = False
+
+MAX_EVENTS_BYTES = 16 << 20
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE", "TZ")
+"""Variables of the API process that training sees. Others may hold its secrets."""
+
+
+def open_compute(folder: Path, store: ObjectStore, environ: Mapping[str, str]) -> "RayLocal":
+    """folder: where runs are worked on; survives a restart. Ends what an earlier API process left running there."""
+    return RayLocal(folder, store, environ)
+
+
+class RayLocal:
+    """Implements ComputeBackend. Safe to call from several threads."""
+
+    def __init__(self, folder: Path, store: ObjectStore, environ: Mapping[str, str]) -> None:
+        self._folder, self._store = folder.resolve(), store
+        self._environ = {name: environ[name] for name in PASSED_ON if name in environ} | TRAINING_VARIABLES
+        self._lock = threading.RLock()
+        self._trainer: subprocess.Popen[bytes] | None = None
+        self._private: Path | None = None
+        self._given: set[str] = set()
+        """Runs that the present trainer was given and that were not seen to end."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        end_marked(str(self._folder))
+
+    def submit(self, order: Order) -> None:
+        with self._lock:
+            if order.run_id in self._given:
+                return
+            if order.workers > max(MIN_CPUS, os.cpu_count() or 1):
+                raise BadJob(f"workers: this machine runs at most {max(MIN_CPUS, os.cpu_count() or 1)}")
+            folder = self._prepare(order)
+            try:
+                pipe = self._running()
+                pipe.write(json.dumps({"run": str(folder)}).encode() + b"\n")
+                pipe.flush()
+            except OSError as error:
+                raise ComputeUnavailable(f"the trainer did not take the run: {error}") from error
+            self._given.add(order.run_id)
+
+    def warm(self) -> None:
+        """Starts the trainer before there is a run, so that the first one need not wait for it."""
+        with self._lock:
+            self._running()
+
+    def poll(self, run_id: str) -> Progress:
+        with self._lock:
+            folder = self._folder / run_id
+            if (folder / "result.json").exists():
+                self._given.discard(run_id)
+                found = json.loads((folder / "result.json").read_text())
+                return Progress(found["state"], found["finishedAt"], found["error"])
+            if run_id not in self._given:
+                return Progress("unknown")
+            status = None if self._trainer is None else self._trainer.poll()
+            if self._trainer is not None and status is None:
+                return Progress("running")
+            # The trainer is dead. A run that it had not begun loses nothing: it is submitted again.
+            log = self._log_tail()
+            self._stop()
+            if not (folder / "started").exists():
+                return Progress("unknown")
+            return Progress("failed", error=f"the trainer ended while it worked on the run: {_how(status)}{log}")
+
+    def events(self, run_id: str, after: int) -> list[dict[str, Any]]:
+        path = self._folder / run_id / "events.jsonl"
+        if not path.exists():
+            return []
+        with path.open("rb") as file:
+            *lines, _torn = file.read(MAX_EVENTS_BYTES).split(b"\n")
+        by_epoch = {}
+        for line in lines:
+            event = _event(line)
+            # A later attempt may report the epoch of the last checkpoint again.
+            by_epoch[event["epoch"]] = event
+        return [by_epoch[epoch] for epoch in sorted(by_epoch)][after:]
+
+    def output(self, run_id: str) -> Path:
+        return self._folder / run_id / "output"
+
+    def cancel(self, run_id: str) -> None:
+        with self._lock:
+            if run_id in self._given:
+                # Ray has no dependable way to stop one job of a driver. Others that wait are submitted again by the next poll.
+                self._stop()
+
+    def forget(self, run_id: str) -> None:
+        with self._lock:
+            if run_id not in self._given:
+                shutil.rmtree(self._folder / run_id, ignore_errors=True)
+
+    def close(self) -> None:
+        with self._lock:
+            self._stop()
+
+    def _prepare(self, order: Order) -> Path:
+        folder = self._folder / order.run_id
+        for name in ("source", "datasets", "output"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in ("started", "result.json"):
+            (folder / name).unlink(missing_ok=True)
+        (folder / "output").mkdir(parents=True)
+        _end_torn_line(folder / "events.jsonl")
+        source.unpack(self._store.get(order.source), folder / "source")
+        datasets = {}
+        for number, (reference, files) in enumerate(sorted(order.datasets.items())):
+            datasets[reference] = f"datasets/{number}"
+            for path, digest in files.items():
+                target = folder / "datasets" / str(number) / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._store.copy_to(digest, target)
+        spoken = {
+            "directory": order.directory,
+            "entrypoint": order.entrypoint,
+            "workers": order.workers,
+            "seed": order.seed,
+            "hyperparameters": order.hyperparameters,
+            "datasets": datasets,
+        }
+        (folder / "order.json").write_text(json.dumps(spoken))
+        return folder
+
+    def _running(self) -> IO[bytes]:
+        """Standard input of the trainer, which is started if there is none."""
+        if self._trainer is not None and self._trainer.poll() is None and self._trainer.stdin is not None:
+            return self._trainer.stdin
+        self._stop()
+        # Sockets want a short path, so the folder lies where temporary files do; mkdtemp makes it private.
+        self._private = Path(tempfile.mkdtemp(prefix="ai-infra-"))
+        top = str(Path(source.__file__).parents[2])
+        with (self._private / "trainer.log").open("wb") as log:
+            self._trainer = subprocess.Popen(
+                [sys.executable, "-m", "services.training.trainer", str(self._private)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._private,
+                env=self._environ | {MARK: str(self._folder), "HOME": str(self._private), "PYTHONPATH": top},
+                start_new_session=True,
+            )
+        assert self._trainer.stdin is not None
+        return self._trainer.stdin
+
+    def _stop(self) -> None:
+        if self._trainer is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._trainer.pid, signal.SIGKILL)
+            if self._trainer.stdin is not None:
+                with contextlib.suppress(OSError):
+                    self._trainer.stdin.close()
+            self._trainer.wait()
+            self._trainer = None
+        end_marked(str(self._folder))
+        if self._private is not None:
+            shutil.rmtree(self._private, ignore_errors=True)
+            self._private = None
+        self._given.clear()
+
+    def _log_tail(self) -> str:
+        path = None if self._private is None else self._private / "trainer.log"
+        text = path.read_text(errors="replace").strip()[-500:] if path is not None and path.exists() else ""
+        return f"; it said last: {text}" if text else ""
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """One epoch's metrics.
+
+    Raises:
+        BadJob: not what a training function may report: an object with an integer `epoch` and finite numbers.
+    """
+    try:
+        event = parse(line)
+    except BadJson as error:
+        raise BadJob(f"reported metrics {line[:200].decode(errors='replace')}: {error}") from error
+    if not isinstance(event, dict) or type(event.get("epoch")) is not int:
+        raise BadJob("reported metrics have no integer `epoch`")
+    return event
+
+
+def _end_torn_line(path: Path) -> None:
+    """A killed trainer may leave half a line; what is appended next must not become part of it."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        path.write_bytes(path.read_bytes().rpartition(b"\n")[0] + b"\n" if b"\n" in path.read_bytes() else b"")
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return "it was stopped"
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
