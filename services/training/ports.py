@@ -11,7 +11,8 @@ from services.core.digests import FileEntry
 from services.registry.ports import Decision, Events, Measured, Policy, Run, Signing
 
 __all__ = [
-    "Artifacts", "ComputeBackend", "Datasets", "Decision", "Events", "Flags", "Measured", "Order", "Policy", "Progress", "Run", "Signing",
+    "Artifacts", "ComputeBackend", "Datasets", "Decision", "Events", "Flags", "Measured", "Order", "Policy", "Progress", "Run",
+    "Signing",
 ]  # fmt: skip
 
 
