@@ -5,6 +5,7 @@ Every method raises the errors of services.core.errors that the platform answers
 
 import json
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +25,11 @@ from services.core.keys import PrivateKey
 from services.core.statements import Clearance, DatasetApproval, PolicyBundle, Predicate, PromotionRequest
 from services.core.tls import Identity
 from services.home import Home
+from services.training.domain import load_yaml
+from services.training.source import pack
 
 REQUEST_VALID_S = 3600
+MAX_AWAY_S = 60.0
 DATASET_FIELDS = {"name", "version", "licence", "source", "pii", "parents", "directory", "schema", "files", "splits"}
 
 
@@ -90,6 +94,56 @@ class Client:
     def download(self, digest: str) -> bytes:
         """An object's bytes; whoever uses them hashes them."""
         return self._bytes(f"/v1/objects/{digest}")
+
+    # -- training
+
+    def train(self, job: Path, source_folder: Path | None = None) -> dict[str, Any]:
+        """Uploads the source that the job file (YAML) lies in, or another folder's, and starts the run."""
+        source = pack(source_folder or job.parent)
+        order = {
+            "job": load_yaml(_read(job)),
+            "code": source.code.to_json(),
+            "directory": source.directory,
+            "commitObject": dsse.encode64(source.commit_object),
+        }
+        call(self._http, "PUT", f"/v1/objects/{source.code.tree}", content=source.archive)
+        return self._post("/v1/runs", order)
+
+    def run(self, run: str) -> dict[str, Any]:
+        """The record of a run with its progress, epoch by epoch."""
+        return self._object(f"/v1/runs/{run}")
+
+    def runs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/v1/runs")
+        return found
+
+    def follow(self, run: str, interval_s: float = 0.3) -> Iterator[dict[str, Any]]:
+        """The run's record, again and again until it is over; a platform that is away for a moment is waited for."""
+        away = 0
+        while True:
+            try:
+                found, away = self.run(run), 0
+            except Unavailable:
+                away += 1
+                if away * interval_s > MAX_AWAY_S:
+                    raise
+                time.sleep(interval_s)
+                continue
+            yield found
+            if found["state"] != "running":
+                return
+            time.sleep(interval_s)
+
+    def rerun(self, run: str) -> dict[str, Any]:
+        """Trains again from the record alone, or names the first input that differs."""
+        return self._post(f"/v1/runs/{run}/rerun", None)
+
+    def retry(self, run: str) -> dict[str, Any]:
+        """Goes on with a failed or cancelled run from its last checkpoint."""
+        return self._post(f"/v1/runs/{run}/retry", None)
+
+    def cancel(self, run: str) -> dict[str, Any]:
+        return self._post(f"/v1/runs/{run}/cancel", None)
 
     # -- models
 
@@ -377,6 +431,13 @@ def read_dataset(description: Path) -> tuple[dict[str, Any], Path]:
         raise BadInput(f"{description}: {error}; were the data set's files made?") from error
     manifest = {key: value[key] for key in ("licence", "source", "pii", "parents", "splits")} | {"files": files, "schema": schema}
     return {"name": value["name"], "version": str(value["version"]), "manifest": manifest}, folder
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
 
 
 def _chunks(source: Any) -> Iterator[bytes]:

@@ -155,7 +155,8 @@ class Platform:
                     if caller.get("/healthz").status_code == 200:
                         return
                 except httpx.TransportError:
-                    time.sleep(0.1)
+                    pass  # it is not listening yet
+                time.sleep(0.05)
         raise Unavailable(f"{name} is not ready after {READY_S:.0f} s: see {self._log(name)}")
 
     def _log(self, name: str) -> Path:

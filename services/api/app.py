@@ -53,9 +53,14 @@ class Loop:
 
 
 def build_app(
-    routers: Sequence[APIRouter], loops: Sequence[Any], engine: Engine, clock: Clock, at_start: Callable[[], None]
+    routers: Sequence[APIRouter],
+    loops: Sequence[Any],
+    engine: Engine,
+    clock: Clock,
+    at_start: Callable[[], None],
+    at_end: Callable[[], None],
 ) -> FastAPI:
-    """loops: have start() and stop(); at_start: recovery, run once the port is open, in a thread."""
+    """loops: have start() and stop(); at_start: recovery, run once the port is open, in a thread; at_end: after the last request."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -66,6 +71,7 @@ def build_app(
         yield
         for loop in reversed(loops):
             loop.stop()
+        at_end()
 
     once = Middleware(Idempotency, engine=engine, clock=clock)
     app = create_app("ai-infra", lifespan=life, unlimited=("/v1/objects/",), middleware=[once])

@@ -32,11 +32,12 @@ from services.core.trust import Trust
 from services.registry.artifacts import Artifacts
 from services.registry.datasets import Datasets
 from services.registry.evidence import Evidences
-from services.registry.flags import Flags
+from services.registry.flags import Flags, active_flags
 from services.registry.http import Registry
 from services.registry.http import routes as registry_routes
 from services.registry.lineage import Graph, build
 from services.registry.models import Models, parse_reference
+from services.registry.ports import Evaluator
 from services.registry.promotion import Promotions
 from services.sentinelnet import backends as policy_backends
 from services.sentinelnet.errors import PolicyUnavailable
@@ -49,11 +50,15 @@ from services.serving.http import create_router as serving_routes
 from services.serving.rollouts import Rollouts
 from services.serving.service import Serving
 from services.signing.client import SigningClient, open_client
+from services.training.bootstrap import open_compute, open_evaluator, open_site
+from services.training.http import routes as training_routes
+from services.training.ports import ComputeBackend
+from services.training.service import Training
 
 log = logging.getLogger(__name__)
 
 ACTOR = service_id("api")
-RELAY_S, PUBLISH_S, ENFORCE_S = 0.2, 0.5, 0.3
+RELAY_S, PUBLISH_S, ENFORCE_S, TRAIN_S = 0.2, 0.5, 0.3, 0.2
 
 
 @dataclass(frozen=True)
@@ -109,10 +114,18 @@ def build_platform(settings: Settings) -> FastAPI:
     artifacts = Artifacts(ground.engine, ground.store, ground.events, system_clock)
     training = open_training(ground, datasets, artifacts)
     models = Models(
-        ground.engine, ground.store, ground.events, system_clock, datasets, artifacts, training.runs, ground.signing,
+        ground.engine, ground.store, ground.events, system_clock, datasets, artifacts, training.service, ground.signing,
         training.evaluator, ground.trust,
     )  # fmt: skip
-    flags = Flags(ground.engine, ground.store, ground.events, system_clock, ground.trust, ground.policy, _resolver(datasets, artifacts, models))
+    flags = Flags(
+        ground.engine,
+        ground.store,
+        ground.events,
+        system_clock,
+        ground.trust,
+        ground.policy,
+        _resolver(datasets, artifacts, models),
+    )
     promotions = Promotions(
         ground.engine, ground.store, ground.events, system_clock, ground.trust, datasets, artifacts, models, flags,
         ground.policy, ground.signing, ACTOR,
@@ -133,7 +146,7 @@ def build_platform(settings: Settings) -> FastAPI:
     routers = [
         common_routes(ground.trust, ground.audit, ground.relay, reconciler, authorise),
         registry_routes(registry, authorise),
-        training.router,
+        training_routes(training.service, authorise),
         policy_routes(ground.sentinelnet),
         serving_routes(serving, rollouts),
         audit_routes(ground.audit),
@@ -143,7 +156,7 @@ def build_platform(settings: Settings) -> FastAPI:
         Loop("publish", PUBLISH_S, ground.audit.publish),
         Loop("quarantine", ENFORCE_S, quarantine.enforce),
         Controller(rollouts),
-        *training.loops,
+        training.loop,
     ]
 
     def recover() -> None:
@@ -155,7 +168,37 @@ def build_platform(settings: Settings) -> FastAPI:
             except AiInfraError as error:
                 log.warning("promotion %s was not carried out: %s", promotion, error)
 
-    return build_app(routers, loops, ground.engine, system_clock, recover)
+    return build_app(routers, loops, ground.engine, system_clock, recover, training.compute.close)
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """service: what the registry asks for completed runs."""
+
+    service: Training
+    evaluator: Evaluator
+    loop: Loop
+    compute: ComputeBackend
+
+
+def open_training(ground: Ground, datasets: Datasets, artifacts: Artifacts) -> TrainingParts:
+    """Runs, on the compute backend of the settings."""
+    settings = ground.settings
+    compute = open_compute(settings.compute, settings.home.root / "training", ground.store, env=settings.env)
+    training = Training(
+        engine=ground.engine,
+        store=ground.store,
+        events=ground.events,
+        clock=system_clock,
+        datasets=datasets,
+        artifacts=artifacts,
+        flags=lambda found: active_flags(ground.engine, {("dataset", dataset) for dataset in found}),
+        policy=ground.policy,
+        signing=ground.signing,
+        compute=compute,
+        site=open_site(ACTOR, settings.lock),
+    )
+    return TrainingParts(training, open_evaluator(ground.store), Loop("training", TRAIN_S, training.step), compute)
 
 
 def open_serving(ground: Ground, registry: Registry) -> tuple[Serving, Rollouts]:

@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Self, cast
 
 from services.core.errors import BadSetting
 from services.home import Home
 
 ENVIRONMENTS = ("dev", "staging", "prod")
+LOCK = Path(__file__).resolve().parents[2] / "requirements" / "demo.lock"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """database, audit_database: SQLAlchemy URLs; objects: where the object store's backend keeps its bytes;
-    policy_url: of the OPA server, for the policy engine `opa`. Everything has a default below AI_INFRA_HOME.
+    policy_url: of the OPA server, for the policy engine `opa`;
+    lock: the hashed requirements file that training runs with. Everything has a default below AI_INFRA_HOME.
     """
 
     env: Literal["dev", "staging", "prod"]
@@ -27,6 +30,7 @@ class Settings:
     policy_engine: str
     policy_url: str
     compute: str
+    lock: Path
     signing_url: str
     router_url: str
 
@@ -49,6 +53,7 @@ class Settings:
             policy_engine=environ.get("AI_INFRA_POLICY_ENGINE", "regopy"),
             policy_url=environ.get("AI_INFRA_POLICY_URL", ""),
             compute=environ.get("AI_INFRA_COMPUTE", "ray_local"),
+            lock=Path(environ.get("AI_INFRA_LOCK", LOCK)),
             signing_url=environ.get("AI_INFRA_SIGNING_URL", "https://127.0.0.1:8445"),
             router_url=environ.get("AI_INFRA_ROUTER_URL", "https://127.0.0.1:8444"),
         )

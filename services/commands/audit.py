@@ -49,7 +49,9 @@ def verify(
 
 @app.command(epilog="Example: ai-infra audit prove 12 -o entry.tlog-proof")
 def prove(
-    index: int, output: Annotated[Path | None, typer.Option("--output", "-o", help="File; default: stdout.")] = None, person: As = "aude"
+    index: int,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File; default: stdout.")] = None,
+    person: As = "aude",
 ) -> None:
     """A C2SP .tlog-proof that an entry is in the log."""
     with connected(person) as client:

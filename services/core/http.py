@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -89,21 +90,30 @@ async def serve(app: ASGIApp, *, host: str, port: int, identity: Identity, ready
         BadSetting: the port is taken.
     """
     config = uvicorn.Config(
-        app, host=host, port=port, http=TlsIdentityProtocol, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=5, ssl_certfile=identity.cert, ssl_keyfile=identity.key,
-    )
+        app, http=TlsIdentityProtocol, log_level="warning", access_log=False, timeout_graceful_shutdown=1,
+        ssl_certfile=identity.cert, ssl_keyfile=identity.key,
+    )  # fmt: skip
     config.load()
     config.ssl = server_context(identity)
-    server = uvicorn.Server(config)
-    serving = asyncio.ensure_future(server.serve())
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    if server.started and ready is not None:
-        ready()
-    try:
+    with _bound(host, port) as listener:
+        server = uvicorn.Server(config)
+        serving = asyncio.ensure_future(server.serve([listener]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        if server.started and ready is not None:
+            ready()
         await serving
-    except SystemExit as error:
-        raise errors.BadSetting(f"port {port} on {host} is taken: stop what listens there or choose another port") from error
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise errors.BadSetting(f"port {port} on {host} is taken: stop what listens there or choose another one") from error
+    return listener
 
 
 class TlsIdentityProtocol(HttpToolsProtocol):

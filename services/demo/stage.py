@@ -60,13 +60,14 @@ class Stage:
         )
 
     def refused(self, text: str, rule: str, act: Callable[[], Any]) -> None:
-        """Claims that an act is refused by exactly this rule."""
+        """Claims that an act is refused by this rule. Other rules may refuse it too, for what follows from the same fault."""
         try:
             act()
         except Refused as error:
-            rules = [item["rule"] for item in error.rules]
-            reasons = "; ".join(reason for item in error.rules for reason in item["reasons"] if item["rule"] == rule)
-            self.claim(f"refused: {text}", rules == [rule], f"{rule}: {reasons}" if rules == [rule] else f"by {rules}: {error}")
+            by = {item["rule"]: "; ".join(item["reasons"]) for item in error.rules}
+            others = [name for name in by if name != rule]
+            detail = f"{rule}: {by[rule]}" if rule in by else f"by {others}: {error}"
+            self.claim(f"refused: {text}", rule in by, detail + (f" (also {', '.join(others)})" if rule in by and others else ""))
         else:
             self.claim(f"refused: {text}", False, "it was allowed")
 

@@ -1,4 +1,4 @@
-"""The demo's story, chapter by chapter. Each chapter does one step of the main job through the client, and checks it from outside."""
+"""The demo's story: each chapter does one step of the main job through the client, and checks it from outside."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from services.client import Client
+from services.commands.training import follow as show_progress
 from services.core import dsse
 from services.core.bundle import DATA, Bundle, load_bundle
 from services.core.canonical import canonical, parse
@@ -24,7 +25,6 @@ from services.demo.material import job_on, make_repository, variant
 from services.demo.stage import Stage
 from services.demo.traffic import Traffic
 from services.home import POLICIES, Home, create
-from services.registry.lineage import Node
 from services.supervisor import Platform, free_ports
 from services.verify.service import verify
 
@@ -157,7 +157,7 @@ def _training(story: Story) -> None:
         for name, job in JOBS.items():
             story.runs[name] = trainer.train(story.repository / job, story.repository)["id"]
         stage.tell(f"{len(story.runs)} jobs are queued on Ray Train, 2 CPU workers each; the first one:")
-        done = follow(stage, trainer, story.runs["v1"])
+        done = follow(trainer, story.runs["v1"])
         inputs = done["inputs"]
         stage.claim(
             "all seven inputs are recorded", len(inputs) == 7 and done["runKey"].startswith("sha256:"), ", ".join(sorted(inputs))
@@ -166,18 +166,9 @@ def _training(story: Story) -> None:
         stage.claim("the artifact is named by its bytes", done["artifactId"].startswith("sha256:"), done["artifactId"][:23] + "…")
 
 
-def follow(stage: Stage, trainer: Client, run_id: str) -> dict[str, Any]:
-    """Shows a run's progress until it ends. Raises Refused if it failed."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[metrics]}"), TimeElapsedColumn())
-    with Progress(*columns, console=stage.console, transient=True) as progress:
-        task = progress.add_task("training", total=None, metrics="starting workers")
-        for found in trainer.follow(run_id):
-            last = found["progress"][-1] if found["progress"] else None
-            if last is not None:
-                told = "  ".join(f"{key} {value:.4f}" for key, value in sorted(last["metrics"].items()) if isinstance(value, float))
-                progress.update(task, completed=last["epoch"] + 1, total=found["epochs"], metrics=told)
+def follow(trainer: Client, run_id: str) -> dict[str, Any]:
+    """The run's record when it is over, with a progress bar meanwhile. Raises Refused if it failed."""
+    found = show_progress(trainer, run_id)
     if found["state"] != "completed":
         raise Refused(f"run {run_id} {found['state']}: {found['error']}")
     return found
@@ -201,10 +192,8 @@ def _registration(story: Story) -> None:
         stage.claim(
             "the held-out split is measured and signed", measured["passed"], f"accuracy {measured['metrics']['accuracy']:.4f}"
         )
-        drawn = [0]
         nodes = trainer.lineage(story.versions["v1"], up=True)["nodes"]
-        drawn[0] = len([Node(**node) for node in nodes])
-        stage.claim("lineage leads from the version to its data", any(n["kind"] == "dataset" for n in nodes), f"{drawn[0]} nodes")
+        stage.claim("lineage leads from the version to its data", any(n["kind"] == "dataset" for n in nodes), f"{len(nodes)} nodes")
 
 
 def _refusals(story: Story) -> None:
@@ -240,10 +229,10 @@ def _refusals(story: Story) -> None:
             stage.refused(
                 "an artifact that was tampered with in the store",
                 "promotion.artifact-digest",
-                lambda: _only("promotion.artifact-digest", lambda: promoter.promote(asked["id"])),
+                lambda: promoter.promote(asked["id"]),
             )
         story.versions["request"] = asked["id"]
-        follow(stage, trainer, story.runs["weak"])
+        follow(trainer, story.runs["weak"])
         weak = trainer.register_model(MODEL, story.runs["weak"], "high")
         reference = f"{MODEL}@{weak['number']}"
         measured = evaluator.evaluate(reference, DATASET)["evaluations"][-1]
@@ -254,14 +243,6 @@ def _refusals(story: Story) -> None:
             "promotion.evaluation-thresholds",
             lambda: promoter.promote(asked["id"]),
         )
-
-
-def _only(rule: str, act: Callable[[], Any]) -> None:
-    """Bytes that changed break the signature over them too: the digest rule is the one that is shown."""
-    try:
-        act()
-    except Refused as error:
-        raise Refused(str(error), [item for item in error.rules if item["rule"] == rule]) from error
 
 
 @contextmanager
@@ -324,7 +305,7 @@ def _serving(story: Story) -> None:
         stage.refused(
             "serving a version that was not promoted",
             "serving.manifest",
-            lambda: _only("serving.manifest", lambda: deployer.deploy(f"{MODEL}@2", "prod")),
+            lambda: deployer.deploy(f"{MODEL}@2", "prod"),
         )
         deployment = deployer.deploy(reference, "prod")["id"]
         with stage.wait("the predictor verifies and loads"):
@@ -359,7 +340,7 @@ def _canaries(story: Story) -> None:
     stage = story.stage
     with stage.chapter("Canaries"), story.as_("tara") as trainer, story.as_("eva") as evaluator, story.as_("dario") as deployer:
         for name in ("better", "wrong", "slow"):
-            follow(stage, trainer, story.runs[name])
+            follow(trainer, story.runs[name])
             version = trainer.register_model(MODEL, story.runs[name], "high", parents=[story.versions["v1"]])
             story.versions[name] = f"{MODEL}@{version['number']}"
             evaluator.evaluate(story.versions[name], DATASET)
@@ -516,7 +497,7 @@ def _rerun(story: Story) -> None:
     with stage.chapter("Rerun"), story.as_("tara") as trainer:
         (story.repository / "train.py").write_text("raise SystemExit('the working tree is not used')\n")
         first = trainer.run(story.runs["v1"])
-        again = follow(stage, trainer, trainer.rerun(first["id"])["id"])
+        again = follow(trainer, trainer.rerun(first["id"])["id"])
         stage.claim(
             "from the record alone: the same artifact", again["artifactId"] == first["artifactId"], again["artifactId"][:23] + "…"
         )

@@ -100,12 +100,19 @@ class Flags:
     def on(self, connection: Connection, model: str, number: int, artifact_id: str, ancestors: list[str]) -> list[dict[str, Any]]:
         """Active flags on a version, its artifact or its data sets, as a decision's input holds them, sorted by id."""
         targets = {("model", f"{model}@{number}"), ("artifact", artifact_id)} | {("dataset", item) for item in ancestors}
-        rows = connection.execute(_active()).mappings().all()
-        return [
-            _fact(dict(row))
-            for row in sorted(rows, key=lambda row: str(row["id"]))
-            if (row["kind"], row["target"]) in targets
-        ]
+        return _on(connection, targets)
+
+
+def active_flags(engine: Engine, targets: set[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Active flags on any of the (kind, id) pairs, as a decision's input holds them, sorted by id."""
+    with engine.connect() as connection:
+        return _on(connection, targets)
+
+
+def _on(connection: Connection, targets: set[tuple[str, str]]) -> list[dict[str, Any]]:
+    rows = connection.execute(_active()).mappings().all()
+    found = [_fact(dict(row)) for row in rows if (row["kind"], row["target"]) in targets]
+    return sorted(found, key=lambda flag: str(flag["id"]))
 
 
 def _fact(flag: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""`ai-infra train`, `rerun`, `run`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.commands.common import As, Json, connected, say, short, show, table
+
+if TYPE_CHECKING:
+    from services.client import Client
+
+app = typer.Typer(help="Look at training runs, cancel and retry them.", no_args_is_help=True)
+
+Wait = Annotated[bool, typer.Option(help="Follow the run to its end.")]
+
+
+def add_to(root: typer.Typer) -> None:
+    root.command(epilog="Example: ai-infra train examples/digits/job.yaml")(train)
+    root.command(epilog="Example: ai-infra rerun run-019...")(rerun)
+    root.add_typer(app, name="run")
+
+
+def train(
+    job: Annotated[Path, typer.Argument(help="Job description (YAML), inside the repository that is recorded.")],
+    wait: Wait = True,
+    person: As = "tara",
+    as_json: Json = False,
+) -> None:
+    """Train on Ray: every input that decides the output is recorded; the result is a signed artifact."""
+    with connected(person) as client:
+        found = client.train(job)
+        show(_ended(client, found["id"], as_json) if wait else found, as_json, _one)
+
+
+def rerun(run: str, wait: Wait = True, person: As = "tara", as_json: Json = False) -> None:
+    """Train again from the record alone: the same artifact id, or the first input that differs."""
+    from services.core.errors import Refused
+
+    with connected(person) as client:
+        first = client.run(run)
+        found = client.rerun(run)
+        if wait:
+            found = _ended(client, found["id"], as_json)
+            if found["artifactId"] != first["artifactId"]:
+                raise Refused(
+                    f"run {found['id']} made {found['artifactId']}, not {first['artifactId']}: training is not deterministic"
+                )
+        show(found, as_json, _one)
+
+
+@app.command(name="list", epilog="Example: ai-infra run list")
+def list_all(person: As = "tara", as_json: Json = False) -> None:
+    """List runs, newest first."""
+    with connected(person) as client:
+        show(client.runs(), as_json, _table)
+
+
+@app.command(name="show", epilog="Example: ai-infra run show run-019... --json")
+def show_one(run: str, person: As = "tara", as_json: Json = False) -> None:
+    """Show a run: inputs, progress, result."""
+    with connected(person) as client:
+        show(client.run(run), as_json, _one)
+
+
+@app.command(epilog="Example: ai-infra run cancel run-019...")
+def cancel(run: str, person: As = "tara", as_json: Json = False) -> None:
+    """Stop a run; its checkpoints stay."""
+    with connected(person) as client:
+        show(client.cancel(run), as_json, _one)
+
+
+@app.command(epilog="Example: ai-infra run retry run-019...")
+def retry(run: str, wait: Wait = True, person: As = "tara", as_json: Json = False) -> None:
+    """Go on with a failed or cancelled run from its last checkpoint."""
+    with connected(person) as client:
+        client.retry(run)
+        show(_ended(client, run, as_json) if wait else client.run(run), as_json, _one)
+
+
+def _ended(client: "Client", run: str, quiet: bool) -> dict[str, Any]:
+    """The run's record when it is over, with a progress bar meanwhile. Raises Refused if it failed."""
+    from services.core.errors import Refused
+
+    found = follow(client, run, quiet=quiet)
+    if found["state"] != "completed":
+        raise Refused(f"run {run} {found['state']}: {found['error']}; go on with `ai-infra run retry {run}`")
+    return found
+
+
+def follow(client: "Client", run: str, *, quiet: bool = False) -> dict[str, Any]:
+    """The run's record when it is over. Epochs and metrics are shown on stderr unless quiet."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[metrics]}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True, quiet=quiet), transient=True) as progress:
+        task = progress.add_task("training", total=None, metrics="starting workers")
+        for found in client.follow(run):
+            if found["progress"]:
+                last = found["progress"][-1]
+                told = "  ".join(f"{key} {value:.4f}" for key, value in sorted(last["metrics"].items()))
+                progress.update(task, completed=last["epoch"] + 1, total=found["epochs"], metrics=told)
+    return found
+
+
+def _table(found: list[dict[str, Any]]) -> None:
+    rows = [(r["id"], r["job"]["name"], r["state"], short(r["artifactId"])) for r in found]
+    table("runs", ("id", "job", "state", "artifact"), rows)
+
+
+def _one(run: dict[str, Any]) -> None:
+    say(f"{run['id']}  {run['job']['name']}: {run['state']}{': ' + run['error'] if run['error'] else ''}")
+    say(f"  runKey {run['runKey']}")
+    say(f"  artifact {run['artifactId'] or '-'}")
+    for item in run.get("progress", [])[-1:]:
+        say("  " + "  ".join(f"{key} {value:.4f}" for key, value in sorted(item["metrics"].items())))
