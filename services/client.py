@@ -447,7 +447,7 @@ def _chunks(source: Any) -> Iterator[bytes]:
 
 def _split(reference: str) -> tuple[str, int]:
     model, _, number = reference.rpartition("@")
-    if not model or not number.isdigit() or len(number) > 9:
+    if not model or not number.isascii() or not number.isdigit() or len(number) > 9:
         raise BadInput(f"{reference!r}: want name@number")
     return model, int(number)
 

@@ -32,7 +32,10 @@ table = Table(
 
 
 class Idempotency:
-    """ASGI middleware for POST with an Idempotency-Key. Only answers below 500 are remembered: the others may be retried."""
+    """ASGI middleware for POST with an Idempotency-Key.
+
+    Answers from 500 on are not remembered: they may be retried. Nor is 401: strangers must not fill the table.
+    """
 
     def __init__(self, app: ASGIApp, engine: Engine, clock: Clock) -> None:
         self._app, self._engine, self._clock = app, engine, clock
@@ -65,7 +68,7 @@ class Idempotency:
 
     async def _once(self, owner: tuple[str, str], scope: Scope, receive: Receive, send: Send) -> None:
         body = await _read(receive)
-        request = sha256(f"{scope['path']}\n".encode() + body)
+        request = sha256(f"{scope['path']}\n".encode() + scope["query_string"] + b"\n" + body)
         known = await run_in_threadpool(self._find, owner)
         if known is not None:
             if known.request != request:
@@ -76,7 +79,7 @@ class Idempotency:
             return
         answer = _Recorder()
         await self._app(scope, _replay(body), answer)
-        if answer.status < 500:
+        if answer.status < 500 and answer.status != 401:
             await run_in_threadpool(self._store, owner, request, answer)
         for message in answer.messages:
             await send(message)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Engine, Select, select
 
 from services.audit.service import AuditLog
-from services.core.canonical import parse
+from services.core.canonical import canonical
 from services.core.history import History
 from services.core.outbox import Outbox, Relay
 from services.registry import tables as registry
@@ -70,10 +70,20 @@ RULES = (
 class Seen:
     """What one pass over the log finds."""
 
-    ids: dict[str, set[str]] = field(default_factory=lambda: {rule.type: set() for rule in RULES})
+    ids: dict[str, set[str]] = field(default_factory=lambda: {rule.name: set() for rule in RULES})
     events: dict[str, Event] = field(default_factory=dict)
     history: History = field(default_factory=History)
+    malformed: list[str] = field(default_factory=list)
     count: int = 0
+
+
+@dataclass(frozen=True)
+class State:
+    """The platform's rows: ids by rule; versions: reference → stage, artifact and risk class; outbox: event id → bytes."""
+
+    ids: dict[str, set[str]]
+    versions: dict[str, tuple[str, str, str]]
+    outbox: dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -86,65 +96,81 @@ class Reconciler:
     relay: Relay
 
     def run(self) -> dict[str, Any]:
-        """{"rows", "events", "problems": [text…]}: an empty list says that both sides agree.
+        """{"rows", "events", "problems": [text…]}: an empty list says that both sides agree. Safe while others write.
 
         Raises:
             Unavailable: the log did not answer; nothing was compared.
         """
+        # Rows are read before the log for "has this row an event?", and after it for "has this event a row?": what is
+        # written meanwhile is then no problem on either side.
+        before = self._state()
         self.relay.flush()
         seen = self._log()
-        problems, rows = [], 0
+        after = self._state()
+        problems = list(seen.malformed)
         for rule in RULES:
-            with self.engine.connect() as connection:
-                held = set(connection.execute(rule.rows).scalars())
-            rows += len(held)
-            problems += [f"{rule.name} {item} has no {rule.type} event" for item in sorted(held - seen.ids[rule.type])]
-            problems += [
-                f"a {rule.type} event names {item}, which no {rule.name} is" for item in sorted(seen.ids[rule.type] - held)
-            ]
-        problems += self._stages(seen)
-        problems += self._outbox(seen)
-        return {"rows": rows, "events": seen.count, "problems": problems}
+            known, old, new = seen.ids[rule.name], before.ids[rule.name], after.ids[rule.name]
+            problems += [f"{rule.name} {item} has no {rule.type} event" for item in sorted(old - known)]
+            problems += [f"a {rule.type} event names {item}, which no {rule.name} is" for item in sorted(known - new)]
+        problems += _stages(before, after, seen)
+        problems += _outbox(before, after, seen)
+        return {"rows": sum(map(len, after.ids.values())), "events": seen.count, "problems": problems}
+
+    def _state(self) -> State:
+        versions = registry.model_versions
+        with self.engine.connect() as connection:
+            return State(
+                {rule.name: set(connection.execute(rule.rows).scalars()) for rule in RULES},
+                {f"{row.model}@{row.number}": _version(row) for row in connection.execute(select(versions))},
+                {row.id: row.event for row in connection.execute(select(self.outbox.table))},
+            )
 
     def _log(self) -> Seen:
         seen = Seen()
         by_type = {rule.type: [r for r in RULES if r.type == rule.type] for rule in RULES}
         for event in self._events():
             seen.count += 1
-            seen.history.apply(event)
             if event["source"] == self.outbox.source:
                 seen.events[event["id"]] = event
-            for rule in by_type.get(event["type"], []):
-                found = rule.id_of(event)
-                if found is not None:
-                    seen.ids[rule.type].add(found)
+            try:
+                seen.history.apply(event)
+                for rule in by_type.get(event["type"], []):
+                    if (found := rule.id_of(event)) is not None:
+                        seen.ids[rule.name].add(found)
+            except (KeyError, TypeError) as error:
+                # One event that we would not write must not hide what the others tell.
+                seen.malformed.append(f"event {event['id']} of type {event['type']} lacks {error}")
         return seen
-
-    def _stages(self, seen: Seen) -> Iterator[str]:
-        table = registry.model_versions
-        with self.engine.connect() as connection:
-            rows = connection.execute(select(table)).all()
-        for row in rows:
-            reference = f"{row.model}@{row.number}"
-            known = seen.history.versions.get(reference)
-            if known is None:
-                yield f"model version {reference} has no model.registered event"
-            elif (known.stage, known.artifact_id, known.risk_class) != (row.stage, row.artifact_id, row.risk_class):
-                yield f"model version {reference} is in {row.stage}; the log says {known.stage} (or another artifact or risk class)"
-
-    def _outbox(self, seen: Seen) -> Iterator[str]:
-        with self.engine.connect() as connection:
-            for row in connection.execute(select(self.outbox.table)):
-                logged = seen.events.pop(row.id, None)
-                if logged is None:
-                    yield f"event {row.id} is not in the log"
-                elif {key: value for key, value in logged.items() if key != "prevHash"} != parse(row.event):
-                    yield f"event {row.id} has another content in the log"
-        for event_id in seen.events:
-            yield f"the log has event {event_id}, which the platform's outbox does not have"
 
     def _events(self) -> Iterator[Event]:
         after = -1
         while page := self.audit.search(after=after, limit=PAGE):
             yield from (entry.event for entry in page)
             after = page[-1].index
+
+
+def _version(row: Any) -> tuple[str, str, str]:
+    return row.stage, row.artifact_id, row.risk_class
+
+
+def _stages(before: State, after: State, seen: Seen) -> Iterator[str]:
+    for reference, (stage, *_) in before.versions.items():
+        known = seen.history.versions.get(reference)
+        if known is None:
+            yield f"model version {reference} has no model.registered event"
+        elif _version(known) not in (before.versions[reference], after.versions.get(reference)):
+            yield f"model version {reference} is in {stage}; the log says {known.stage} (or another artifact or risk class)"
+    for reference in sorted(set(seen.history.versions) - set(after.versions)):
+        yield f"a model.registered event names {reference}, which no model version is"
+
+
+def _outbox(before: State, after: State, seen: Seen) -> Iterator[str]:
+    for event_id in before.outbox:
+        if event_id not in seen.events:
+            yield f"event {event_id} is not in the log"
+    for event_id, logged in seen.events.items():
+        written = after.outbox.get(event_id)
+        if written is None:
+            yield f"the log has event {event_id}, which the platform's outbox does not have"
+        elif canonical({key: value for key, value in logged.items() if key != "prevHash"}) != written:
+            yield f"event {event_id} has another content in the log"

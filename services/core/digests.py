@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from services.core.canonical import canonical
+from services.core.canonical import canonical, first_double
 from services.core.errors import BadInput
 
 CHUNK = 1 << 20
@@ -86,15 +86,19 @@ def require_files(value: Any) -> list[FileEntry]:
     """The entries of a JSON list, sorted by path.
 
     Raises:
-        BadInput: not a list of 1 to 100,000 entries, or two paths that are equal when case and Unicode form are ignored.
+        BadInput: not a list of 1 to 100,000 entries, two paths that are equal when case and Unicode form are ignored, or a
+            file that is the folder of another: no file system could hold them together.
     """
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_FILES:
         raise BadInput(f"want a list of 1 to {MAX_FILES} files")
     entries = sorted(FileEntry.from_json(item) for item in value)
     folded = [unicodedata.normalize("NFKC", entry.path).casefold() for entry in entries]
-    if len(set(folded)) != len(folded):
-        double = next(path for path in folded if folded.count(path) > 1)
+    if (double := first_double(folded)) is not None:
         raise BadInput(f"two paths name the same file on some systems: {double!r}")
+    files = set(folded)
+    for path in folded:
+        if above := next((str(folder) for folder in PurePosixPath(path).parents if str(folder) in files), None):
+            raise BadInput(f"{above!r} is a file and a folder at once")
     return entries
 
 

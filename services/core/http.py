@@ -50,7 +50,7 @@ def problem(status: int, kind: str, detail: str, **more: Any) -> JSONResponse:
 def create_app(title: str, *, version: str = "0.1.0", unlimited: tuple[str, ...] = (), **options: Any) -> FastAPI:
     """An app whose every error is problem+json.
 
-    unlimited: path prefixes whose bodies are streamed and limited by their route; options: FastAPI's own (lifespan…).
+    unlimited: path prefixes to which PUT streams a body that its route limits; options: FastAPI's own (lifespan…).
     """
     app = FastAPI(title=title, version=version, **options)
     app.add_middleware(_Envelope, unlimited=unlimited)
@@ -150,7 +150,8 @@ class _Envelope:
                 message.setdefault("headers", []).append((b"x-request-id", request_id.encode()))
             await send(message)
 
-        if not self._unlimited or not scope["path"].startswith(self._unlimited):
+        streamed = scope["method"] == "PUT" and scope["path"].startswith(self._unlimited)
+        if not streamed:
             try:
                 receive = await _whole(receive)
                 _strict(scope, receive.body)
@@ -190,7 +191,7 @@ async def _whole(receive: Receive) -> _Body:
 
 def _strict(scope: Scope, body: bytes) -> None:
     kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"application/json")
-    if body and b"json" in kind:
+    if body and b"json" in kind.lower():
         parse(body)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from services.client import Client
 from services.commands.training import follow as show_progress
 from services.core import dsse
@@ -82,7 +84,9 @@ def run(folder: Path, json_file: Path | None) -> bool:
         finally:
             platform.stop()
     except AiInfraError as error:
-        stage.console.print(f"[bold red]not shown:[/bold red] {error}", highlight=False)
+        stage.console.print(f"[bold red]not shown:[/bold red] {escape(str(error))}", highlight=False)
+        for rule in getattr(error, "rules", []):
+            stage.console.print(f"  {escape(rule['rule'])}: {escape('; '.join(rule['reasons']))}", highlight=False)
         stage.console.print(f"logs: {home.root / 'logs'}", highlight=False)
         if json_file is not None:
             json_file.write_text(
@@ -357,10 +361,11 @@ def _canaries(story: Story) -> None:
                 ended = _rollout(stage, deployer, story.versions[name])
                 stage.claim(text, ended["state"] == fate, ended["reason"])
                 explained = deployer.explain_rollout(ended["id"])
-                stage.claim("its verdict recomputes from the event's counts and rule", explained["same"])
+                stage.claim("its verdict recomputes from the event's counts and rule", bool(explained["agrees"]))
         failed = sum(count for (_, status), count in traffic.answered.items() if status != 200)
         total = sum(traffic.answered.values())
-        stage.claim("users saw no failed request", failed == 0, f"{total} requests")
+        kinds = ", ".join(f"{count} x HTTP {status} by {by or 'nobody'}" for (by, status), count in sorted(traffic.answered.items()))
+        stage.claim("users saw no failed request", failed == 0, f"{total} requests: {kinds}")
 
 
 def _rollout(stage: Stage, deployer: Client, reference: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from services.core.digests import CHUNK, FileEntry, require_files, tree_bytes, t
 from services.core.errors import BadInput
 from services.core.events import EventDraft, Subject
 from services.core.objects import ObjectStore, WrongChecksum
+from services.core.oms import SIGNATURE_FILE
 from services.core.statements import Digest, Strict
 from services.registry import tables
 from services.registry.errors import UnknownArtifact
@@ -65,8 +66,10 @@ class Artifacts:
     ) -> str:
         """The artifact's id; its row and event are written in the caller's transaction, unless they are there.
 
-        The caller has stored every file and `tree_bytes(files)` before.
+        The caller has stored every file and `tree_bytes(files)` before. Raises BadInput: a file is named model.sig.
         """
+        if any(entry.path == SIGNATURE_FILE for entry in files):
+            raise BadInput(f"{SIGNATURE_FILE} is where an export puts the signature over the tree: leave it out or rename it")
         artifact_id = tree_digest(files)
         table = tables.artifacts
         if connection.execute(select(table.c.id).where(table.c.id == artifact_id)).first() is not None:

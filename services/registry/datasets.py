@@ -13,7 +13,7 @@ from services.core.database import begin
 from services.core.digests import FileEntry, require_files, sha256
 from services.core.errors import BadInput, Refused
 from services.core.events import EventDraft, Subject
-from services.core.objects import ObjectStore
+from services.core.objects import ObjectStore, WrongChecksum
 from services.core.statements import DatasetApproval, Digest, Name, Strict, Text, expect
 from services.core.trust import Trust
 from services.registry import tables
@@ -69,12 +69,15 @@ class Datasets:
 
         Raises:
             UnknownDataset: a parent is not registered. BadInput: a file is not in the object store: upload it first.
+            WrongChecksum: an object has another size than its entry says.
             AlreadyRegistered: the name and version stand for other content.
         """
         manifest = registration.manifest
         for entry in manifest.entries():
             if not self.store.has(entry.sha256):
                 raise BadInput(f"{entry.path}: object {entry.sha256} is not in the store: upload it first")
+            if self.store.size(entry.sha256) != entry.size:
+                raise WrongChecksum(f"{entry.path}: has {self.store.size(entry.sha256)} bytes, not {entry.size}")
         for parent in manifest.parents:
             self.get(parent)
         # 1. Store the manifest. A crash here leaves an object that no row names: harmless.

@@ -63,7 +63,7 @@ class Evidences:
             select(table)
             .join(promotions, promotions.c.id == table.c.promotion)
             .where((table.c.model == model) & (table.c.number == number))
-            .order_by(promotions.c.requested_at)
+            .order_by(promotions.c.requested_at, promotions.c.id)
         )
         with self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]

@@ -50,7 +50,7 @@ class Flags:
             row = found.mappings().first()
             if row is not None:
                 return dict(row)
-            since = self.clock()
+            since = self.clock() // 1000
             values = {"kind": order.kind, "target": target, "reason": order.reason, "since": since}
             connection.execute(insert(tables.flags).values(id=flag_id, set_by=actor, **values))
             subject = Subject(order.kind, target, target if target.startswith("sha256:") else None)

@@ -3,9 +3,10 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
+from fastapi import Path as PathParam
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
@@ -26,6 +27,10 @@ from services.registry.promotion import Promotions
 
 MAX_OBJECT = 64 << 30
 """Bytes of one uploaded object."""
+
+
+Number = Annotated[int, PathParam(ge=1, le=999_999_999)]
+"""Of a version; databases hold no larger integers."""
 
 
 class EnvelopeBody(Strict):
@@ -135,7 +140,7 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
         return registry.models.register(model, registration, actor)
 
     @router.get("/models/{model}/versions/{number}", tags=["models"])
-    def show_model(model: str, number: int, actor: Actor) -> dict[str, Any]:
+    def show_model(model: str, number: Number, actor: Actor) -> dict[str, Any]:
         """One version with its evaluations, active flags and manifests."""
         version = registry.models.get(model, number)
         manifests = registry.evidences.manifests(model, number)
@@ -143,13 +148,13 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
 
     @router.post("/models/{model}/versions/{number}/evaluations", status_code=201, tags=["models"])
     def evaluate_model(
-        model: str, number: int, order: EvaluationOrder, actor: str = allowed(authorise, "evaluation.record")
+        model: str, number: Number, order: EvaluationOrder, actor: str = allowed(authorise, "evaluation.record")
     ) -> dict[str, Any]:
         """Measures the version on a held-out split and records the signed result."""
         return registry.models.evaluate(model, number, order, actor)
 
     @router.get("/models/{model}/versions/{number}/lineage", tags=["models"])
-    def lineage(model: str, number: int, actor: Actor, direction: str = "up", form: str = "json") -> Response:
+    def lineage(model: str, number: Number, actor: Actor, direction: str = "up", form: str = "json") -> Response:
         """What the version was made from (up) or what was made from it (down), as json or dot."""
         registry.models.get(model, number)
         if direction not in ("up", "down") or form not in ("json", "dot"):
@@ -162,7 +167,7 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
     @router.get("/models/{model}/versions/{number}/evidence", tags=["models"])
     def evidence(
         model: str,
-        number: int,
+        number: Number,
         environment: str | None = None,
         weights: bool = True,
         actor: str = allowed(authorise, "evidence.export"),

@@ -1,5 +1,6 @@
 """Model versions and their evaluations."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from services.registry.datasets import Datasets
 from services.registry.errors import AlreadyRegistered, UnknownModel
 from services.registry.ports import Evaluator, Events, Run, Runs, Signing
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 BUILDER_KEY = "builder"
 EVALUATOR_KEY = "evaluator"
 
@@ -62,17 +64,18 @@ class Models:
 
         Raises:
             NotFound: the run or a parent is unknown. Conflict: the run is not completed. Unavailable: the signer is away.
-            AlreadyRegistered: this run is registered with another risk class or signature.
+            AlreadyRegistered: this run is registered with another risk class. BadInput: no name for a model.
         """
+        if not _NAME.fullmatch(model):
+            raise BadInput(f"model {model[:100]!r}: want 1 to 100 of a-z, 0-9, '.', '_' and '-', a letter or digit first")
         run = self.runs.completed(registration.run)
         for parent in registration.parents:
             self.get(*parse_reference(parent))
         files = self.artifacts.files(run.artifact_id)
-        found = self._of_run(model, run.id, registration.sign)
-        if found is not None:
-            if found["risk_class"] != registration.risk_class:
-                raise AlreadyRegistered(f"run {run.id} is {model}@{found['number']}, of risk class {found['risk_class']}")
-            return found
+        with self.engine.connect() as connection:
+            known = self._of_run(connection, model, run.id, registration)
+        if known is not None:
+            return self.get(model, known)
         bundle, signer = None, None
         if registration.sign:
             # 1. Sign. A crash here leaves a signature in the proxy's record and an object that no row names: a retry
@@ -82,8 +85,11 @@ class Models:
             bundle = self.store.put(signed)
         # 2. Row and event in one transaction.
         with begin(self.engine) as connection:
-            number = self._next_number(connection, model)
-            self._insert(connection, model, number, registration, run, bundle, signer, actor)
+            # Looked up again where no other writer comes between: two registrations at once are one version.
+            known = self._of_run(connection, model, run.id, registration)
+            number = known or self._next_number(connection, model)
+            if known is None:
+                self._insert(connection, model, number, registration, run, bundle, signer, actor)
         return self.get(model, number)
 
     def _insert(
@@ -220,13 +226,15 @@ class Models:
             stored = connection.execute(select(table.c.envelope).where(table.c.payload == payload)).scalar()
         return None if stored is None else self.store.get(stored)
 
-    def _of_run(self, model: str, run_id: str, signed: bool) -> dict[str, Any] | None:
+    def _of_run(self, connection: Connection, model: str, run_id: str, registration: Registration) -> int | None:
+        """The number of the version that this run is already, signed or not as asked."""
         table = tables.model_versions
         query = select(table).where((table.c.model == model) & (table.c.run_id == run_id))
-        query = query.where(table.c.signature.is_not(None) if signed else table.c.signature.is_(None))
-        with self.engine.connect() as connection:
-            row = connection.execute(query).mappings().first()
-        return None if row is None else self._record(row)
+        query = query.where(table.c.signature.is_not(None) if registration.sign else table.c.signature.is_(None))
+        row = connection.execute(query).first()
+        if row is not None and row.risk_class != registration.risk_class:
+            raise AlreadyRegistered(f"run {run_id} is {model}@{row.number}, of risk class {row.risk_class}")
+        return None if row is None else int(row.number)
 
     def _next_number(self, connection: Connection, model: str) -> int:
         table = tables.model_versions
@@ -244,6 +252,6 @@ class Models:
 def parse_reference(reference: str) -> tuple[str, int]:
     """`name@number` → its parts. Raises BadInput."""
     model, _, number = reference.rpartition("@")
-    if not model or not number.isdigit() or len(number) > 9:
+    if not model or not number.isascii() or not number.isdigit() or len(number) > 9:
         raise BadInput(f"{reference[:100]!r}: want name@number")
     return model, int(number)

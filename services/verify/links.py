@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from services.core import archive, dsse, logfile, oms, quorum, tlog
 from services.core.bundle import bundle_revision, load_bundle
-from services.core.canonical import parse
+from services.core.canonical import canonical, parse
 from services.core.digests import FileEntry, require_files, scan_tree, sha256, tree_bytes, tree_digest
 from services.core.errors import AiInfraError, NotFound
 from services.core.facts import Evidence, promotion_input, run_key
@@ -75,6 +75,8 @@ class Walk:
         fields = {"version", "model", "number", "environment", "decision", "weights"}
         require(isinstance(value, dict) and set(value) == fields, f"{archive.INDEX} does not have the fields {sorted(fields)}")
         require(value["version"] == archive.VERSION, f"this program reads archives of version {archive.VERSION}")
+        require(type(value["weights"]) is bool, f"{archive.INDEX}: weights is true or false")
+        require(canonical(value) == self.members[archive.INDEX], f"{archive.INDEX} is not in canonical form")
         found: dict[str, Any] = value
         return found
 
@@ -100,18 +102,19 @@ class Walk:
 
     @cached_property
     def files(self) -> list[FileEntry]:
-        """The model's files, hashed from the bytes at hand."""
-        if self.index["weights"]:
-            return require_files(
-                [
-                    {"path": name.removeprefix(archive.MODEL), "size": len(data), "sha256": sha256(data)}
-                    for name, data in self.members.items()
-                    if name.startswith(archive.MODEL) and name != archive.MODEL_SIGNATURE
-                ]
-            )
-        require(self.model is not None, "the archive holds no weights: pass --model DIR")
-        assert self.model is not None
-        return [entry for entry in scan_tree(self.model) if entry.path != oms.SIGNATURE_FILE]
+        """The model's files, hashed from the bytes at hand. With both an archive that holds them and a folder: they are the same."""
+        held = [
+            {"path": name.removeprefix(archive.MODEL), "size": len(data), "sha256": sha256(data)}
+            for name, data in self.members.items()
+            if name.startswith(archive.MODEL) and name != archive.MODEL_SIGNATURE
+        ]
+        require(bool(held) == self.index["weights"], f"{archive.INDEX} says otherwise whether the archive holds weights")
+        require(bool(held) or self.model is not None, "the archive holds no weights: pass --model DIR")
+        if self.model is None:
+            return require_files(held)
+        found = [entry for entry in scan_tree(self.model) if entry.path != oms.SIGNATURE_FILE]
+        require(not held or require_files(held) == found, f"the files in {self.model} are not those of the archive")
+        return found
 
     def find(self, kind: str, what: str, matches: Callable[[dict[str, Any]], bool]) -> tuple[int, dict[str, Any]]:
         """Index and event of the last entry of a type that matches."""
@@ -130,6 +133,33 @@ class Walk:
     def decision(self) -> tuple[int, dict[str, Any]]:
         wanted = self.index["decision"]
         return self.find("policyCheck", f"of decision {wanted}", lambda event: event["payload"].get("decision") == wanted)
+
+    @property
+    def registration(self) -> dict[str, Any]:
+        """The event that registered the version."""
+        return self.find("model.registered", f"of {self.reference}", lambda event: event["subject"]["id"] == self.reference)[1]
+
+    @property
+    def last_approval(self) -> dict[str, Any]:
+        """The event that left the request's envelope as it was decided on."""
+        digest = sha256(self.request_envelope.payload)
+        before = self.events[: self.decision[0]]
+        told = [event for event in before if event["type"] in ("promotion.requested", "promotion.approved")]
+        mine = [event for event in told if event["payload"]["request"] == digest]
+        require(bool(mine), f"the log has no request {digest} before the decision")
+        return mine[-1]
+
+    @property
+    def evaluated(self) -> dict[str, Any]:
+        """The event that recorded the evaluation."""
+        digest = self.manifest.evaluation
+        return self.find("evaluation.recorded", f"of {digest}", lambda event: event["payload"]["evaluation"] == digest)[1]
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """The event that published the policies of the archive."""
+        digest = sha256(self.members[archive.POLICY])
+        return self.find("policy.published", f"of bundle {digest}", lambda event: event["payload"]["bundle"] == digest)[1]
 
     @cached_property
     def at_decision(self) -> History:
@@ -286,6 +316,29 @@ def datasets(walk: Walk) -> str:
     return f"{len(told)} data set(s): {', '.join(sorted(set(told)))}"
 
 
+def members(walk: Walk) -> str:
+    """Every member is one that the log tells of, to its last byte: also key ids and tar headers, which no signature covers."""
+    completed, registered = walk.completion[1], walk.registration
+    bound = {
+        archive.MANIFEST: completed["signatureRef"],
+        archive.MODEL_SIGNATURE: completed["payload"]["bundle"],
+        archive.REQUEST: walk.last_approval["signatureRef"],
+        archive.EVALUATION: walk.evaluated["signatureRef"],
+        archive.PROVENANCE: registered["payload"]["provenance"],
+        archive.ARTIFACT_SIGNATURE: registered["signatureRef"],
+        archive.POLICY: walk.published["payload"]["bundle"],
+        archive.POLICY_SIGNATURE: walk.published["signatureRef"],
+    }
+    for name, digest in bound.items():
+        require(sha256(walk.members[name]) == digest, f"{name} is not the one that the log tells of")
+    _require_one_signature(walk, archive.DECISION)
+    known = {archive.hex_name(archive.DATASETS, item) for item in registered["payload"]["ancestors"]}
+    known |= {archive.LOG + path for path in logfile.paths(len(walk.events))}
+    for name in set(walk.members) - set(archive.FIXED) - known:
+        require(name.startswith(archive.MODEL) or _told_approval(walk, name), f"{name} is none that the log tells of")
+    return f"{len(walk.members)} members are those that the log tells of"
+
+
 LINKS: tuple[tuple[str, Callable[[Walk], str]], ...] = (
     ("log checkpoint", checkpoint),
     ("log entries", entries),
@@ -301,6 +354,7 @@ LINKS: tuple[tuple[str, Callable[[Walk], str]], ...] = (
     ("evaluation", evaluation),
     ("provenance", provenance),
     ("data sets and licences", datasets),
+    ("every byte accounted for", members),
 )
 """In the order of the walk: a link may rely on those before it."""
 
@@ -310,6 +364,25 @@ def _signer(walk: Walk, envelope: dsse.Envelope, role: str) -> str:
     signers = dsse.verified_signers(envelope, keys)
     require(bool(signers), f"no trusted {role} key signed it")
     return sorted(signers)[0]
+
+
+def _require_one_signature(walk: Walk, name: str) -> None:
+    """The proxy tells the log each signature that it made, and under which key id."""
+    envelope = dsse.parse(walk.members[name])
+    digest = sha256(envelope.payload)
+    _, made = walk.find("signature.made", f"for {name}", lambda event: event["subject"]["digest"] == digest)
+    told = [(made["payload"]["keyId"], made["payload"]["signatureDigest"])]
+    require([(item.keyid, sha256(item.sig)) for item in envelope.signatures] == told, f"{name} has another signature than was made")
+    require(envelope.to_bytes() == walk.members[name], f"{name} is not in canonical form")
+
+
+def _told_approval(walk: Walk, name: str) -> bool:
+    """Whether the member is a data set's approval, of any time, under the name that its digest gives it."""
+    data = walk.members[name]
+    told = {event["payload"]["approval"] for event in walk.events if event["type"] == "dataset.approved"}
+    return name == archive.hex_name(archive.DATASET_APPROVALS, sha256(data), ".dsse.json") and (
+        sha256(dsse.parse(data).payload) in told
+    )
 
 
 def _evidence(walk: Walk) -> Evidence:

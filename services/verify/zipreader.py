@@ -1,10 +1,13 @@
 """Reads an evidence archive that may be hostile. Nothing is unpacked to disk."""
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from services.core import archive
+from services.core.canonical import first_double
 from services.core.digests import require_safe_path
 from services.core.errors import BadInput, TooLarge
 
@@ -33,7 +36,7 @@ def read(path: Path) -> Mapping[str, bytes]:
             infos = source.infolist()
             _check(infos)
             return {info.filename: _member(source, info) for info in infos}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise BadArchive(f"{path.name}: {error}") from error
 
 
@@ -41,8 +44,8 @@ def _check(infos: list[zipfile.ZipInfo]) -> None:
     if len(infos) > MAX_MEMBERS:
         raise TooLarge(f"{len(infos)} members: at most {MAX_MEMBERS}")
     names = [info.filename for info in infos]
-    if len(set(names)) != len(names):
-        raise BadArchive(f"member {next(name for name in names if names.count(name) > 1)!r} stands in the archive twice")
+    if (double := first_double(names)) is not None:
+        raise BadArchive(f"member {double!r} stands in the archive twice")
     if missing := sorted(set(archive.FIXED) - set(names)):
         raise BadArchive(f"member {missing[0]!r} is missing")
     for info in infos:
@@ -59,8 +62,10 @@ def _check_member(info: zipfile.ZipInfo) -> None:
         raise BadArchive(f"member {name!r}: {error}") from error
     if name not in archive.FIXED and not name.startswith(FOLDERS):
         raise BadArchive(f"member {name!r} is none that an evidence archive has")
-    if info.flag_bits & 1:
-        raise BadArchive(f"member {name!r} is encrypted")
+    if name != info.orig_filename:
+        raise BadArchive(f"member {info.orig_filename!r}: the name holds a NUL character")
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BadArchive(f"member {name!r} is encrypted, or packed in a way that we do not write")
     if info.file_size > MAX_MEMBER:
         raise TooLarge(f"member {name!r} has {info.file_size} bytes: at most {MAX_MEMBER}")
     if info.file_size > 1 << 20 and info.file_size > MAX_RATIO * max(1, info.compress_size):

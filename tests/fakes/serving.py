@@ -1,11 +1,13 @@
 """Serving's ports over values in memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.core.errors import NotFound
+from services.core.errors import NotFound, Unavailable
 from services.core.events import Subject
-from services.serving.domain import Golden, Probe, Servable
+from services.serving.canary import Counts
+from services.serving.domain import DeploymentHealth, Golden, Pair, Probe, Reference, Servable
 
 
 @dataclass
@@ -57,3 +59,37 @@ class ListedProbes:
 
     def probes(self, golden: Golden) -> list[Probe]:
         return self.listed[: golden.limit]
+
+
+@dataclass
+class ScriptedBackend:
+    """A serving backend that says what a test sets. right: which probes the canary answers rightly; away: nothing answers."""
+
+    ready: int = 1
+    refused: str = ""
+    known: Reference = field(default_factory=Reference)
+    seen: Counts = field(default_factory=Counts)
+    right: bool = True
+    away: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def health(self, deployment: str) -> DeploymentHealth:
+        self._answer()
+        return DeploymentHealth(ready=self.ready, refused=self.refused)
+
+    def reference(self, deployment: str) -> Reference:
+        self._answer()
+        return self.known
+
+    def counts(self, rollout: str) -> Counts:
+        self._answer()
+        return self.seen
+
+    def answer(self, rollout: str, probes: Sequence[Probe]) -> list[Pair]:
+        self._answer()
+        self.asked += [probe.id for probe in probes]
+        return [Pair(probe.id, probe.label, probe.label if self.right else "?") for probe in probes]
+
+    def _answer(self) -> None:
+        if self.away:
+            raise Unavailable("the router is away")

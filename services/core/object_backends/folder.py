@@ -103,12 +103,19 @@ class FolderStore:
             aside.unlink(missing_ok=True)
 
     def _publish(self, aside: Path, path: Path) -> None:
-        path.parent.mkdir(exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(exist_ok=True)
+            _sync(self._root)
         aside.chmod(0o444)
         with suppress(FileExistsError):
             os.link(aside, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Makes the folder's entries durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -48,11 +48,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a request goes. canary: None outside of rollouts; counted: whether the rollout's counts take it."""
+    """Where a request goes. canary: None outside of rollouts; counted: whether the rollout's counts take it; second: after the
+    canary failed to take it."""
 
     deployment: str
     canary: bool | None = None
     counted: bool = True
+    second: bool = False
 
 
 class Proxy:
@@ -65,6 +67,7 @@ class Proxy:
         self._state, self._pool, self._records, self._session = state, pool, records, session
         self._clock, self._salt, self._limits = clock, salt, limits
         self._mirrors: set[asyncio.Task[None]] = set()
+        self._begun: set[str] = set()
 
     def routes(self) -> list[web.RouteDef]:
         base = "/env/{environment}/v2"
@@ -149,16 +152,27 @@ class Proxy:
         target = Target(route.stable)
         if split is not None:
             chosen = coin(split.seed, call.id) < split.weight
-            target = Target(split.canary if chosen else route.stable, chosen)
+            target = Target(split.canary if chosen else route.stable, chosen, self._comparable(route, split))
         answer = await self._attempt(call, route, split, target)
         if answer is None and target.canary:
             # The rollout has counted a failure of the canary; the client need not suffer from it.
-            answer = await self._attempt(call, route, split, Target(route.stable, False, counted=False))
+            answer = await self._attempt(call, route, split, Target(route.stable, False, counted=False, second=True))
         if answer is None:
             raise Unavailable(f"no healthy predictor of {route.model} in {route.environment}")
-        if split is not None and target.canary is False and not call.more:
+        if split is not None and target.canary is False and target.counted and not call.more:
             self._mirror(call, route, split)
         return answer
+
+    def _comparable(self, route: Route, split: Split) -> bool:
+        """Whether this request tells the versions apart; asked before the coin's side is looked at, so it favours neither.
+
+        Not before both had a ready predictor in this life of the router, and not while neither has one: an outage of ours is no
+        failure of the canary, and thousands of refusals would drown what is to be seen.
+        """
+        healthy = [bool(self._pool.healthy(deployment)) for deployment in (route.stable, split.canary)]
+        if all(healthy):
+            self._begun.add(split.id)
+        return any(healthy) and split.id in self._begun
 
     async def _attempt(self, call: "Call", route: Route, split: Split | None, target: Target) -> web.StreamResponse | None:
         """The answer of a deployment; None when none of its predictors took the request, which may then go elsewhere."""
@@ -250,7 +264,7 @@ class Proxy:
             arm = "canary" if target.canary else "stable"
             place = {"id": split.id, "weight": split.weight, "arm": arm, **seen}
         # A canary that nobody answered for is followed by stable's answer to the same request: ids must differ.
-        record_id = call.id if target.counted else call.id + "-fallback"
+        record_id = call.id + "-fallback" if target.second else call.id
         self._write(record_id, call, target.deployment, exchange, place)
 
     def _write(
