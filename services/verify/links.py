@@ -102,7 +102,7 @@ class Walk:
 
     @cached_property
     def files(self) -> list[FileEntry]:
-        """The model's files, hashed from the bytes at hand. With both an archive that holds them and a folder: they are the same."""
+        """The model's files, hashed from the bytes at hand. Where both archive and folder hold them, they are the same."""
         held = [
             {"path": name.removeprefix(archive.MODEL), "size": len(data), "sha256": sha256(data)}
             for name, data in self.members.items()
