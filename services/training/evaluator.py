@@ -74,6 +74,7 @@ def measure(found: Sequence[int], targets: Sequence[int], classes: int) -> dict[
 def evaluate(model: Path, tables: Sequence[Path]) -> dict[str, Any]:
     """{"samples", "metrics"} of a model folder (config.json and *.safetensors)."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from services.serving.models.mlp import build
@@ -81,7 +82,10 @@ def evaluate(model: Path, tables: Sequence[Path]) -> dict[str, Any]:
     torch.set_num_threads(1)
     tensors: dict[str, Any] = {}
     for path in sorted(model.glob("*.safetensors")):
-        tensors |= load_file(path)
+        try:
+            tensors |= load_file(path)
+        except SafetensorError as error:
+            raise BadInput(f"{path.name}: {error}") from error
     network = build((model / "config.json").read_bytes(), tensors)
     rows, targets = read_tables(tables, network.width)
     found: list[int] = []
