@@ -156,8 +156,8 @@ class Stage:
         content = files or {"train.csv": b"label,p0\n1,2\n", "test.csv": b"label,p0\n1,2\n"}
         entries = [{"path": path, "size": len(data), "sha256": self.store.put(data)} for path, data in content.items()]
         manifest = {
-            "files": entries, "schema": {"label": "integer"}, "licence": "CC-BY-4.0", "source": "a test", "pii": "none", "parents": [],
-            "splits": {"train": ["train.csv"], "test": ["test.csv"]},
+            "files": entries, "schema": {"label": "integer"}, "licence": "CC-BY-4.0", "source": "a test", "pii": "none",
+            "parents": [], "splits": {"train": ["train.csv"], "test": ["test.csv"]},
         }  # fmt: skip
         value = {"name": "optical-digits", "version": version, "manifest": manifest | changes}
         return str(self.datasets.register(DatasetRegistration.from_json(value), TARA)["id"])

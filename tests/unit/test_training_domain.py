@@ -123,7 +123,7 @@ def test_the_run_key_changes_with_each_input(name: str) -> None:
         changed[field][key] = value
     assert run_key(changed) != run_key(inputs())
     difference = first_difference(inputs(), changed)
-    assert difference is not None and difference.startswith(field)
+    assert (difference or "").startswith(field)
 
 
 def test_the_run_key_ignores_the_order_of_data_sets_and_keys() -> None:

@@ -31,7 +31,7 @@ PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV
 
 
 def open_compute(folder: Path, store: ObjectStore, environ: Mapping[str, str]) -> "RayLocal":
-    """folder: where runs are worked on; survives a restart. Ends what an earlier API process left running there."""
+    """folder: where runs are worked on; survives a restart. Opening it starts and ends nothing."""
     return RayLocal(folder, store, environ)
 
 
@@ -47,7 +47,6 @@ class RayLocal:
         self._given: set[str] = set()
         """Runs that the present trainer was given and that were not seen to end."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        end_marked(str(self._folder))
 
     def submit(self, order: Order) -> None:
         with self._lock:
@@ -55,9 +54,10 @@ class RayLocal:
                 return
             if order.workers > max(MIN_CPUS, os.cpu_count() or 1):
                 raise BadJob(f"workers: this machine runs at most {max(MIN_CPUS, os.cpu_count() or 1)}")
+            # The trainer first: starting it ends what an earlier API process left, which may still write into the run's folder.
+            pipe = self._running()
             folder = self._prepare(order)
             try:
-                pipe = self._running()
                 pipe.write(json.dumps({"run": str(folder)}).encode() + b"\n")
                 pipe.flush()
             except OSError as error:
