@@ -24,3 +24,7 @@ def main() -> None:
     """Entry point: errors become messages and exit codes, never stack traces."""
     as_json = "--json" in sys.argv[1:]
     sys.exit(guarded(lambda: app(standalone_mode=True), as_json))
+
+
+if __name__ == "__main__":
+    main()

@@ -110,6 +110,8 @@ def open_ground(settings: Settings) -> Ground:
 def build_platform(settings: Settings) -> FastAPI:
     """The app, with its threads, ready to be served."""
     ground = open_ground(settings)
+    # Before the port opens: without policies every call would be refused.
+    first_start(ground)
     datasets = Datasets(ground.engine, ground.store, ground.events, system_clock, ground.trust)
     artifacts = Artifacts(ground.engine, ground.store, ground.events, system_clock)
     training = open_training(ground, datasets, artifacts)
@@ -161,7 +163,6 @@ def build_platform(settings: Settings) -> FastAPI:
 
     def recover() -> None:
         """What a start carries on with. Each step may be repeated."""
-        first_start(ground)
         for promotion in promotions.unfinished():
             try:
                 promotions.carry_out(promotion, ACTOR)

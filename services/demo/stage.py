@@ -23,7 +23,7 @@ class ClaimFailed(AiInfraError):
 class Stage:
     """console: where the story is told; shown: what was claimed and held; times: seconds by chapter."""
 
-    console: Console = field(default_factory=Console)
+    console: Console = field(default_factory=lambda: _console())
     shown: list[dict[str, Any]] = field(default_factory=list)
     times: dict[str, float] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
@@ -86,3 +86,9 @@ class Stage:
         if json_file is not None:
             value = {"ok": True, "seconds": round(total, 1), "times": self.times, "shown": self.shown, "home": str(home)}
             json_file.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _console() -> Console:
+    """The terminal; where there is none, lines of 140 characters, so that logs can be read."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
