@@ -1,4 +1,4 @@
-"""The Python client: one method for each step, over HTTP with the caller's certificate. A person's key is used here and sent nowhere.
+"""The Python client: one method for each step, over HTTP with the caller's certificate. A person's key is used here only.
 
 Every method raises the errors of services.core.errors that the platform answers with; Unavailable means: the same call again.
 """

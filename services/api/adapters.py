@@ -67,12 +67,9 @@ class DecisionRecords:
     def input(self, decision_id: str) -> bytes:
         return self.store.get(self.sentinelnet.get(decision_id).input_digest)
 
-    def bundle(self, revision: str) -> tuple[bytes, bytes]:
-        published = self.sentinelnet.published(revision)
+    def bundle(self, decision_id: str) -> tuple[bytes, bytes]:
+        published = self.sentinelnet.published_for(self.sentinelnet.get(decision_id))
         return self.store.get(published.bundle), self.store.get(published.envelope)
-
-    def revision_of(self, decision_id: str) -> str:
-        return self.sentinelnet.get(decision_id).policy_revision
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def build_app(
     at_start: Callable[[], None],
     at_end: Callable[[], None],
 ) -> FastAPI:
-    """loops: have start() and stop(); at_start: recovery, run once the port is open, in a thread; at_end: after the last request."""
+    """loops: have start() and stop(); at_start: recovery, in a thread once the port is open; at_end: after the last request."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

@@ -74,8 +74,10 @@ def reconcile(person: As = "aude", as_json: Json = False) -> None:
 
 
 def _table(found: list[dict[str, Any]]) -> None:
-    rows = [(e["index"], _time(e["event"]["ts"]), e["event"]["type"], e["event"]["subject"]["id"], e["event"]["actor"].rsplit("/", 1)[-1])
-            for e in found]  # fmt: skip
+    rows = []
+    for entry in found:
+        event = entry["event"]
+        rows.append((entry["index"], _time(event["ts"]), event["type"], event["subject"]["id"], event["actor"].rsplit("/", 1)[-1]))
     table("audit log", ("index", "time", "type", "subject", "actor"), rows)
 
 

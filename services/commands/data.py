@@ -58,7 +58,8 @@ def _one(found: dict[str, Any]) -> None:
     manifest = found["manifest"]
     say(f"{found['name']}@{found['version']}  {found['id']}")
     say(
-        f"  licence {manifest['licence']}, personal data: {manifest['pii']}, approved by {', '.join(found['approvedBy']) or 'nobody'}"
+        f"  licence {manifest['licence']}, personal data: {manifest['pii']}, "
+        f"approved by {', '.join(found['approvedBy']) or 'nobody'}"
     )
     say(f"  source: {manifest['source'].strip()}")
     for item in manifest["files"]:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,7 +41,7 @@ def up(
 def status(person: As = "aude", as_json: Json = False) -> None:
     """What is running: versions by stage, deployments, flags, and the log's size."""
     with connected(person) as client:
-        value = {
+        value: dict[str, Any] = {
             "endpoints": home().endpoints,
             "models": client.models(),
             "deployments": client.deployments(),

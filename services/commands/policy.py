@@ -54,8 +54,8 @@ def list_all(
         show(client.decisions(limit, subject), as_json, _table)
 
 
-@app.command(epilog="Example: ai-infra policy test policies/rego")
-def test(folder: Annotated[Path, typer.Argument(help="Folder of Rego modules and tests.")] = Path("policies/rego")) -> None:
+@app.command(name="test", epilog="Example: ai-infra policy test policies/rego")
+def run_tests(folder: Annotated[Path, typer.Argument(help="Folder of Rego modules and tests.")] = Path("policies/rego")) -> None:
     """Run the rules' own tests with OPA, with coverage."""
     from services.core.errors import NotFound, Refused
 

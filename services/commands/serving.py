@@ -112,7 +112,7 @@ def start(
 def list_all(person: As = "dario", as_json: Json = False) -> None:
     """List rollouts."""
     with connected(person) as client:
-        show(client.rollouts(), as_json, lambda found: [_rollout(item) for item in found])
+        show(client.rollouts(), as_json, _rollouts)
 
 
 @app.command(name="show", epilog="Example: ai-infra rollout show rol-019... --json")
@@ -139,6 +139,11 @@ def abort(rollout: str, reason: Annotated[str, typer.Option(help="Why.")], perso
 def _deployments(found: list[dict[str, Any]]) -> None:
     rows = [(d["id"], f"{d['model']}@{d['number']}", d["environment"], d["state"], d["reason"]) for d in found]
     table("deployments", ("id", "version", "environment", "state", "reason"), rows)
+
+
+def _rollouts(found: list[dict[str, Any]]) -> None:
+    for item in found:
+        _rollout(item)
 
 
 def _rollout(found: dict[str, Any]) -> None:

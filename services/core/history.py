@@ -41,6 +41,7 @@ class History:
     flags: dict[str, dict[str, Any]] = field(default_factory=dict)
     dataset_approvals: dict[str, list[str]] = field(default_factory=dict)
     policy_revision: str | None = None
+    policy_envelope: str | None = None
     completed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def replay(self, events: Iterable[dict[str, Any]]) -> "History":
@@ -102,6 +103,7 @@ def _approved(history: History, event: dict[str, Any]) -> None:
 
 def _published(history: History, event: dict[str, Any]) -> None:
     history.policy_revision = event["subject"]["digest"]
+    history.policy_envelope = event["payload"]["envelope"]
 
 
 _CHANGES = {

@@ -17,7 +17,16 @@ from services.core.errors import BadInput
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 NAMESPACE = "https://ai-infra.dev"
 
-Digest = Annotated[str, AfterValidator(require_digest)]
+
+
+def _digest(text: str) -> str:
+    try:
+        return require_digest(text)
+    except BadInput as error:
+        raise ValueError(str(error)) from error  # pydantic adds the field's name
+
+
+Digest = Annotated[str, AfterValidator(_digest)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 SignerId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Spiffe = Annotated[str, Field(pattern=r"^spiffe://[a-z0-9._/-]{1,240}$")]

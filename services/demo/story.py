@@ -100,8 +100,8 @@ def run(folder: Path, json_file: Path | None) -> bool:
 
 def _tell(story: Story) -> None:
     for chapter in (
-        _platform, _datasets, _training, _registration, _refusals, _promotion, _serving, _canaries, _quarantine, _policies, _faults, _audit,
-        _verification, _rerun,
+        _platform, _datasets, _training, _registration, _refusals, _promotion, _serving, _canaries, _quarantine, _policies,
+        _faults, _audit, _verification, _rerun,
     ):  # fmt: skip
         chapter(story)
 
@@ -365,7 +365,9 @@ def _canaries(story: Story) -> None:
                 stage.claim("its verdict recomputes from the event's counts and rule", bool(explained["agrees"]))
         failed = sum(count for (_, status), count in traffic.answered.items() if status != 200)
         total = sum(traffic.answered.values())
-        kinds = ", ".join(f"{count} x HTTP {status} by {by or 'nobody'}" for (by, status), count in sorted(traffic.answered.items()))
+        kinds = ", ".join(
+            f"{count} x HTTP {status} by {by or 'nobody'}" for (by, status), count in sorted(traffic.answered.items())
+        )
         stage.claim("users saw no failed request", failed == 0, f"{total} requests: {kinds}")
 
 
@@ -482,7 +484,9 @@ def _verification(story: Story) -> None:
         verified = done.returncode == 0 and report.get("verified") is True
         checked = sum(link["status"] == "ok" for link in links)
         every = checked == len(LINKS) + 1
-        stage.claim("a stranger in an empty folder verifies every link", verified and every, f"{checked} links; {done.stderr.strip()}")
+        stage.claim(
+            "a stranger in an empty folder verifies every link", verified and every, f"{checked} links; {done.stderr.strip()}"
+        )
         broken = _broken_weights(demo / "evidence.zip", story.home.trust)
         stage.claim("one changed byte is found and named", broken == "weights", f"broken link: {broken}")
 

@@ -1,4 +1,4 @@
-"""`python -m services.migrations DATABASE MESSAGE` writes a revision: the difference between the tables in code and the revisions."""
+"""`python -m services.migrations DATABASE MESSAGE` writes a revision: what the tables in code have and the revisions have not."""
 
 import importlib
 import sys

@@ -28,11 +28,8 @@ class Decisions(Protocol):
     def input(self, decision_id: str) -> bytes:
         """Canonical bytes of a decision's input."""
 
-    def bundle(self, revision: str) -> tuple[bytes, bytes]:
-        """A published bundle: its tar, and the envelope under which it was published."""
-
-    def revision_of(self, decision_id: str) -> str:
-        """The bundle's revision that a decision was made with."""
+    def bundle(self, decision_id: str) -> tuple[bytes, bytes]:
+        """The bundle that a decision was made with: its tar, and the envelope under which it was active then."""
 
 
 class Log(Protocol):
@@ -99,7 +96,7 @@ class Evidences:
         files = self.artifacts.files(version["artifact_id"])
         envelope = self.store.get(promotion["envelope"])
         request = expect(PromotionRequest, dsse.parse(envelope).payload)
-        tar, published = self.decisions.bundle(self.decisions.revision_of(promotion["decision_id"]))
+        tar, published = self.decisions.bundle(promotion["decision_id"])
         evaluation = self.models.evaluation_envelope(request.evaluation)
         assert evaluation is not None, "a promotion is not decided without an evaluation"
         index = {

@@ -108,14 +108,14 @@ class SentinelNet:
     def explain(self, decision_id: str) -> dict[str, Any]:
         """The decision, its input, and what each of its rules is for (title, description, owner, runbook)."""
         decision = self.get(decision_id)
-        bundle = self._bundle(self.published(decision.policy_revision))
+        bundle = self._bundle(self.published_for(decision))
         rules = [report.to_json() | describe(bundle, report.rule) for report in decision.verdict.reports]
         return decision.to_json() | {"rules": rules, "input": parse(self._store.get(decision.input_digest))}
 
     def replay(self, decision_id: str) -> Replay:
         """Computes a decision again: its stored input under the bundle that decided it."""
         decision = self.get(decision_id)
-        return self._again(decision, self._bundle(self.published(decision.policy_revision)))
+        return self._again(decision, self._bundle(self.published_for(decision)))
 
     def simulate(self, bundle_tar: bytes, limit: int = 1000) -> list[Replay]:
         """Which of the newest decisions another bundle would change."""
@@ -252,17 +252,20 @@ class SentinelNet:
         value = parse(self._store.get(decision.input_digest))
         return Replay(decision.id, bundle.revision, decision.verdict, self._verdict(bundle, value))
 
-    def published(self, revision: str) -> Published:
-        """The latest publication of a revision.
+    def published_for(self, decision: Decision) -> Published:
+        """The publication that was active when a decision was made; for a first bundle, which decided on itself, its own.
 
         Raises:
             PolicyUnavailable: it decided as a first bundle whose publication then broke off.
         """
-        query = select(policies).where(policies.c.revision == revision).order_by(policies.c.version.desc()).limit(1)
+        revision = policies.c.revision == decision.policy_revision
+        query = select(policies).where(revision).order_by(policies.c.version)
         with self._database.connect() as connection:
-            row = connection.execute(query).first()
-        if row is None:
-            raise PolicyUnavailable(f"policy bundle {revision} was decided by but never published: its publication broke off")
+            rows = connection.execute(query).all()
+        before = [row for row in rows if row.at <= decision.at]
+        if not rows:
+            raise PolicyUnavailable(f"policy bundle {decision.policy_revision} decided, but its publication broke off")
+        row = before[-1] if before else rows[0]
         return _published(row)
 
     def _bundle(self, published: Published) -> Bundle:

@@ -262,6 +262,8 @@ def policy(walk: Walk) -> str:
     revision = bundle_revision(load_bundle(walk.members[archive.POLICY]))
     require(revision == statement.revision, "the policies are not those that were signed")
     require(revision == walk.at_decision.policy_revision, "the policies were not the active ones at the decision")
+    published = sha256(walk.members[archive.POLICY_SIGNATURE])
+    require(published == walk.at_decision.policy_envelope, "the policies were active under another signature at the decision")
     person = walk.trust.person_of(sorted(signers)[0])
     return f"version {statement.version}, signed by {person.person.rsplit('/', 1)[-1] if person else '?'}, active at the decision"
 
