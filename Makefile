@@ -1,4 +1,4 @@
-# Every task of the project; `make help` lists them. Needs only make and Python 3.11 or 3.12.
+# Every task of the project; `make help` lists them. Needs only make, git and Python 3.11 or 3.12.
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
