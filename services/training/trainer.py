@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import sys
 import threading
@@ -59,6 +60,8 @@ def main() -> int:
     folder = Path(sys.argv[1])
     os.environ.update(SETTINGS)
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    # Temporary files of training code and of torch go when the trainer goes.
+    os.environ["TMPDIR"] = os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     nursery = os.getpid()
     return prefork.run(folder, PRELOAD, lambda: _drive(folder, nursery))
 
@@ -68,7 +71,7 @@ def _drive(folder: Path, nursery: int) -> int:
     die_with_parent(nursery)
     sys.executable = str(prefork.launcher(folder))
     orders: SimpleQueue[str] = SimpleQueue()
-    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    threading.Thread(target=_listen, args=(orders, folder, nursery), daemon=True).start()
     import ray
 
     ray.init(
@@ -82,12 +85,14 @@ def _drive(folder: Path, nursery: int) -> int:
         _run(Path(json.loads(orders.get())["run"]))
 
 
-def _listen(orders: SimpleQueue[str]) -> None:
+def _listen(orders: SimpleQueue[str], folder: Path, nursery: int) -> None:
     for line in sys.stdin:
         orders.put(line)
-    # The API is gone or wants us gone. Everything worth keeping is in files, so nothing has to end gently.
-    end_marked(os.environ[MARK])
-    os.kill(os.getpid(), signal.SIGKILL)
+    # The API is gone or wants us gone. What is worth keeping is in the runs' folders, so nothing has to end gently.
+    end_marked(os.environ[MARK], spare=nursery)
+    shutil.rmtree(folder, ignore_errors=True)
+    # The kernel ends this process with the nursery.
+    os.kill(nursery, signal.SIGKILL)
 
 
 def _run(folder: Path) -> None:
