@@ -31,7 +31,7 @@ JSON = {"content-type": "application/json"}
 
 
 class Upstream:
-    """One predictor's address. mode: answer, hang, fail, break (closes in the middle), big, dead."""
+    """One predictor's address. mode: answer, hang, fail, break (closes in the middle), drop, big."""
 
     def __init__(self, label: str) -> None:
         self.label, self.mode = label, "answer"
@@ -60,6 +60,8 @@ class Upstream:
         self.seen.append((await request.read(), dict(request.headers)))
         if self.mode == "hang":
             await asyncio.sleep(60)
+        if self.mode == "drop" and request.transport is not None:
+            request.transport.abort()
         if self.mode == "fail":
             return web.json_response({"error": "no"}, status=500)
         if self.mode in ("break", "big"):
@@ -423,5 +425,17 @@ def test_counts_and_probes_are_for_the_api_process_only(tmp_path: Path) -> None:
             assert response.status == 403
         async with b.client.post(b.url + "/v1/rollouts/rol-1/answers", json={"rows": [[1.0]]}) as response:
             assert response.status == 403
+
+    bench(tmp_path, test)
+
+
+def test_a_canary_that_drops_connections_harms_no_client(tmp_path: Path) -> None:
+    async def test(b: Bench) -> None:
+        await b.apply(desired(split=split_of(0.5)))
+        b.canary[0].mode = "drop"
+        seen = [await b.post() for _ in range(40)]
+        assert ({item.status for item in seen}, {item.label for item in seen}) == ({200}, {"s0"})
+        phase = b.router.state.counter("rol-1").counts().phases[0]
+        assert phase.errors == (phase.canary_requests, 0)
 
     bench(tmp_path, test)

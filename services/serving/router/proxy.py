@@ -154,7 +154,7 @@ class Proxy:
             chosen = coin(split.seed, call.id) < split.weight
             target = Target(split.canary if chosen else route.stable, chosen, self._comparable(route, split))
         answer = await self._attempt(call, route, split, target)
-        if answer is None and target.canary:
+        if answer is None and target.canary and not call.streamed:
             # The rollout has counted a failure of the canary; the client need not suffer from it.
             answer = await self._attempt(call, route, split, Target(route.stable, False, counted=False, second=True))
         if answer is None:
@@ -175,7 +175,7 @@ class Proxy:
         return any(healthy) and split.id in self._begun
 
     async def _attempt(self, call: "Call", route: Route, split: Split | None, target: Target) -> web.StreamResponse | None:
-        """The answer of a deployment; None when none of its predictors took the request, which may then go elsewhere."""
+        """The answer of a deployment; None when none of its predictors gave one, and the request may go elsewhere."""
         exchange = Exchange(self._clock())
         self._records.expect()
         answer: web.StreamResponse | None = None
@@ -184,7 +184,6 @@ class Proxy:
             answer = await self._forward(call, route, target, backend, exchange)
             other = self._pool.choose(target.deployment, call.id, without=backend)
             if answer is None and other is not None and not call.streamed:
-                # Nothing was sent: no connection came about. One other replica may try.
                 answer = await self._forward(call, route, target, other, exchange)
         try:
             self._record(call, split, target, exchange)
@@ -229,9 +228,8 @@ class Proxy:
             if call.too_large:
                 return problem(TooLarge(f"the body is over {self._limits.max_body} bytes"), call.headers)
             backend.failed()
-            if exchange.stream is not None:
-                return _cut(call, exchange.stream)
-            return problem(Unavailable("the predictor broke off its answer"), call.headers, "PredictorFailed")
+            # An inference has no side effect: while nothing of an answer has left, another predictor may give it.
+            return None if exchange.stream is None else _cut(call, exchange.stream)
         exchange.finished(begun)
         backend.answered_request()
         if exchange.outcome == OK:
