@@ -2,8 +2,11 @@
 a real log, real policies and the real signing service. Only the evaluator, the runs and the keys are in memory."""
 
 import dataclasses
+import functools
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from services.audit.folder import FolderStore as LogFolder
 from services.audit.service import AuditLog
 from services.audit.tables import metadata as audit_tables
 from services.core import dsse, keys, oms, tlog
-from services.core.bundle import Bundle
+from services.core.bundle import Bundle, to_tar
 from services.core.database import begin, open_engine
 from services.core.digests import FileEntry, sha256, tree_bytes
 from services.core.facts import run_key
@@ -153,8 +156,6 @@ class Rig:
     # -- the flow, step by step
 
     def publish(self, bundle: Bundle = BUNDLE, version: int = 1) -> str:
-        from services.core.bundle import to_tar
-
         return self.sentinelnet.publish(to_tar(bundle), signed(bundle, version), person_id("eve")).revision
 
     def dataset(self, name: str = "digits", *, pii: str = "none", parents: Sequence[str] = (), licence: str = "CC-BY-4.0") -> str:
@@ -318,10 +319,10 @@ def evaluated(folder: Path) -> Rig:
     return rig
 
 
-def copied(rig: Rig, folder: Path) -> Rig:
+def copied(rig: Rig, folder: Path, engine: PolicyEngine | None = None) -> Rig:
     """A rig of its own over a copy of a closed rig's folder."""
     shutil.copytree(rig.folder, folder, dirs_exist_ok=True)
-    return Rig(folder, StoredRuns(dict(rig.runs.found)))
+    return Rig(folder, StoredRuns(dict(rig.runs.found)), engine)
 
 
 def _inputs(run_id: str, datasets: Sequence[str], dirty: bool) -> RunInputs:
@@ -334,3 +335,21 @@ def _inputs(run_id: str, datasets: Sequence[str], dirty: bool) -> RunInputs:
         seed=7,
         environment={"python": "3.11"},
     )
+
+
+@functools.cache
+def _template() -> tuple[tempfile.TemporaryDirectory[str], Rig]:
+    folder = tempfile.TemporaryDirectory(prefix="ai-infra-rig-")
+    rig = evaluated(Path(folder.name) / "home")
+    rig.close()
+    return folder, rig
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Rig]:
+    """A copy of `evaluated`, which is made once."""
+    rig = copied(_template()[1], folder / "home")
+    try:
+        yield rig
+    finally:
+        rig.close()

@@ -18,6 +18,7 @@ from services.core.errors import Refused
 from services.core.events import EventDraft, Subject
 from services.core.facts import Evidence, promotion_input
 from services.core.ids import new_id
+from services.core.keys import Signature
 from services.core.objects import ObjectStore
 from services.core.statements import Manifest, PromotionRequest, Vsa, expect
 from services.core.trust import Trust
@@ -100,10 +101,12 @@ class Promotions:
         if given.payload != held.payload:
             self._refuse(actor, request, "promotion.quorum", "the approval is of another request: sign the bytes of this one")
         self._require_own_signature(given, actor, "promotion.quorum")
-        own = dsse.Envelope(given.payload_type, given.payload, self._signatures_of(given, actor))
-        merged = self.store.put(dsse.merge(held, own).to_bytes())
-        if merged == promotion["envelope"]:
+        # A key that signed already adds nothing: ECDSA makes another signature each time, and an envelope takes 64.
+        known = self._signatures_of(held, actor)
+        new = tuple(sig for signer, sig in self._signatures_of(given, actor).items() if signer not in known)
+        if not new:
             return promotion
+        merged = self.store.put(dsse.merge(held, dsse.Envelope(given.payload_type, given.payload, new)).to_bytes())
         with begin(self.engine) as connection:
             table = tables.promotions
             changed = connection.execute(
@@ -306,15 +309,16 @@ class Promotions:
             request = expect(PromotionRequest, envelope.payload)
             self._refuse(actor, request, rule, f"no signature over these bytes by a key that trust knows as {actor}'s")
 
-    def _signatures_of(self, envelope: dsse.Envelope, actor: str) -> tuple[Any, ...]:
-        """The caller's own signatures in the envelope: others in it are not taken over."""
+    def _signatures_of(self, envelope: dsse.Envelope, actor: str) -> dict[str, Signature]:
+        """Signer id → the caller's own signature in the envelope: others in it are not taken over."""
         person = next((p for p in self.trust.people if p.person == actor), None)
         keys = {} if person is None else {s: k for s, k in person.public_keys.items() if self.trust.valid(s)}
-        return tuple(
-            signature
-            for signature in envelope.signatures
-            if dsse.verified_signers(dsse.Envelope(envelope.payload_type, envelope.payload, (signature,)), keys)
-        )
+        found: dict[str, Signature] = {}
+        for signature in envelope.signatures:
+            alone = dsse.Envelope(envelope.payload_type, envelope.payload, (signature,))
+            for signer in dsse.verified_signers(alone, keys):
+                found.setdefault(signer, signature)
+        return found
 
     def _refuse(self, actor: str, request: PromotionRequest, rule: str, reason: str) -> None:
         """Records the refusal as a policyCheck event, then raises it."""

@@ -1,0 +1,34 @@
+"""Evidence archives that are not as the platform wrote them."""
+
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+Members = dict[str, bytes]
+
+
+def read(path: Path) -> Members:
+    with zipfile.ZipFile(path) as source:
+        return {name: source.read(name) for name in source.namelist()}
+
+
+def write(path: Path, members: Mapping[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, data in members.items():
+            target.writestr(name, data)
+    return path
+
+
+def edited(archive: Path, target: Path, change: Callable[[Members], object]) -> Path:
+    """The archive after `change` had its way with the members."""
+    members = read(archive)
+    change(members)
+    return write(target, members)
+
+
+def flipped(data: bytes, at: int | None = None) -> bytes:
+    """One bit of one byte is another; the byte in the middle, unless told."""
+    at = len(data) // 2 if at is None else at
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
