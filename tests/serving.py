@@ -196,7 +196,7 @@ class Api:
 
     def start(self) -> None:
         app = create_app("serving")
-        app.include_router(create_router(self.serving, self.rollouts))
+        app.include_router(create_router(self.serving, self.rollouts, lambda actor, operation: None))
 
         @app.post("/v1/audit/events")
         def append(batch: dict[str, Any]) -> dict[str, list[int]]:

@@ -150,7 +150,7 @@ def build_platform(settings: Settings) -> FastAPI:
         registry_routes(registry, authorise),
         training_routes(training.service, authorise),
         policy_routes(ground.sentinelnet),
-        serving_routes(serving, rollouts),
+        serving_routes(serving, rollouts, authorise),
         audit_routes(ground.audit),
     ]
     loops = [

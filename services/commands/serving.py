@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from services.commands.common import As, Json, connected, read_file, say, show, table
+from services.commands.common import As, Exit, Json, connected, read_file, say, show, table
 
 app = typer.Typer(help="Move traffic to another version, step by step, under a sequential test.", no_args_is_help=True)
-FINAL = ("completed", "rolled_back", "aborted")
+ENDED = ("completed", "rolled_back", "aborted", "undecided")
+"""States in which waiting ends. An undecided rollout holds its weight and goes on looking: a person decides."""
 
 Environment = Annotated[str, typer.Option("--env", help="staging or prod.")]
 
@@ -100,12 +101,12 @@ def start(
     more |= parse(read_file(spec)) if spec else {}
     with connected(person) as client:
         found = client.start_rollout(reference, environment, **more)
-        while wait and found["state"] not in FINAL:
+        while wait and found["state"] not in ENDED:
             time.sleep(0.5)
             found = client.rollout(found["id"])
         show(found, as_json, _rollout)
-    if found["state"] in ("rolled_back", "aborted"):
-        raise typer.Exit(1)
+    if wait and found["state"] != "completed":
+        raise typer.Exit(Exit.RETRY if found["state"] == "undecided" else Exit.REFUSED)
 
 
 @app.command(name="list", epilog="Example: ai-infra rollout list")

@@ -100,7 +100,7 @@ def follow(client: "Client", run: str, *, quiet: bool = False) -> dict[str, Any]
             if found["progress"]:
                 last = found["progress"][-1]
                 told = "  ".join(f"{key} {value:.4f}" for key, value in sorted(last["metrics"].items()))
-                progress.update(task, completed=last["epoch"] + 1, total=found["epochs"], metrics=told)
+                progress.update(task, completed=last["epoch"], total=found["epochs"], metrics=told)
     return found
 
 

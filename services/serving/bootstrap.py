@@ -17,6 +17,7 @@ from services.core.calls import call, client
 from services.core.clock import system_clock
 from services.core.database import open_engine
 from services.core.errors import BadSetting
+from services.core.migrations import upgrade
 from services.core.objects import ObjectStore
 from services.core.outbox import Outbox, Relay
 from services.core.tls import client_context, server_context, service_id
@@ -65,7 +66,7 @@ async def _router(settings: Settings, environ: Mapping[str, str], ready: Callabl
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity, actor = settings.identity("router"), service_id("router")
     engine = open_engine(f"sqlite:///{settings.data / 'router.db'}")
-    tables.metadata.create_all(engine)
+    upgrade(engine, "router")
     outbox = Outbox(tables.outbox, actor, system_clock)
     api = client(settings.api_url, identity, timeout_s=API_TIMEOUT_S)
     connector = aiohttp.TCPConnector(ssl=client_context(identity), limit=0, keepalive_timeout=KEEP_ALIVE_S)

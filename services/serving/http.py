@@ -1,12 +1,11 @@
-"""Routes of serving in the API process. Authorisation of writes is the caller's (`writes`); reads need a certificate only."""
+"""Routes of serving in the API process. Reads need a certificate only."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.params import Depends
 from fastapi.responses import JSONResponse
 
+from services.core.authorise import Authorise, allowed
 from services.core.canonical import canonical
 from services.core.digests import sha256
 from services.core.http import Actor, ServiceActor
@@ -22,18 +21,18 @@ class Abort(Strict):
     reason: Text = "aborted by a person"
 
 
-def create_router(serving: Serving, rollouts: Rollouts, writes: Sequence[Depends] = ()) -> APIRouter:
-    """writes: dependencies of the routes that change something (authorisation)."""
+def create_router(serving: Serving, rollouts: Rollouts, authorise: Authorise) -> APIRouter:
+    """Every route of serving; authorise: who may change something."""
     router = APIRouter(tags=["serving"])
-    _deployments(router, serving, writes)
-    _rollouts(router, rollouts, writes)
+    _deployments(router, serving, authorise)
+    _rollouts(router, rollouts, authorise)
     _services(router, serving)
     return router
 
 
-def _deployments(router: APIRouter, serving: Serving, writes: Sequence[Depends]) -> None:
-    @router.post("/v1/deployments", status_code=201, dependencies=writes)
-    def deploy(spec: DeploymentSpec, actor: Actor) -> dict[str, Any]:
+def _deployments(router: APIRouter, serving: Serving, authorise: Authorise) -> None:
+    @router.post("/v1/deployments", status_code=201)
+    def deploy(spec: DeploymentSpec, actor: str = allowed(authorise, "deploy.start")) -> dict[str, Any]:
         return serving.deploy(spec, actor)
 
     @router.get("/v1/deployments")
@@ -44,14 +43,14 @@ def _deployments(router: APIRouter, serving: Serving, writes: Sequence[Depends])
     def deployment(deployment: str, actor: Actor) -> dict[str, Any]:
         return serving.status(deployment)
 
-    @router.delete("/v1/deployments/{deployment}", dependencies=writes)
-    def undeploy(deployment: str, actor: Actor) -> dict[str, Any]:
+    @router.delete("/v1/deployments/{deployment}")
+    def undeploy(deployment: str, actor: str = allowed(authorise, "deploy.stop")) -> dict[str, Any]:
         return serving.undeploy(deployment, actor)
 
 
-def _rollouts(router: APIRouter, rollouts: Rollouts, writes: Sequence[Depends]) -> None:
-    @router.post("/v1/rollouts", status_code=201, dependencies=writes)
-    def start(spec: RolloutSpec, actor: Actor) -> dict[str, Any]:
+def _rollouts(router: APIRouter, rollouts: Rollouts, authorise: Authorise) -> None:
+    @router.post("/v1/rollouts", status_code=201)
+    def start(spec: RolloutSpec, actor: str = allowed(authorise, "rollout.start")) -> dict[str, Any]:
         return rollouts.start(spec, actor)
 
     @router.get("/v1/rollouts")
@@ -66,8 +65,8 @@ def _rollouts(router: APIRouter, rollouts: Rollouts, writes: Sequence[Depends]) 
     def explain(rollout: str, actor: Actor) -> dict[str, Any]:
         return rollouts.explain(rollout)
 
-    @router.post("/v1/rollouts/{rollout}/abort", dependencies=writes)
-    def abort(rollout: str, order: Abort, actor: Actor) -> dict[str, Any]:
+    @router.post("/v1/rollouts/{rollout}/abort")
+    def abort(rollout: str, order: Abort, actor: str = allowed(authorise, "rollout.stop")) -> dict[str, Any]:
         return rollouts.abort(rollout, order.reason, actor)
 
 

@@ -114,9 +114,8 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
                 ready=lambda: print("signing-proxy: ready", flush=True),
             )
         )
-    except SystemExit:
-        # uvicorn leaves the event loop this way when it cannot bind.
-        sys.stderr.write(f"signing-proxy: port {settings.port} on {settings.host} is taken: set AI_INFRA_SIGNING_PORT\n")
+    except BadSetting as error:
+        sys.stderr.write(f"signing-proxy: {error}\n")
         return 2
     finally:
         proxy.close()

@@ -183,7 +183,7 @@ def test_the_api_gets_envelopes_bundles_and_the_keys(shared: World) -> None:
 
 def test_refusals_reach_the_api_as_their_own_classes(shared: World) -> None:
     api, told = shared.client(), len(shared.log.bus.events)
-    of = world.request(issued_at=0, expires_at=2**40)
+    of = world.request(issued_at=0, expires_at=253_402_300_799)
     vsa = world.vsa(of, time_verified=1)
     decision = world.envelope(vsa.to_statement(), world.SERVICE_KEYS["sentinelnet"]).to_bytes()
     evidence = {"request": world.approved(of, "ada").to_bytes(), "decision": decision}

@@ -217,6 +217,8 @@ class Proxy:
             exchange.failed(TIMEOUT, begun)
             if exchange.stream is not None:
                 return _cut(call, exchange.stream)
+            if target.canary:
+                return None
             late = Unavailable(f"the predictor did not answer within {self._limits.timeout_s:g} s")
             return problem(late, call.headers, "PredictorTimeout")
         except aiohttp.ClientConnectorError:
