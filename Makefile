@@ -27,7 +27,7 @@ peers: .venv/.dev ## build the servers and tools that tests run against (Go prog
 
 lock: .venv/.dev ## resolve requirements/*.lock anew
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve pyproject.toml -o requirements/demo.lock
-	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra dev \
+	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra vault --extra dev \
 		-c requirements/demo.lock pyproject.toml -o requirements/dev.lock
 
 LOCK := -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header

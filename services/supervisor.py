@@ -15,6 +15,7 @@ import httpx
 
 from services.core.calls import client
 from services.core.errors import BadSetting, Unavailable
+from services.core.processes import SUPERVISOR
 from services.home import Home
 
 DEFAULT_PORTS = {"api": 8443, "router": 8444, "signing-proxy": 8445}
@@ -133,6 +134,7 @@ class Platform:
             "AI_INFRA_ROUTER_URL": self.urls["router"],
             "AI_INFRA_SIGNING_URL": self.urls["signing-proxy"],
             "AI_INFRA_CERTS": str(self.home.root / "services"),
+            SUPERVISOR: str(os.getpid()),
             **self.environ,
         }
         self.processes[name] = subprocess.Popen(

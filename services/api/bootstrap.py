@@ -27,6 +27,7 @@ from services.core.http import serve
 from services.core.migrations import upgrade
 from services.core.objects import ObjectStore
 from services.core.outbox import Outbox, Relay
+from services.core.processes import die_with_supervisor
 from services.core.tls import service_id
 from services.core.trust import Trust
 from services.registry.artifacts import Artifacts
@@ -234,6 +235,7 @@ def _resolver(datasets: Datasets, artifacts: Artifacts, models: Models) -> Calla
 
 def main() -> int:
     """Serves until SIGTERM. Exit status 2 for a setting that is wrong, 1 for anything else."""
+    die_with_supervisor(os.environ)
     logging.basicConfig(level=logging.INFO, format="api: %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,6 +1,8 @@
 """`ai-infra init`, `up`, `status`, `demo`."""
 
+import contextlib
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +35,8 @@ def up(
     from services.supervisor import DEFAULT_PORTS, Platform, free_ports
 
     ports = free_ports() if port_base == 0 else {name: port_base + i for i, name in enumerate(DEFAULT_PORTS)}
-    with Platform(home(), ports, tell=say) as platform:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped by an init system: as by Ctrl-C
+    with contextlib.suppress(KeyboardInterrupt), Platform(home(), ports, tell=say) as platform:
         table("the platform is up; stop it with Ctrl-C", ("process", "address"), list(platform.urls.items()))
         platform.watch()
 

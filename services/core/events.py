@@ -33,7 +33,6 @@ TYPES = frozenset(
         "quarantine.set",
         "quarantine.lifted",
         "predictions.sealed",
-        "key.revoked",
     }
 )
 

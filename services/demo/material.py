@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ def make_repository(folder: Path) -> Path:
     """Commits the example into a fresh repository; its codeRef is real wherever the demo came from (tarball, dirty checkout)."""
     if shutil.which("git") is None:
         raise BadSetting("git is not on PATH: the demo records a commit; install git")
-    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__", "data"))
     for arguments in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "The digits example"]):
         subprocess.run(["git", *arguments], cwd=folder, check=True, env=os.environ | AUTHOR)
+    # The data is made from scikit-learn's copy; it is registered as a data set and is no part of the source.
+    subprocess.run([sys.executable, "prepare.py"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder
 
 

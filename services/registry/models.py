@@ -20,7 +20,7 @@ from services.registry import tables
 from services.registry.artifacts import Artifacts
 from services.registry.datasets import Datasets
 from services.registry.errors import AlreadyRegistered, UnknownModel
-from services.registry.ports import Evaluator, Events, Run, Runs, Signing
+from services.registry.ports import Evaluator, Events, Measured, Run, Runs, Signing
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 BUILDER_KEY = "builder"
@@ -174,7 +174,7 @@ class Models:
         data = {item["path"]: item["sha256"] for item in manifest["files"] if item["path"] in paths}
         files = {entry.path: entry.sha256 for entry in self.artifacts.files(version["artifact_id"])}
         measured = self.evaluator.evaluate(files, data)
-        passed = measured.metrics["accuracy"] >= order.minimum_accuracy
+        passed = _accuracy(measured) >= order.minimum_accuracy
         test = f"accuracy >= {order.minimum_accuracy}"
         result = Evaluation(
             artifact_id=version["artifact_id"],
@@ -247,6 +247,14 @@ class Models:
         with self.engine.connect() as connection:
             found = [dict(item) for item in connection.execute(query).mappings()]
         return dict(row) | {"evaluations": found}
+
+
+def _accuracy(measured: Measured) -> float:
+    """What a model's process answered is looked at before it is signed."""
+    accuracy = measured.metrics.get("accuracy")
+    if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1 or measured.samples < 1:
+        raise BadInput(f"the evaluation gave accuracy {str(accuracy)[:40]} on {measured.samples} samples: want 0 to 1 on 1 or more")
+    return accuracy
 
 
 def parse_reference(reference: str) -> tuple[str, int]:

@@ -20,6 +20,7 @@ from services.core.errors import BadSetting
 from services.core.migrations import upgrade
 from services.core.objects import ObjectStore
 from services.core.outbox import Outbox, Relay
+from services.core.processes import die_with_supervisor
 from services.core.tls import client_context, server_context, service_id
 from services.core.trust import Trust
 from services.serving import backends
@@ -140,6 +141,7 @@ def run_predictors(environ: Mapping[str, str], commands: int, events: int) -> No
 
 def main() -> None:
     """`python -m services.serving.router`"""
+    die_with_supervisor(os.environ)
     logging.basicConfig(level=logging.INFO, format="router: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:

@@ -20,6 +20,7 @@ from services.core.errors import AiInfraError, BadSetting
 from services.core.http import serve
 from services.core.migrations import upgrade
 from services.core.outbox import Outbox, Relay
+from services.core.processes import die_with_supervisor
 from services.core.trust import Trust
 from services.signing import backends, tables
 from services.signing.bus import HttpAuditBus
@@ -98,6 +99,7 @@ def trust_reader(path: Path) -> Callable[[], Trust]:
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
     """Serves until SIGTERM. Exit status 2 for a setting that is wrong, 1 for anything else."""
+    die_with_supervisor(environ)
     try:
         settings = Settings.from_env(environ)
         proxy = build(settings)

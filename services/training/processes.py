@@ -1,25 +1,14 @@
 """Finding and ending processes that a dead process left behind. Linux; elsewhere only the process group is ended."""
 
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 MARK = "AI_INFRA_TRAINER"
 """Environment variable that every process of a trainer inherits; its value names the trainer's folder."""
-PR_SET_PDEATHSIG = 1
 ROUNDS, PAUSE_S = 50, 0.02
-
-
-def die_with_parent(parent: int) -> None:
-    """Has the kernel kill this process when its parent's thread that forked it ends. parent: the process id expected."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def marked(value: str) -> list[int]:

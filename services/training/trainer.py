@@ -25,8 +25,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from services.core.processes import die_with_parent
 from services.training import prefork
-from services.training.processes import MARK, die_with_parent, end_marked
+from services.training.processes import MARK, end_marked
 
 PRELOAD = (
     "numpy", "pandas", "pyarrow", "pyarrow.fs", "pyarrow.dataset", "pyarrow.parquet", "torch", "torch.distributed", "torch._dynamo",

@@ -159,7 +159,11 @@ class Walk:
     def published(self) -> dict[str, Any]:
         """The event that published the policies of the archive."""
         digest = sha256(self.members[archive.POLICY])
-        return self.find("policy.published", f"of bundle {digest}", lambda event: event["payload"]["bundle"] == digest)[1]
+        event: dict[str, Any]
+        for event in reversed(self.events[: self.decision[0]]):
+            if event["type"] == "policy.published" and event["payload"]["bundle"] == digest:
+                return event
+        raise BrokenLink(f"the log has no policy.published event of bundle {digest} before the decision")
 
     @cached_property
     def at_decision(self) -> History:

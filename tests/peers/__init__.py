@@ -17,10 +17,12 @@ CACHE = Path(os.environ.get("AI_INFRA_PEERS", Path.home() / ".cache" / "ai-infra
 
 @dataclass(frozen=True)
 class Peer:
-    """A Go program. package: what `go install` builds, at a pinned version that Go's checksum database vouches for."""
+    """A Go program. package: what is built, at a pinned version that Go's checksum database vouches for; module: a folder here whose
+    go.mod has the replacements without which the program does not compile."""
 
     package: str
     version: str
+    module: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -30,6 +32,7 @@ class Peer:
 GO = {
     "opa": Peer("github.com/open-policy-agent/opa", "v1.22.2"),
     "fsck": Peer("github.com/transparency-dev/tessera/cmd/fsck", "v1.0.4"),
+    "vault": Peer("github.com/hashicorp/vault", "v1.21.0", module="vault"),
     "versitygw": Peer("github.com/versity/versitygw/cmd/versitygw", "v1.8.0"),
 }
 
@@ -64,7 +67,11 @@ def build(name: str) -> Path:
         raise SystemExit(f"{name}: Go is not on PATH; install Go 1.25 or newer, or put {name} on PATH")
     building = peer.folder.with_name(peer.folder.name + ".building")
     environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(building), "GOFLAGS": "-trimpath"}
-    subprocess.run([go, "install", f"{peer.package}@{peer.version}"], check=True, env=environment)
+    if peer.module is None:
+        subprocess.run([go, "install", f"{peer.package}@{peer.version}"], check=True, env=environment)
+    else:
+        command = [go, "build", "-ldflags", "-s -w", "-o", str(building / name), peer.package]
+        subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parent / peer.module)
     peer.folder.parent.mkdir(parents=True, exist_ok=True)
     building.rename(peer.folder)
     return peer.folder / name

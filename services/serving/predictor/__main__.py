@@ -10,7 +10,7 @@ os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 def main() -> None:
-    from services.serving.processes import die_with_parent
+    from services.core.processes import die_with_parent
 
     die_with_parent(os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)

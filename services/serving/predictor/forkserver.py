@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from services.core.errors import AiInfraError
-from services.serving.processes import die_with_parent
+from services.core.processes import die_with_parent
 
 POLL_S = 0.1
 MAX_MESSAGE = 500

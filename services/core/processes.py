@@ -4,8 +4,11 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Mapping
 
 PR_SET_PDEATHSIG = 1
+SUPERVISOR = "AI_INFRA_SUPERVISOR"
+"""Environment variable with the process id of the supervisor that a process goes down with; absent where something else watches."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -20,3 +23,10 @@ def die_with_parent(parent: int) -> None:
     # The parent may have died before the call: then nobody sends the signal any more.
     if os.getppid() != parent:
         os._exit(1)
+
+
+def die_with_supervisor(environ: Mapping[str, str]) -> None:
+    """Each process of the embedded platform calls this first: a killed `ai-infra up` leaves none of them behind."""
+    supervisor = environ.get(SUPERVISOR, "")
+    if supervisor.isdigit():
+        die_with_parent(int(supervisor))
