@@ -257,7 +257,7 @@ class Rig:
         order = FlagOrder.from_json({"kind": kind, "target": target, "reason": "biased"})
         return str(self.flags.set(order, person_id("eve"))["id"])
 
-    def clearance(self, flag: str, name: str = "eve", **changes: Any) -> bytes:
+    def clearance(self, flag: str, name: str = "eve", /, **changes: Any) -> bytes:
         found = self.flags.get(flag)
         values = {"flag": flag, "kind": found["kind"], "target": found["target"], "reason": "tested", "issued_at": self.now}
         return world.envelope(Clearance(**(values | changes)).to_statement(), key_of(name)).to_bytes()

@@ -1,0 +1,146 @@
+"""Mutual TLS between our processes: who calls is told by the certificate alone."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from services.core.calls import call, client
+from services.core.errors import BadInput, BadSetting, NotFound, Refused, TooLarge, Unavailable
+from services.core.http import MAX_BODY, Actor, ServiceActor, create_app, serve
+from services.core.tls import DevelopmentCa, Identity, client_context, person_id, service_id, spiffe_id
+from tests.ports import free_port
+
+
+@dataclass(frozen=True)
+class Server:
+    """An app that says who calls; ca signs its certificate and its callers'."""
+
+    ca: DevelopmentCa
+    folder: Path
+    port: int
+
+    def as_(self, spiffe: str) -> Identity:
+        return self.ca.issue(spiffe, self.folder / spiffe.rsplit("/", 1)[-1])
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("tls")
+    found = Server(DevelopmentCa(folder / "ca"), folder, free_port())
+    app = create_app("test")
+
+    @app.get("/v1/me")
+    def me(actor: Actor) -> dict[str, str]:
+        return {"actor": actor}
+
+    @app.post("/v1/between")
+    def between(actor: ServiceActor) -> dict[str, str]:
+        return {"actor": actor}
+
+    ready, running = threading.Event(), list[tuple[asyncio.AbstractEventLoop, "asyncio.Task[None]"]]()
+
+    async def run() -> None:
+        identity = found.as_(service_id("api"))
+        running.append((asyncio.get_running_loop(), asyncio.current_task()))  # type: ignore[arg-type]
+        with contextlib.suppress(asyncio.CancelledError):
+            await serve(app, host="127.0.0.1", port=found.port, identity=identity, ready=ready.set)
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    assert ready.wait(20)
+    yield found
+    loop, task = running[0]
+    loop.call_soon_threadsafe(task.cancel)
+    thread.join(20)
+
+
+def test_the_actor_is_the_identity_in_the_certificate_whatever_the_headers_say(server: Server) -> None:
+    with client(server.url, server.as_(person_id("ada"))) as caller:
+        headers = {"x-spiffe-id": service_id("api"), "x-forwarded-client-cert": service_id("api"), "from": service_id("api")}
+        assert call(caller, "GET", "/v1/me", headers=headers) == {"actor": person_id("ada")}
+
+
+def test_a_route_between_services_refuses_people(server: Server) -> None:
+    with client(server.url, server.as_(service_id("router"))) as caller:
+        assert call(caller, "POST", "/v1/between") == {"actor": service_id("router")}
+    with client(server.url, server.as_(person_id("ada"))) as caller, pytest.raises(Refused, match="is no service"):
+        call(caller, "POST", "/v1/between")
+
+
+def test_without_a_certificate_there_is_no_answer(server: Server) -> None:
+    context = ssl.create_default_context(cafile=str(server.as_(service_id("api")).ca))
+    with httpx.Client(verify=context) as caller, pytest.raises(httpx.TransportError):
+        caller.get(f"{server.url}/v1/me")
+
+
+def test_a_certificate_of_another_ca_gets_no_answer(server: Server, tmp_path: Path) -> None:
+    stranger = DevelopmentCa(tmp_path / "ca").issue(service_id("api"), tmp_path / "api")
+    ours = server.as_(service_id("api"))
+    with client(server.url, Identity(stranger.cert, stranger.key, ours.ca)) as caller, pytest.raises(Unavailable):
+        call(caller, "GET", "/v1/me")
+    with client(server.url, stranger) as caller, pytest.raises(Unavailable):
+        call(caller, "GET", "/v1/me")
+
+
+def test_an_older_protocol_gets_no_answer(server: Server) -> None:
+    context = client_context(server.as_(service_id("api")))
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with httpx.Client(verify=context) as caller, pytest.raises(httpx.TransportError):
+        caller.get(f"{server.url}/v1/me")
+
+
+def test_a_certificate_for_another_host_is_not_called(server: Server) -> None:
+    context = client_context(server.as_(service_id("api")))
+    with socket.create_connection(("127.0.0.1", server.port)) as raw, pytest.raises(ssl.SSLCertVerificationError):
+        context.wrap_socket(raw, server_hostname="api.example")
+
+
+def test_problems_come_back_as_our_errors(server: Server) -> None:
+    with client(server.url, server.as_(service_id("router"))) as caller:
+        with pytest.raises(NotFound):
+            call(caller, "GET", "/v1/none")
+        with pytest.raises(BadInput, match="stands twice"):
+            call(caller, "POST", "/v1/between", content=b'{"a":1,"a":2}')
+        with pytest.raises(TooLarge):
+            call(caller, "POST", "/v1/between", content=b" " * (MAX_BODY + 1))
+
+
+def test_a_port_that_is_taken_is_a_wrong_setting(server: Server) -> None:
+    with pytest.raises(BadSetting, match=f"port {server.port} .* is taken"):
+        asyncio.run(serve(create_app("second"), host="127.0.0.1", port=server.port, identity=server.as_(service_id("api"))))
+
+
+def test_nobody_at_the_other_end_is_retryable(server: Server) -> None:
+    with client(f"https://127.0.0.1:{free_port()}", server.as_(service_id("api"))) as caller, pytest.raises(Unavailable):
+        call(caller, "GET", "/v1/me")
+
+
+def test_private_files_are_their_owners_alone(server: Server) -> None:
+    keys = [server.as_(service_id("x")).key, server.folder / "ca" / "ca.key"]
+    assert [key.stat().st_mode & 0o777 for key in keys] == [0o600, 0o600]
+
+
+def test_a_ca_that_is_there_is_used_again(server: Server, tmp_path: Path) -> None:
+    first = DevelopmentCa(tmp_path).issue(service_id("a"), tmp_path / "a").ca.read_bytes()
+    assert DevelopmentCa(tmp_path).issue(service_id("b"), tmp_path / "b").ca.read_bytes() == first
+
+
+def test_what_is_no_certificate_with_one_identity_names_nobody(server: Server) -> None:
+    identity = server.as_(service_id("api"))
+    leaf, root = (x509.load_pem_x509_certificate(path.read_bytes()) for path in (identity.cert, identity.ca))
+    der = [certificate.public_bytes(serialization.Encoding.DER) for certificate in (leaf, root)]
+    assert [spiffe_id(data) for data in (*der, b"", b"no certificate")] == [service_id("api"), None, None, None]

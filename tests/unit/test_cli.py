@@ -1,0 +1,124 @@
+"""The command: it starts fast and light, and every error is a message and an exit code."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from services.commands.common import Exit, exit_code, guarded
+from services.core import errors
+from services.home import Home, create
+
+HEAVY = {"torch", "ray", "kserve", "pulumi", "numpy", "sklearn", "pandas", "boto3"}
+
+
+def run(*arguments: str, folder: Path, home: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    environ = {"AI_INFRA_HOME": str(home or folder / "home"), "PATH": "/usr/bin:/bin", "COLUMNS": "200"}
+    command = [sys.executable, "-m", "services.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environ, check=False)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    made = Home.at(tmp_path_factory.mktemp("cli") / "home")
+    create(made)
+    return made
+
+
+def test_help_comes_within_a_second(tmp_path: Path) -> None:
+    def seconds() -> float:
+        started = time.monotonic()
+        assert "Put models into production" in run("--help", folder=tmp_path).stdout
+        return time.monotonic() - started
+
+    # The best of some: other work on the machine is not the command's own time.
+    assert min(seconds() for _ in range(5)) < 1.0
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"], ["train", "--help"], ["rollout", "--help"]], ids=" ".join)
+def test_help_loads_no_framework(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom services.cli import main\nsys.argv = ['ai-infra', *sys.argv[1:]]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
+        "print('MODULES', *{name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rpartition("MODULES")[2].split())
+    assert "services" in loaded
+    assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.Refused("no"), 1), (errors.AiInfraError("no"), 1), (errors.BadInput("x"), 2), (errors.BadJson("x"), 2),
+        (errors.BadSetting("x"), 2), (errors.TooLarge("x"), 2), (errors.NotFound("x"), 3), (errors.Conflict("x"), 4),
+        (errors.Unavailable("x"), 75),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_each_kind_of_error_has_its_exit_code(error: Exception, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def raising(error: BaseException) -> int:
+    def command() -> None:
+        raise error
+
+    return guarded(command, as_json=False)
+
+
+def test_an_error_is_told_without_a_stack_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    rules = [{"rule": "promotion.quorum", "verdict": "deny", "reasons": ["2 of 3"]}, {"rule": "x", "verdict": "deny", "reasons": []}]
+    assert raising(errors.Refused("refused", rules)) == Exit.REFUSED
+    assert raising(errors.Unavailable("away")) == Exit.RETRY
+    assert raising(KeyboardInterrupt()) == Exit.INTERRUPTED
+    assert guarded(lambda: None, as_json=True) == Exit.OK
+    assert capsys.readouterr().err.splitlines() == [
+        "error: refused", "  promotion.quorum: deny: 2 of 3", "  x: deny: (no reason given)", "error: away",
+        "  nothing was changed; try again later", "interrupted: what was acknowledged stands; the same command may be given again",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["model", "list"], 2, "is no home: run `ai-infra init`"),
+        (["verify", "absent.zip", "--trust", "absent.json"], 2, "absent.json: No such file"),
+        (["nonsense"], 2, "No such command"),
+        (["verify"], 2, "Missing argument"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_call_says_what_to_do(tmp_path: Path, arguments: Sequence[str], code: int, says: str) -> None:
+    done = run(*arguments, folder=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+    assert says in done.stderr
+
+
+def test_errors_for_machines_are_json(home: Home, tmp_path: Path) -> None:
+    done = run("audit", "tail", "--json", folder=tmp_path, home=home.root)
+    told = json.loads(done.stderr)
+    assert (done.returncode, told["error"], told["retryable"]) == (3, "NotFound", False)
+    assert "not running: start it with `ai-infra up`" in told["detail"]
+
+
+def test_a_person_without_a_certificate_is_told_who_there_is(home: Home, tmp_path: Path) -> None:
+    (home.root / "run" / "endpoints.json").write_text('{"api": "https://127.0.0.1:1", "router": "https://127.0.0.1:1"}')
+    try:
+        done = run("audit", "tail", "--as", "nobody", folder=tmp_path, home=home.root)
+        away = run("audit", "tail", folder=tmp_path, home=home.root)
+    finally:
+        (home.root / "run" / "endpoints.json").unlink()
+    assert done.returncode == 3
+    assert "there are ada, ana" in done.stderr
+    assert (away.returncode, "try again later" in away.stderr) == (75, True)
+
+
+def test_init_makes_a_home_once(tmp_path: Path) -> None:
+    first, again = (run("init", "--json", folder=tmp_path) for _ in range(2))
+    assert [json.loads(done.stdout)["made"] for done in (first, again)] == [True, False]
