@@ -19,7 +19,7 @@ from services.core.bundle import Bundle, to_tar
 from services.core.calls import call, error_of
 from services.core.calls import client as http_client
 from services.core.clock import system_clock
-from services.core.digests import FileEntry, require_files, scan_tree, sha256_file, tree_digest
+from services.core.digests import FileEntry, require_files, require_safe_path, scan_tree, sha256_file, tree_digest
 from services.core.errors import BadInput, Unavailable
 from services.core.keys import PrivateKey
 from services.core.statements import Clearance, DatasetApproval, PolicyBundle, Predicate, PromotionRequest
@@ -412,7 +412,7 @@ def read_dataset(description: Path) -> tuple[dict[str, Any], Path]:
     """The registration that a data set description (YAML) stands for, and the folder of its files.
 
     Raises:
-        BadInput: not readable, an unknown or missing field, or a file that is not there.
+        BadInput: not readable, an unknown or missing field, a file that is not there or not below the folder.
     """
     try:
         value = yaml.safe_load(description.read_text(encoding="utf-8"))
@@ -420,14 +420,13 @@ def read_dataset(description: Path) -> tuple[dict[str, Any], Path]:
         raise BadInput(f"{description}: {error}") from error
     if not isinstance(value, dict) or set(value) != DATASET_FIELDS:
         raise BadInput(f"{description}: want exactly the fields {sorted(DATASET_FIELDS)}")
-    folder = description.parent / str(value["directory"])
+    if not isinstance(value["files"], list):
+        raise BadInput(f"{description}: files is a list of paths")
+    folder, paths = description.parent / str(value["directory"]), [require_safe_path(str(name)) for name in value["files"]]
     try:
         schema = json.loads((folder / str(value["schema"])).read_text(encoding="utf-8"))
-        files = [
-            FileEntry(str(name), (folder / str(name)).stat().st_size, sha256_file(folder / str(name))).to_json()
-            for name in value["files"]
-        ]
-    except (OSError, json.JSONDecodeError) as error:
+        files = [FileEntry(path, (folder / path).stat().st_size, sha256_file(folder / path)).to_json() for path in paths]
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{description}: {error}; were the data set's files made?") from error
     manifest = {key: value[key] for key in ("licence", "source", "pii", "parents", "splits")} | {"files": files, "schema": schema}
     return {"name": value["name"], "version": str(value["version"]), "manifest": manifest}, folder

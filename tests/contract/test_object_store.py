@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ def test_every_backend_is_tested_here() -> None:
 
 
 @pytest.fixture(params=sorted(BENCHES))
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FolderBench]:
-    yield BENCHES[request.param](tmp_path)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> FolderBench:
+    return BENCHES[request.param](tmp_path)
 
 
 @pytest.fixture

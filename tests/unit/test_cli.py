@@ -73,7 +73,8 @@ def raising(error: BaseException) -> int:
 
 
 def test_an_error_is_told_without_a_stack_trace(capsys: pytest.CaptureFixture[str]) -> None:
-    rules = [{"rule": "promotion.quorum", "verdict": "deny", "reasons": ["2 of 3"]}, {"rule": "x", "verdict": "deny", "reasons": []}]
+    quorum = {"rule": "promotion.quorum", "verdict": "deny", "reasons": ["2 of 3"]}
+    rules = [quorum, {"rule": "x", "verdict": "deny", "reasons": []}]
     assert raising(errors.Refused("refused", rules)) == Exit.REFUSED
     assert raising(errors.Unavailable("away")) == Exit.RETRY
     assert raising(KeyboardInterrupt()) == Exit.INTERRUPTED

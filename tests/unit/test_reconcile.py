@@ -106,8 +106,8 @@ def test_a_platform_as_it_should_be_has_no_problem(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        row_without_event, event_without_row, edited_stage, edited_risk_class, version_without_event, deleted_version, completed_by_hand,
-        edited_outbox, deleted_from_outbox, marked_as_sent, malformed_event,
+        row_without_event, event_without_row, edited_stage, edited_risk_class, version_without_event, deleted_version,
+        completed_by_hand, edited_outbox, deleted_from_outbox, marked_as_sent, malformed_event,
     ],
 )  # fmt: skip
 def test_each_difference_is_named(rig: Rig, spoil: Callable[[Rig], str]) -> None:

@@ -257,7 +257,7 @@ def test_an_archive_that_lies_about_its_weights_is_broken(whole: Path, light: Pa
 
 @pytest.mark.parametrize(
     "index",
-    [b"{}", b"[]", b"null", b'{"version":2}', b'{"decision":{},"environment":[],"model":1,"number":"x","version":1,"weights":true}'],
+    [b"{}", b"[]", b"7", b'{"version":2}', b'{"decision":{},"environment":[],"model":1,"number":"x","version":1,"weights":true}'],
     ids=repr,
 )
 def test_an_index_of_another_shape_is_broken(whole: Path, tmp_path: Path, index: bytes) -> None:

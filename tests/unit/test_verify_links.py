@@ -185,7 +185,8 @@ def without(role: str) -> Trust:
 @pytest.mark.parametrize(
     ("role", "link"),
     [
-        ("manifest", "manifest signature"), ("sentinelnet", "decision"), ("builder", "decision facts"), ("evaluator", "decision facts"),
+        ("manifest", "manifest signature"), ("sentinelnet", "decision"), ("builder", "decision facts"),
+        ("evaluator", "decision facts"),
     ],
 )  # fmt: skip
 def test_a_trust_file_with_another_key_breaks_the_link_of_its_role(whole: Path, role: str, link: str) -> None:

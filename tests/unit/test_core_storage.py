@@ -1,0 +1,144 @@
+"""Databases, the outbox and its relay, identifiers and backends."""
+
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, insert, select
+
+from services.core import backends, object_backends
+from services.core.database import begin, open_engine
+from services.core.errors import BadInput, BadSetting, Conflict, Unavailable
+from services.core.events import EventDraft, Subject
+from services.core.ids import new_id
+from services.core.outbox import Outbox, Relay, outbox_table
+from services.sentinelnet import backends as policy_backends
+from tests.fakes.audit_bus import MemoryAuditBus
+
+metadata = MetaData()
+OUTBOX = outbox_table(metadata)
+THINGS = Table("things", metadata, Column("id", Integer, primary_key=True))
+DRAFT = EventDraft("policyCheck", "spiffe://x/person/a", Subject("thing", "1"))
+
+
+class Bench:
+    """A database with an outbox, and a log in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.engine = open_engine(f"sqlite:///{folder / 'database.db'}")
+        metadata.create_all(self.engine)
+        self.bus = MemoryAuditBus()
+        self.outbox = Outbox(OUTBOX, "spiffe://x/service/a", lambda: 7)
+        self.relay = Relay(self.engine, self.outbox, self.bus)
+
+    def write(self, number: int) -> str:
+        with begin(self.engine) as connection:
+            connection.execute(insert(THINGS).values(id=number))
+            return self.outbox.emit(connection, DRAFT)
+
+    def things(self) -> list[int]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(select(THINGS.c.id)).scalars())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_database_is_durable_and_enforces_its_keys(bench: Bench) -> None:
+    with bench.engine.connect() as connection:
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names}
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_rolls_the_whole_transaction_back(bench: Bench, error: type[BaseException]) -> None:
+    def write() -> None:
+        with begin(bench.engine) as connection:
+            connection.execute(insert(THINGS).values(id=1))
+            bench.outbox.emit(connection, DRAFT)
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert bench.things() == []
+    assert bench.relay.flush() == 0
+
+
+def test_a_database_that_is_gone_is_retryable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable), begin(open_engine(f"sqlite:///{tmp_path / 'absent' / 'database.db'}")):
+        raise AssertionError("a transaction on nothing")
+
+
+def test_writers_at_once_take_turns_and_seqs_have_no_gap(bench: Bench) -> None:
+    threads = [threading.Thread(target=lambda n=n: [bench.write(n * 10 + i) for i in range(10)]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (bench.relay.flush(), len(bench.things())) == (40, 40)
+    assert [event["seq"] for event in bench.bus.events] == list(range(1, 41))
+
+
+def test_an_event_goes_to_the_log_once_and_says_where_it_is(bench: Bench) -> None:
+    first, second = bench.write(1), bench.write(2)
+    assert bench.relay.wait_for([second, first]) == {first: 0, second: 1}
+    assert bench.relay.flush() == 0
+    event = bench.bus.events[0]
+    assert (event["id"], event["source"], event["seq"], event["ts"]) == (first, "spiffe://x/service/a", 1, 7)
+
+
+@pytest.mark.parametrize("fault", ["fails", "persists_then_fails"])
+def test_a_log_that_does_not_answer_gets_the_events_later_and_once(bench: Bench, fault: str) -> None:
+    event = bench.write(1)
+    bench.bus.faults = {0: fault}
+    with pytest.raises(Unavailable):
+        bench.relay.wait_for([event])
+    assert bench.relay.wait_for([event]) == {event: 0}
+    assert len(bench.bus.events) == 1
+
+
+def test_an_event_that_nobody_wrote_is_not_waited_for(bench: Bench) -> None:
+    with pytest.raises(Unavailable):
+        bench.relay.wait_for(["evt-none"])
+
+
+def test_a_gap_is_no_matter_of_retrying(bench: Bench) -> None:
+    bench.write(1)
+    bench.write(2)
+    with begin(bench.engine) as connection:
+        connection.execute(OUTBOX.delete().where(OUTBOX.c.seq == 1))
+    with pytest.raises(Conflict):
+        bench.relay.flush()
+
+
+def test_only_known_types_of_events_are_written() -> None:
+    with pytest.raises(BadInput, match="is no event type"):
+        EventDraft("made.up", "spiffe://x/person/a", Subject("thing", "1"))
+
+
+def test_ids_are_unique_and_sort_by_the_time_they_were_made() -> None:
+    ids = [new_id("evt") for _ in range(1000)]
+    assert len(set(ids)) == 1000
+    assert [item[:16] for item in ids] == sorted(item[:16] for item in ids)
+    assert all(len(item) == len("evt-") + 32 for item in ids)
+
+
+def test_the_folder_is_the_register_of_backends() -> None:
+    assert "folder" in backends.names(object_backends)
+    assert backends.load(object_backends, "folder").PRODUCTION is False
+
+
+@pytest.mark.parametrize(("package", "name"), [(object_backends, "tape"), (object_backends, ""), (object_backends, "os.path")])
+def test_an_unknown_backend_is_refused(package: ModuleType, name: str) -> None:
+    with pytest.raises(BadSetting, match="is none of"):
+        backends.load(package, name)
+
+
+@pytest.mark.parametrize(("package", "name"), [(object_backends, "folder"), (policy_backends, "regopy")])
+def test_production_refuses_what_is_for_development(package: ModuleType, name: str) -> None:
+    with pytest.raises(BadSetting, match="is for development, env is prod"):
+        backends.load(package, name, env="prod")
