@@ -34,11 +34,12 @@ from services.verify.service import verify
 MODEL, DATASET = "digits", "optical-digits@1.0"
 JOBS = {
     "v1": "job.yaml",
+    "weak": "job-weak.yaml",
     "better": "job-v2.yaml",
     "wrong": "job-wrong-labels.yaml",
     "slow": "job-slow.yaml",
-    "weak": "job-weak.yaml",
 }
+"""In the order in which the story needs them: one after the other is trained while it goes on."""
 APPROVERS = ("ana", "ben", "chen")
 ROLLOUT: dict[str, Any] = {
     "steps": [10, 50, 100],
@@ -484,9 +485,7 @@ def _verification(story: Story) -> None:
         verified = done.returncode == 0 and report.get("verified") is True
         checked = sum(link["status"] == "ok" for link in links)
         every = checked == len(LINKS) + 1
-        stage.claim(
-            "a stranger in an empty folder verifies every link", verified and every, f"{checked} links; {done.stderr.strip()}"
-        )
+        stage.claim("a stranger in an empty folder verifies every link", verified and every, f"{checked} links{done.stderr.strip()}")
         broken = _broken_weights(demo / "evidence.zip", story.home.trust)
         stage.claim("one changed byte is found and named", broken == "weights", f"broken link: {broken}")
 

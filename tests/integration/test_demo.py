@@ -69,7 +69,8 @@ def test_stock_model_signing_accepts_the_exported_model_and_refuses_an_edited_on
 ) -> None:
     demo = told[0] / "demo"
     key, model = demo / "signing-key.pub.pem", demo / "model"
-    command = [sys.executable, "-m", "model_signing", "verify", "key", "--signature", str(model / "model.sig"), "--public_key", str(key)]
+    options = ["--signature", str(model / "model.sig"), "--public_key", str(key)]
+    command = [sys.executable, "-m", "model_signing", "verify", "key", *options]
     assert subprocess.run([*command, str(model)], capture_output=True, check=False).returncode == 0
     edited = tmp_path / "model"
     subprocess.run(["cp", "-r", str(model), str(edited)], check=True)
@@ -85,8 +86,9 @@ def test_openssl_accepts_the_manifest_signature(told: tuple[Path, dict[str, Any]
         envelope = dsse.parse(archive.read("manifest.dsse.json"))
     (tmp_path / "message").write_bytes(dsse.pae(envelope.payload_type, envelope.payload))
     (tmp_path / "signature").write_bytes(envelope.signatures[0].sig)
-    command = ["openssl", "dgst", "-sha256", "-verify", str(demo / "signing-key.pub.pem"), "-signature", str(tmp_path / "signature")]
-    done = subprocess.run([*command, str(tmp_path / "message")], capture_output=True, text=True, check=False)
+    options = ["-verify", str(demo / "signing-key.pub.pem"), "-signature", str(tmp_path / "signature")]
+    command = ["openssl", "dgst", "-sha256", *options, str(tmp_path / "message")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "Verified OK"
 
 
@@ -99,7 +101,9 @@ def test_tessera_fsck_accepts_the_log(told: tuple[Path, dict[str, Any]]) -> None
     assert "Successfully fsck'd" in done.stdout + done.stderr, done.stdout + done.stderr
 
 
-def test_evidence_verifies_offline_and_names_the_link_that_an_edit_breaks(told: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_evidence_verifies_offline_and_names_the_link_that_an_edit_breaks(
+    told: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     demo = told[0] / "demo"
     trust = Trust.parse((demo / "trust.json").read_bytes())
     assert verify(demo / "evidence.zip", trust).broken is None
