@@ -485,7 +485,8 @@ def _verification(story: Story) -> None:
         verified = done.returncode == 0 and report.get("verified") is True
         checked = sum(link["status"] == "ok" for link in links)
         every = checked == len(LINKS) + 1
-        stage.claim("a stranger in an empty folder verifies every link", verified and every, f"{checked} links{done.stderr.strip()}")
+        told = done.stderr.strip() or f"{checked} links"
+        stage.claim("a stranger in an empty folder verifies every link", verified and every, told)
         broken = _broken_weights(demo / "evidence.zip", story.home.trust)
         stage.claim("one changed byte is found and named", broken == "weights", f"broken link: {broken}")
 

@@ -21,6 +21,8 @@ from services.supervisor import Platform, free_ports
 from services.verify.service import verify
 from tests.peers import need
 
+pytestmark = pytest.mark.timeout(1200)  # the first test waits for the whole demo
+
 CLAIMS = {
     "refused: training on personal data": "dataset.pii",
     "refused: commercial use of a non-commercial licence": "dataset.licence",
@@ -96,7 +98,7 @@ def test_tessera_fsck_accepts_the_log(told: tuple[Path, dict[str, Any]]) -> None
     home = told[0]
     origin = (home / "log" / "checkpoint").read_text().splitlines()[0]
     where = [f"--storage_url=file://{home / 'log'}/", f"--public_key={home / 'log.vkey'}", f"--origin={origin}"]
-    command = [need("fsck"), *where, "--N=8"]
+    command = [need("fsck"), *where, "--N=8", "--ui=false"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert "Successfully fsck'd" in done.stdout + done.stderr, done.stdout + done.stderr
 
