@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Self
 
+from services.core import settings
 from services.core.errors import BadSetting
 from services.home import Home
 
-ENVIRONMENTS = ("dev", "staging", "prod")
 LOCK = Path(__file__).resolve().parents[2] / "requirements" / "demo.lock"
 
 
@@ -19,7 +19,7 @@ class Settings:
     lock: the hashed requirements file that training runs with. Everything has a default below AI_INFRA_HOME.
     """
 
-    env: Literal["dev", "staging", "prod"]
+    env: str
     home: Home
     host: str
     port: int
@@ -38,14 +38,11 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Raises BadSetting, naming the variable and what it should hold."""
         home = Home.from_env(environ)
-        env = environ.get("AI_INFRA_ENV", "dev")
-        if env not in ENVIRONMENTS:
-            raise BadSetting(f"AI_INFRA_ENV={env!r}: want one of {list(ENVIRONMENTS)}")
         found = cls(
-            env=cast(Literal["dev", "staging", "prod"], env),
+            env=settings.environment(environ),
             home=home,
             host=environ.get("AI_INFRA_API_HOST", "127.0.0.1"),
-            port=_port(environ, "AI_INFRA_API_PORT", 8443),
+            port=settings.port(environ, "AI_INFRA_API_PORT", 8443),
             database=environ.get("AI_INFRA_DATABASE", f"sqlite:///{home.root / 'platform.db'}"),
             audit_database=environ.get("AI_INFRA_AUDIT_DATABASE", f"sqlite:///{home.root / 'audit.db'}"),
             object_backend=environ.get("AI_INFRA_OBJECT_BACKEND", "folder"),
@@ -73,9 +70,3 @@ class Settings:
         if (self.home.root / "ca" / "ca.key").exists():
             raise BadSetting(f"{self.home.root} has a development CA: env is prod, use certificates of your own CA")
 
-
-def _port(environ: Mapping[str, str], name: str, default: int) -> int:
-    text = environ.get(name, str(default))
-    if not text.isdigit() or int(text) > 65_535:
-        raise BadSetting(f"{name}={text!r}: want 0 to 65535")
-    return int(text)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from services.core.errors import BadSetting
+from services.core import settings
 from services.core.tls import Identity
 
 DEFAULT_API = "https://127.0.0.1:8443"
@@ -43,26 +43,16 @@ class Settings:
         """Raises BadSetting, naming the variable and what it should hold."""
         home = Path(environ.get("AI_INFRA_HOME", ".ai-infra")).absolute()
         return cls(
-            env=environ.get("AI_INFRA_ENV", "dev"),
+            env=settings.environment(environ),
             home=home,
             api_url=environ.get("AI_INFRA_API_URL", DEFAULT_API),
             host=environ.get("AI_INFRA_ROUTER_HOST", "127.0.0.1"),
-            port=int(_number(environ, "AI_INFRA_ROUTER_PORT", DEFAULT_PORT, 0, 65_535)),
+            port=settings.port(environ, "AI_INFRA_ROUTER_PORT", DEFAULT_PORT),
             certs=Path(environ.get("AI_INFRA_CERTS", home / "services")),
             trust=Path(environ.get("AI_INFRA_TRUST", home / "trust.json")),
             object_backend=environ.get("AI_INFRA_OBJECT_BACKEND", "folder"),
             object_location=environ.get("AI_INFRA_OBJECTS", str(home / "objects")),
-            timeout_s=_number(environ, "AI_INFRA_PREDICT_TIMEOUT_S", 2.0, 0.01, 600),
-            max_body=int(_number(environ, "AI_INFRA_PREDICT_MAX_BODY", 1 << 20, 1, 1 << 30)),
+            timeout_s=settings.number(environ, "AI_INFRA_PREDICT_TIMEOUT_S", 2.0, 0.01, 600),
+            max_body=int(settings.number(environ, "AI_INFRA_PREDICT_MAX_BODY", 1 << 20, 1, 1 << 30)),
         )
 
-
-def _number(environ: Mapping[str, str], name: str, default: float, low: float, high: float) -> float:
-    text = environ.get(name, "")
-    try:
-        value = float(text) if text else float(default)
-    except ValueError:
-        raise BadSetting(f"{name}={text!r}: want a number") from None
-    if not low <= value <= high:
-        raise BadSetting(f"{name}={text}: want {low} to {high}")
-    return value

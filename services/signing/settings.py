@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from services.core import settings
 from services.core.errors import BadSetting
 from services.core.tls import Identity, service_id
 from services.signing.domain import KEY_NAMES
 
 DEFAULT_API = "https://127.0.0.1:8443"
 DEFAULT_PORT = 8445
-ENVIRONMENTS = ("dev", "staging", "prod")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +47,12 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Everything has a default below AI_INFRA_HOME. Raises BadSetting, naming the variable and what it should hold."""
         home = Path(environ.get("AI_INFRA_HOME", ".ai-infra")).absolute()
-        env = environ.get("AI_INFRA_ENV", "dev")
-        if env not in ENVIRONMENTS:
-            raise BadSetting(f"AI_INFRA_ENV={env!r}: want one of {list(ENVIRONMENTS)}")
         signer = environ.get("AI_INFRA_SIGNER", "keyfile")
         folder = home / "signing"
         found = cls(
-            env=env,
+            env=settings.environment(environ),
             host=environ.get("AI_INFRA_SIGNING_HOST", "127.0.0.1"),
-            port=int(_number(environ, "AI_INFRA_SIGNING_PORT", DEFAULT_PORT, 0, 65_535)),
+            port=settings.port(environ, "AI_INFRA_SIGNING_PORT", DEFAULT_PORT),
             database=environ.get("AI_INFRA_SIGNING_DATABASE", f"sqlite:///{folder / 'signing.db'}"),
             certs=Path(environ.get("AI_INFRA_SIGNING_CERTS", home / "services" / "signing-proxy")),
             trust=Path(environ.get("AI_INFRA_TRUST", home / "trust.json")),
@@ -63,8 +60,8 @@ class Settings:
             signer=signer,
             audit_signer=environ.get("AI_INFRA_AUDIT_SIGNER", signer),
             keys={name: _key(environ, name, signer, folder) for name in KEY_NAMES},
-            timeout_s=_number(environ, "AI_INFRA_SIGNER_TIMEOUT_S", 0.8, 0.01, 60),
-            log_timeout_s=_number(environ, "AI_INFRA_LOG_TIMEOUT_S", 5.0, 0.01, 60),
+            timeout_s=settings.number(environ, "AI_INFRA_SIGNER_TIMEOUT_S", 0.8, 0.01, 60),
+            log_timeout_s=settings.number(environ, "AI_INFRA_LOG_TIMEOUT_S", 5.0, 0.01, 60),
         )
         found._refuse_development()
         return found
@@ -85,13 +82,3 @@ def _key(environ: Mapping[str, str], name: str, signer: str, folder: Path) -> st
         return str(folder / "keys" / f"{name}.pem")
     raise BadSetting(f"{variable} is missing: the key's name in the {signer!r} backend")
 
-
-def _number(environ: Mapping[str, str], name: str, default: float, low: float, high: float) -> float:
-    text = environ.get(name, "")
-    try:
-        value = float(text) if text else float(default)
-    except ValueError:
-        raise BadSetting(f"{name}={text!r}: want a number") from None
-    if not low <= value <= high:
-        raise BadSetting(f"{name}={text}: want {low} to {high}")
-    return value
