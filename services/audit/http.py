@@ -7,7 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.audit.service import MAX_BATCH, MAX_LISTED, AuditLog
 from services.core.errors import Refused
+from services.core.events import TOLD_BY
 from services.core.http import Actor, ServiceActor
+from services.core.tls import service_id
 
 TEXT = "text/plain; charset=utf-8"
 BYTES = "application/octet-stream"
@@ -32,6 +34,8 @@ def create_router(audit: AuditLog) -> APIRouter:
         # A service speaks for itself only, else it could use up another one's sequence numbers.
         if foreign := {str(event.get("source")) for event in batch.events} - {actor}:
             raise Refused(f"{actor} may not append events of {sorted(foreign)[0][:200]}")
+        if actor != service_id("api") and (untold := {str(event.get("type")) for event in batch.events} - _told_by(actor)):
+            raise Refused(f"{actor} may not append events of type {sorted(untold)[0][:200]}")
         return {"indexes": audit.append(batch.events)}
 
     @router.get("/events")
@@ -67,3 +71,7 @@ def create_router(audit: AuditLog) -> APIRouter:
         return Response(audit.tile(f"tile/{path}"), media_type=BYTES, headers={"Cache-Control": "max-age=31536000, immutable"})
 
     return router
+
+
+def _told_by(actor: str) -> frozenset[str]:
+    return next((types for name, types in TOLD_BY.items() if actor == service_id(name)), frozenset())

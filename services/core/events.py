@@ -1,5 +1,6 @@
 """What an audit event is (design: AuditEvent). Pure values; the outbox and the audit bus carry them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,13 @@ TYPES = frozenset(
         "predictions.sealed",
     }
 )
+
+TOLD_BY: Mapping[str, frozenset[str]] = {
+    "signing-proxy": frozenset({"signature.requested", "signature.made"}),
+    "router": frozenset({"predictions.sealed"}),
+}
+"""Service → the types that it may tell the log. The API process tells all others, from inside. A verifier replays state from the
+log: a router that could tell of a promotion or of policies would change what every verifier computes."""
 
 FIELDS = frozenset(
     {"version", "id", "source", "seq", "type", "ts", "actor", "subject", "manifestRef", "signatureRef", "traceId", "payload"}

@@ -15,6 +15,7 @@ from services.core.database import begin
 from services.core.errors import Unavailable
 from services.core.events import EventDraft
 from services.core.ids import new_id
+from services.core.logentry import NO_PREVIOUS, leaf_bytes, require_event
 
 BATCH = 500
 
@@ -55,7 +56,11 @@ class Outbox:
     clock: Clock
 
     def emit(self, connection: Connection, draft: EventDraft) -> str:
-        """The id of the event, written with the next seq of this source in the caller's own transaction."""
+        """The id of the event, written with the next seq of this source in the caller's own transaction.
+
+        Raises:
+            BadInput, TooLarge: no entry of the log could hold it. It must not be written: no later event would pass it.
+        """
         if connection.dialect.name == "postgresql":
             # One writer at a time takes the next seq; a reader's snapshot would give two writers the same one.
             connection.exec_driver_sql(f"LOCK TABLE {self.table.name} IN EXCLUSIVE MODE")
@@ -63,6 +68,7 @@ class Outbox:
         seq = (connection.execute(last).scalar() or 0) + 1
         event_id = new_id("evt")
         event = draft.to_event(event_id=event_id, source=self.source, seq=seq, ts=self.clock())
+        leaf_bytes(require_event(event), NO_PREVIOUS)
         connection.execute(insert(self.table).values(seq=seq, id=event_id, event=canonical(event)))
         return event_id
 

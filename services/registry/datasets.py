@@ -37,12 +37,16 @@ class DatasetManifest(Strict):
     splits: dict[str, list[str]]
 
     def entries(self) -> list[FileEntry]:
-        """The files, checked: every split names files of the set."""
+        """The files, checked: every split names files of the set, and no two splits share bytes: nothing is held out then."""
         entries = require_files(self.files)
-        known = {entry.path for entry in entries}
+        known = {entry.path: entry.sha256 for entry in entries}
+        split_of: dict[str, str] = {}
         for split, paths in self.splits.items():
-            if missing := sorted(set(paths) - known):
+            if missing := sorted(set(paths) - set(known)):
                 raise BadInput(f"split {split!r} names {missing[0]!r}, which is none of the data set's files")
+            for path in paths:
+                if (other := split_of.setdefault(known[path], split)) != split:
+                    raise BadInput(f"split {split!r} holds {path!r}, whose bytes are in split {other!r} too")
         return entries
 
 

@@ -64,7 +64,7 @@ class Models:
 
         Raises:
             NotFound: the run or a parent is unknown. Conflict: the run is not completed. Unavailable: the signer is away.
-            AlreadyRegistered: this run is registered with another risk class. BadInput: no name for a model.
+            AlreadyRegistered: its artifact is registered with another risk class. BadInput: no name for a model.
         """
         if not _NAME.fullmatch(model):
             raise BadInput(f"model {model[:100]!r}: want 1 to 100 of a-z, 0-9, '.', '_' and '-', a letter or digit first")
@@ -73,7 +73,7 @@ class Models:
             self.get(*parse_reference(parent))
         files = self.artifacts.files(run.artifact_id)
         with self.engine.connect() as connection:
-            known = self._of_run(connection, model, run.id, registration)
+            known = self._of_run(connection, model, run, registration)
         if known is not None:
             return self.get(model, known)
         bundle, signer = None, None
@@ -86,7 +86,7 @@ class Models:
         # 2. Row and event in one transaction.
         with begin(self.engine) as connection:
             # Looked up again where no other writer comes between: two registrations at once are one version.
-            known = self._of_run(connection, model, run.id, registration)
+            known = self._of_run(connection, model, run, registration)
             number = known or self._next_number(connection, model)
             if known is None:
                 self._insert(connection, model, number, registration, run, bundle, signer, actor)
@@ -103,7 +103,9 @@ class Models:
         signer: str | None,
         actor: str,
     ) -> None:
-        ancestors = self.datasets.ancestors(run.datasets)
+        # What a parent was made from, this version descends from too: its rules and flags hold here.
+        inherited = [item for parent in registration.parents for item in self.get(*parse_reference(parent))["ancestors"]]
+        ancestors = sorted({*self.datasets.ancestors(run.datasets), *inherited})
         values = {
             "model": model,
             "number": number,
@@ -226,15 +228,18 @@ class Models:
             stored = connection.execute(select(table.c.envelope).where(table.c.payload == payload)).scalar()
         return None if stored is None else self.store.get(stored)
 
-    def _of_run(self, connection: Connection, model: str, run_id: str, registration: Registration) -> int | None:
+    def _of_run(self, connection: Connection, model: str, run: Run, registration: Registration) -> int | None:
         """The number of the version that this run is already, signed or not as asked."""
         table = tables.model_versions
-        query = select(table).where((table.c.model == model) & (table.c.run_id == run_id))
+        # The same bytes have one risk class, under whatever name or run: else a rerun would need fewer approvals.
+        same = select(table).where((table.c.artifact_id == run.artifact_id) & (table.c.risk_class != registration.risk_class))
+        if (other := connection.execute(same).first()) is not None:
+            raise AlreadyRegistered(
+                f"artifact {run.artifact_id} is {other.model}@{other.number}, of risk class {other.risk_class}: it keeps that"
+            )
+        query = select(table.c.number).where((table.c.model == model) & (table.c.run_id == run.id))
         query = query.where(table.c.signature.is_not(None) if registration.sign else table.c.signature.is_(None))
-        row = connection.execute(query).first()
-        if row is not None and row.risk_class != registration.risk_class:
-            raise AlreadyRegistered(f"run {run_id} is {model}@{row.number}, of risk class {row.risk_class}")
-        return None if row is None else int(row.number)
+        return connection.execute(query).scalar()
 
     def _next_number(self, connection: Connection, model: str) -> int:
         table = tables.model_versions

@@ -299,6 +299,12 @@ class Promotions:
                 f"{request.model}@{request.number} was flagged after the decision",
                 [{"rule": "promotion.safety-flag", "verdict": "deny", "reasons": ["flagged after the decision"]}],
             )
+        if self.policy.revision() != request.policy_revision:
+            reasons = ["the request was made under another policy revision"]
+            raise PromotionRefused(
+                "other policies became active after the decision",
+                [{"rule": "promotion.request", "verdict": "deny", "reasons": reasons}],
+            )
         if self.clock() // 1000 > request.expires_at:
             raise PromotionRefused(
                 "the request expired", [{"rule": "promotion.request", "verdict": "deny", "reasons": ["expired"]}]

@@ -49,7 +49,8 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def test_a_service_appends_its_own_events(rig: Rig) -> None:
     assert rig.by(API).post("/v1/audit/events", json={"events": events(3)}).json() == {"indexes": [0, 1, 2]}
-    assert rig.by(PROXY).post("/v1/audit/events", json={"events": [event(1, PROXY)]}).json() == {"indexes": [3]}
+    made = event(1, PROXY, type="signature.made")
+    assert rig.by(PROXY).post("/v1/audit/events", json={"events": [made]}).json() == {"indexes": [3]}
 
 
 @pytest.mark.parametrize(

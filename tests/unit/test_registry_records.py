@@ -106,7 +106,7 @@ def test_a_second_signature_beside_the_stewards_does_not_spoil_the_approval(rig:
         signed = world.envelope(payload, key_of(name), key_of("stella")).to_bytes()
         assert rig.datasets.approve(signed, STELLA)["approvedBy"] == [STELLA]
     rig.register(rig.train("run-2", [dataset], {"w": b"2"}))
-    rig.evaluate(2)
+    rig.evaluate(2, "private@1")
     rig.promoted(2)
     assert rig.stage(2) == "staging"
 

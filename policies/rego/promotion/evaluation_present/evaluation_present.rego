@@ -1,6 +1,6 @@
 # METADATA
 # title: The model was evaluated
-# description: A trusted evaluator signed an evaluation of this artifact, on a held-out split, and the request names it.
+# description: A trusted evaluator signed an evaluation of this artifact, on a held-out split of its own data, named by the request.
 # custom:
 #   owner: evaluator
 #   runbook: runbooks/evaluation.md
@@ -19,6 +19,7 @@ present if is_object(input.evaluation)
 
 needs := {
 	"artifact": "the evaluation is of another artifact",
+	"dataset": "the evaluation is on a data set that the version does not descend from",
 	"request": "the request names another evaluation",
 	"signer": "the evaluation is not signed by a trusted evaluator",
 	"split": sprintf("the split %s is not a held-out one", [lib.text(object.get(input, ["evaluation", "split"], ""))]),
@@ -27,6 +28,12 @@ needs := {
 met contains "artifact" if {
 	lib.is_digest(input.evaluation.artifactId)
 	input.evaluation.artifactId == input.version.artifactId
+}
+
+# A trainer may register any data set, also an easy one.
+met contains "dataset" if {
+	lib.is_digest(input.evaluation.dataset)
+	input.evaluation.dataset in [d.id | some d in lib.datasets]
 }
 
 met contains "request" if {

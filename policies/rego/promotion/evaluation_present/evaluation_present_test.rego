@@ -8,6 +8,7 @@ test_signed_evaluation_passes if {
 	r := evaluation_present.report with input.evaluation as fix.evaluation
 		with input.version as fix.version
 		with input.request as fix.request
+		with input.datasets as [fix.dataset]
 	r == {"rule": "promotion.evaluation-present", "verdict": "pass", "reasons": []}
 }
 
@@ -19,6 +20,8 @@ test_no_evaluation_is_denied if {
 test_each_break_is_named if {
 	every change, reason in {
 		{"artifactId": fix.digest.e}: "the evaluation is of another artifact",
+		{"dataset": fix.digest.e}: "the evaluation is on a data set that the version does not descend from",
+		{"dataset": null}: "the evaluation is on a data set that the version does not descend from",
 		{"digest": fix.digest.e}: "the request names another evaluation",
 		{"role": "builder"}: "the evaluation is not signed by a trusted evaluator",
 		{"signer": null}: "the evaluation is not signed by a trusted evaluator",
@@ -27,6 +30,7 @@ test_each_break_is_named if {
 		r := evaluation_present.report with input.evaluation as object.union(fix.evaluation, change)
 			with input.version as fix.version
 			with input.request as fix.request
+			with input.datasets as [fix.dataset]
 		r == {"rule": "promotion.evaluation-present", "verdict": "deny", "reasons": [reason]}
 	}
 }
