@@ -1,5 +1,6 @@
 """Runs the platform of a home: API, signing proxy and router as processes of their own, started again when one dies."""
 
+import fcntl
 import json
 import os
 import signal
@@ -41,7 +42,7 @@ def free_ports() -> dict[str, int]:
 
 @dataclass
 class Platform:
-    """The processes of one home. Use as a context manager: leaving it stops them."""
+    """The processes of one home. Use as a context manager: leaving it stops them. lock: file descriptor, while they are ours."""
 
     home: Home
     ports: Mapping[str, int] = field(default_factory=lambda: DEFAULT_PORTS)
@@ -49,6 +50,7 @@ class Platform:
     tell: Tell = lambda text: None
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
+    lock: int | None = None
 
     def __enter__(self) -> "Platform":
         try:
@@ -71,7 +73,7 @@ class Platform:
         Raises:
             BadSetting: a port is taken, or a process says that a setting is wrong. Unavailable: one is not ready in time.
         """
-        self._require_alone()
+        self.hold()
         for name, port in self.ports.items():
             _require_free(name, port)
         for name in MODULES:
@@ -80,6 +82,27 @@ class Platform:
             self._wait(name)
         # Written last: whoever reads the addresses finds the platform ready.
         _write(self.home.root / "run" / "endpoints.json", json.dumps(self.urls))
+
+    def hold(self) -> None:
+        """Makes this process the home's only one: each database has one owner. `stop` lets the home go.
+
+        By a lock, which the kernel takes back however the process ends; the number in the file is for the message only.
+
+        Raises:
+            BadSetting: another platform runs on this home.
+        """
+        if self.lock is not None:
+            return
+        handle = os.open(self.home.root / "run" / "pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.read(handle, 20).decode("ascii", "replace")
+            os.close(handle)
+            raise BadSetting(f"the platform of {self.home.root} is running already, as process {pid}: stop it first") from error
+        os.truncate(handle, 0)
+        os.write(handle, str(os.getpid()).encode())
+        self.lock = handle
 
     def watch(self) -> None:
         """Starts processes that died again, until interrupted.
@@ -104,7 +127,9 @@ class Platform:
             self._wait(name)
 
     def stop(self) -> None:
-        """Stops all, the router first, so that no request meets half a platform."""
+        """Stops all, the router first, so that no request meets half a platform. Of a home that another process runs, nothing."""
+        if self.lock is None:
+            return
         (self.home.root / "run" / "endpoints.json").unlink(missing_ok=True)
         for name in ("router", "api", "signing-proxy"):
             process = self.processes.pop(name, None)
@@ -115,7 +140,9 @@ class Platform:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-        (self.home.root / "run" / "pid").unlink(missing_ok=True)
+        # The file stays: whoever waits for a lock on a file that is unlinked meanwhile would hold a lock on nothing.
+        os.close(self.lock)
+        self.lock = None
 
     def kill(self, name: str) -> None:
         """SIGKILL to one process, as an outage would."""
@@ -168,15 +195,6 @@ class Platform:
         lines = self._log(name).read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"it says nothing in {self._log(name)}"
 
-    def _require_alone(self) -> None:
-        """Each database has one owner process: a second platform on the same home is refused."""
-        pid_file = self.home.root / "run" / "pid"
-        if pid_file.exists():
-            pid = int(pid_file.read_text() or 0)
-            if pid != os.getpid() and _alive(pid):
-                raise BadSetting(f"the platform of {self.home.root} is running already, as process {pid}: stop it first")
-        _write(pid_file, str(os.getpid()))
-
 
 def _require_free(name: str, port: int) -> None:
     with socket.socket() as probe:
@@ -185,13 +203,6 @@ def _require_free(name: str, port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise BadSetting(f"port {port} for {name} is taken: stop what listens there, or use --port-base") from error
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return b"ai-infra" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 def _write(path: Path, text: str) -> None:

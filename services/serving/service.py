@@ -165,9 +165,10 @@ class Serving:
 
     def status(self, deployment: str) -> dict[str, Any]:
         """As get, with the state of its predictors. Raises UnknownDeployment, Unavailable (the router is away)."""
+        found = self.get(deployment)  # first: only an id that is ours goes into the router's URL
         health = self.backend.health(deployment)
         predictors = {"ready": health.ready, "refused": health.refused, "replicas": list(health.detail)}
-        return self.get(deployment) | {"predictors": predictors}
+        return found | {"predictors": predictors}
 
     def all(self) -> list[dict[str, Any]]:
         """Every deployment, oldest first."""

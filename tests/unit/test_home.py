@@ -99,7 +99,23 @@ def test_a_busy_port_is_told_before_anything_is_started(made: Home) -> None:
         with pytest.raises(BadSetting, match=f"port {ports['router']} for router is taken"), platform:
             raise AssertionError("it started")
     assert platform.processes == {}
-    assert not (made.root / "run" / "pid").exists()
+    assert platform.lock is None
+
+
+def test_a_second_platform_of_a_home_is_refused_and_leaves_the_first_its_files(made: Home) -> None:
+    first, second = Platform(made, free_ports()), Platform(made, free_ports())
+    first.hold()
+    endpoints = made.root / "run" / "endpoints.json"
+    endpoints.write_text("{}")
+    try:
+        for _ in range(2):
+            with pytest.raises(BadSetting, match="is running already, as process"), second:
+                raise AssertionError("it started")
+        assert endpoints.exists()
+    finally:
+        first.stop()
+    second.hold()
+    second.stop()
 
 
 def test_free_ports_are_different_ones() -> None:
