@@ -108,6 +108,8 @@ def create(home: Home) -> bool:
     """
     if (home.root / "config.json").exists():
         return False
+    if home.root.exists() and not home.root.is_dir():
+        raise BadSetting(f"{home.root} is a file: choose a folder with AI_INFRA_HOME")
     if home.root.exists() and any(home.root.iterdir()) and not (home.root / ".making").exists():
         raise BadSetting(f"{home.root} is not empty and no home: choose another folder with AI_INFRA_HOME")
     home.root.mkdir(parents=True, exist_ok=True, mode=0o700)

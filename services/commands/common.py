@@ -71,16 +71,21 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*(escape(str(cell)) for cell in row))
+        drawn.add_row(*(escape("\n".join(map(plain, str(cell).split("\n")))) for cell in row))
     Console().print(drawn)
 
 
 def say(text: str) -> None:
-    """One line on the terminal, as it is."""
+    """Lines on the terminal. What others wrote cannot steer it."""
     from rich.console import Console
     from rich.markup import escape
 
-    Console().print(escape(text), highlight=False, soft_wrap=True)
+    Console().print(escape("\n".join(map(plain, text.split("\n")))), highlight=False, soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """The text with control characters spelled out: a name could else clear the screen and write `verified` on it."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def short(digest: str | None) -> str:
@@ -133,9 +138,9 @@ def _tell(error: Any, as_json: bool) -> None:
         value = {"error": type(error).__name__, "detail": str(error), "retryable": error.retryable, "rules": rules}
         sys.stderr.write(json.dumps(value) + "\n")
         return
-    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.write(f"error: {plain(str(error))}\n")
     for rule in rules:
         for reason in rule["reasons"] or ["(no reason given)"]:
-            sys.stderr.write(f"  {rule['rule']}: {rule['verdict']}: {reason}\n")
+            sys.stderr.write(f"  {rule['rule']}: {rule['verdict']}: {plain(reason)}\n")
     if error.retryable:
         sys.stderr.write("  nothing was changed; try again later\n")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands.common import As, Json, connected, home, read_file, say, show
+from services.commands.common import As, Json, connected, home, plain, read_file, say, show
 
 if TYPE_CHECKING:
     from services.verify.report import Report
@@ -60,7 +60,7 @@ def evidence(
 
 def draw(report: "Report") -> None:
     """The walk, link by link."""
-    say(report.subject)
+    say(plain(report.subject))
     for link in report.links:
-        say(f"  {MARKS[link.status]} {link.name:<26} {link.status if link.status != 'ok' else ''} {link.detail}".rstrip())
+        say(plain(f"  {MARKS[link.status]} {link.name:<26} {link.status if link.status != 'ok' else ''} {link.detail}".rstrip()))
     say("verified" if report.broken is None else f"BROKEN at: {report.broken.name}")

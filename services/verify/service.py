@@ -29,7 +29,7 @@ def verify(path: Path, trust: Trust, model: Path | None = None, against: bytes |
     for position, (name, check) in enumerate(LINKS):
         try:
             links.append(Link(name, OK, check(walk)))
-        except (AiInfraError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (AiInfraError, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             # Evidence of the wrong shape is broken evidence: the walk ends with its name, never with a stack trace.
             return Report(subject, (*links, Link(name, BROKEN, _say(error)), *_rest(position + 1)))
     return Report(subject, (*links, WATERMARK, FORKS if against is None else CONSISTENT))

@@ -15,7 +15,9 @@ MAX_MEMBERS = 200_000
 MAX_MEMBER = 2 << 30
 MAX_TOTAL = 8 << 30
 MAX_RATIO = 200
-"""Bytes out per byte in, for members over 1 MiB: weights do not compress like that, a zip bomb does."""
+"""Bytes out per byte in, for members over 1 MiB and for the whole: weights do not compress like that, a zip bomb does."""
+END = b"PK\x05\x06"
+END_BYTES = 22
 
 FOLDERS = (archive.MODEL, archive.DATASETS, archive.DATASET_APPROVALS, archive.LOG)
 
@@ -35,6 +37,7 @@ def read(path: Path) -> Mapping[str, bytes]:
         with zipfile.ZipFile(path) as source:
             infos = source.infolist()
             _check(infos)
+            _check_frame(path, source, infos)
             return {info.filename: _member(source, info) for info in infos}
     except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise BadArchive(f"{path.name}: {error}") from error
@@ -52,6 +55,17 @@ def _check(infos: list[zipfile.ZipInfo]) -> None:
         _check_member(info)
     if (total := sum(info.file_size for info in infos)) > MAX_TOTAL:
         raise TooLarge(f"the members have {total} bytes: at most {MAX_TOTAL}; export without weights and pass --model")
+
+
+def _check_frame(path: Path, source: zipfile.ZipFile, infos: list[zipfile.ZipInfo]) -> None:
+    """Nothing stands before or behind the members. What members say of their packed size is not believed: they may overlap."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(size - END_BYTES)
+        if source.comment or infos[0].header_offset != 0 or not file.read(END_BYTES).startswith(END):
+            raise BadArchive("bytes stand before or behind the archive's members: it is not as it was written")
+    if (total := sum(info.file_size for info in infos)) > max(1 << 20, MAX_RATIO * size):
+        raise TooLarge(f"the archive unpacks to {total} bytes from {size}: refused")
 
 
 def _check_member(info: zipfile.ZipInfo) -> None:
