@@ -7,12 +7,15 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 import yaml
+from pydantic import ValidationError
 
 from services.core import dsse
 from services.core.bundle import Bundle, to_tar
@@ -70,11 +73,13 @@ class Client:
         return found
 
     def dataset(self, reference: str) -> dict[str, Any]:
-        return self._object(f"/v1/datasets/{reference}")
+        return self._object(f"/v1/datasets/{_segment(reference)}")
 
     def approve_dataset(self, reference: str, reason: str) -> dict[str, Any]:
         """A steward's signed approval, bound to the data set's digest."""
-        approval = DatasetApproval(dataset=self.dataset(reference)["id"], reason=reason, issued_at=_now())
+        dataset = self.dataset(reference)["id"]
+        with _checked():
+            approval = DatasetApproval(dataset=dataset, reason=reason, issued_at=_now())
         return self._post("/v1/datasets/approvals", self.signed(approval))
 
     def upload_artifact(self, directory: Path, meta: Mapping[str, str]) -> dict[str, Any]:
@@ -85,7 +90,7 @@ class Client:
         return self._post("/v1/artifacts", body)
 
     def artifact(self, artifact_id: str) -> dict[str, Any]:
-        return self._object(f"/v1/artifacts/{artifact_id}")
+        return self._object(f"/v1/artifacts/{_segment(artifact_id)}")
 
     def upload_object(self, path: Path, digest: str) -> None:
         """One file, if the store takes it under this digest."""
@@ -111,7 +116,7 @@ class Client:
 
     def run(self, run: str) -> dict[str, Any]:
         """The record of a run with its progress, epoch by epoch."""
-        return self._object(f"/v1/runs/{run}")
+        return self._object(f"/v1/runs/{_segment(run)}")
 
     def runs(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._get("/v1/runs")
@@ -136,20 +141,20 @@ class Client:
 
     def rerun(self, run: str) -> dict[str, Any]:
         """Trains again from the record alone, or names the first input that differs."""
-        return self._post(f"/v1/runs/{run}/rerun", None)
+        return self._post(f"/v1/runs/{_segment(run)}/rerun", None)
 
     def retry(self, run: str) -> dict[str, Any]:
         """Goes on with a failed or cancelled run from its last checkpoint."""
-        return self._post(f"/v1/runs/{run}/retry", None)
+        return self._post(f"/v1/runs/{_segment(run)}/retry", None)
 
     def cancel(self, run: str) -> dict[str, Any]:
-        return self._post(f"/v1/runs/{run}/cancel", None)
+        return self._post(f"/v1/runs/{_segment(run)}/cancel", None)
 
     # -- models
 
     def register_model(self, model: str, run: str, risk: str, parents: Sequence[str] = (), sign: bool = True) -> dict[str, Any]:
         body = {"run": run, "riskClass": risk, "parents": list(parents), "sign": sign}
-        return self._post(f"/v1/models/{model}/versions", body)
+        return self._post(f"/v1/models/{_segment(model)}/versions", body)
 
     def models(self, model: str | None = None) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._get("/v1/models", params={"model": model} if model else {})
@@ -201,21 +206,23 @@ class Client:
         version = self.model(reference)
         evaluations = version["evaluations"]
         latest = evaluations[-1]["payload"] if evaluations else None
-        request = PromotionRequest(
-            model=version["model"],
-            number=version["number"],
-            artifact_id=version["artifact_id"],
-            run_key=version["run_key"],
-            evaluation=evaluation or latest,
-            from_stage=version["stage"],
-            to_stage=to,  # type: ignore[arg-type]  # checked when it is made
-            risk_class=version["risk_class"],
-            policy_revision=self.policies()["revision"],
-            nonce=secrets.token_hex(16),
-            issued_at=_now(),
-            expires_at=_now() + REQUEST_VALID_S,
-            requester=dsse.sign(b"", self._own_key()).keyid,
-        )
+        revision, requester = self.policies()["revision"], dsse.sign(b"", self._own_key()).keyid
+        with _checked():
+            request = PromotionRequest(
+                model=version["model"],
+                number=version["number"],
+                artifact_id=version["artifact_id"],
+                run_key=version["run_key"],
+                evaluation=evaluation or latest,
+                from_stage=version["stage"],
+                to_stage=to,  # type: ignore[arg-type]  # checked when it is made
+                risk_class=version["risk_class"],
+                policy_revision=revision,
+                nonce=secrets.token_hex(16),
+                issued_at=_now(),
+                expires_at=_now() + REQUEST_VALID_S,
+                requester=requester,
+            )
         return self._post("/v1/promotions", self.signed(request))
 
     def approve(self, promotion: str) -> dict[str, Any]:
@@ -226,14 +233,14 @@ class Client:
     def send_approval(self, promotion: str, payload: bytes) -> dict[str, Any]:
         """As approve, over bytes that the caller chose."""
         body = dsse.envelope(dsse.PAYLOAD_TYPE, payload, [dsse.sign(payload, self._own_key())])
-        return self._post(f"/v1/promotions/{promotion}/approvals", body)
+        return self._post(f"/v1/promotions/{_segment(promotion)}/approvals", body)
 
     def promote(self, promotion: str) -> dict[str, Any]:
         """Decide, sign, promote. Safe to repeat."""
-        return self._post(f"/v1/promotions/{promotion}/execution", None)
+        return self._post(f"/v1/promotions/{_segment(promotion)}/execution", None)
 
     def promotion(self, promotion: str) -> dict[str, Any]:
-        return self._object(f"/v1/promotions/{promotion}")
+        return self._object(f"/v1/promotions/{_segment(promotion)}")
 
     def promotions(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._get("/v1/promotions")
@@ -252,8 +259,9 @@ class Client:
         """Signs a clearance for the flag and sends it."""
         flag = next((item for item in self.flags() if item["id"] == flag_id), None)
         if flag is None:
-            raise BadInput(f"{flag_id} is no active flag")
-        clearance = Clearance(flag=flag_id, kind=flag["kind"], target=flag["target"], reason=reason, issued_at=_now())
+            raise BadInput(f"{flag_id!r} is no active flag: `ai-infra quarantine list` shows those there are")
+        with _checked():
+            clearance = Clearance(flag=flag_id, kind=flag["kind"], target=flag["target"], reason=reason, issued_at=_now())
         return self._post(f"/v1/flags/{flag_id}/clearance", self.signed(clearance))
 
     # -- serving
@@ -270,10 +278,10 @@ class Client:
 
     def deployment(self, deployment: str) -> dict[str, Any]:
         """The record with the state of its predictors."""
-        return self._object(f"/v1/deployments/{deployment}")
+        return self._object(f"/v1/deployments/{_segment(deployment)}")
 
     def undeploy(self, deployment: str) -> dict[str, Any]:
-        found: dict[str, Any] = call(self._http, "DELETE", f"/v1/deployments/{deployment}")
+        found: dict[str, Any] = call(self._http, "DELETE", f"/v1/deployments/{_segment(deployment)}")
         return found
 
     def start_rollout(self, reference: str, environment: str, **spec: Any) -> dict[str, Any]:
@@ -282,23 +290,23 @@ class Client:
         return self._post("/v1/rollouts", {"model": model, "number": number, "environment": environment} | spec)
 
     def rollout(self, rollout: str) -> dict[str, Any]:
-        return self._object(f"/v1/rollouts/{rollout}")
+        return self._object(f"/v1/rollouts/{_segment(rollout)}")
 
     def rollouts(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._get("/v1/rollouts")
         return found
 
     def abort_rollout(self, rollout: str, reason: str) -> dict[str, Any]:
-        return self._post(f"/v1/rollouts/{rollout}/abort", {"reason": reason})
+        return self._post(f"/v1/rollouts/{_segment(rollout)}/abort", {"reason": reason})
 
     def explain_rollout(self, rollout: str) -> dict[str, Any]:
         """The verdict computed again from the recorded counts and rule."""
-        return self._object(f"/v1/rollouts/{rollout}/explain")
+        return self._object(f"/v1/rollouts/{_segment(rollout)}/explain")
 
     def predict(self, model: str, environment: str, rows: Sequence[Sequence[float]]) -> dict[str, Any]:
         """Open Inference Protocol v2: the answer, with the prediction's id and the version that gave it."""
         tensor = {"name": "images", "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": [list(row) for row in rows]}
-        path = f"/env/{environment}/v2/models/{model}/infer"
+        path = f"/env/{_segment(environment)}/v2/models/{_segment(model)}/infer"
         try:
             response = self._router.post(path, json={"inputs": [tensor]})
         except httpx.TransportError as error:
@@ -316,7 +324,7 @@ class Client:
 
     def prediction(self, prediction: str) -> dict[str, Any]:
         """A prediction's record, with the batch it was sealed in."""
-        found: dict[str, Any] = call(self._router, "GET", f"/v1/predictions/{prediction}")
+        found: dict[str, Any] = call(self._router, "GET", f"/v1/predictions/{_segment(prediction)}")
         return found
 
     # -- the audit log
@@ -363,10 +371,10 @@ class Client:
         return found
 
     def explain(self, decision: str) -> dict[str, Any]:
-        return self._object(f"/v1/policy/decisions/{decision}")
+        return self._object(f"/v1/policy/decisions/{_segment(decision)}")
 
     def replay(self, decision: str) -> dict[str, Any]:
-        return self._object(f"/v1/policy/decisions/{decision}/replay")
+        return self._object(f"/v1/policy/decisions/{_segment(decision)}/replay")
 
     # -- what everything rests on
 
@@ -451,9 +459,26 @@ def _split(reference: str) -> tuple[str, int]:
     return model, int(number)
 
 
+@contextmanager
+def _checked() -> Iterator[None]:
+    """What a person cannot sign, because a field is wrong, is bad input."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+
+
+def _segment(name: str) -> str:
+    """A name or id as one segment of a path: nothing in it may lead to another resource. Raises BadInput."""
+    if name in ("", ".", ".."):
+        raise BadInput(f"{name!r}: want a name or an id")
+    return quote(name, safe="@:")
+
+
 def _version(reference: str) -> str:
     model, number = _split(reference)
-    return f"/v1/models/{model}/versions/{number}"
+    return f"/v1/models/{_segment(model)}/versions/{number}"
 
 
 def _now() -> int:

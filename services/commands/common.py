@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -32,6 +32,9 @@ EXIT_HELP = (
     "Exit codes: 0 done; 1 refused by a rule, or verification failed; 2 bad input or setting; 3 not found; "
     "4 conflict; 75 try again later (EX_TEMPFAIL); 130 interrupted."
 )
+
+Target = Literal["staging", "prod"]
+"""Where a version is promoted to and served."""
 
 As = Annotated[str, typer.Option("--as", envvar="AI_INFRA_AS", help="Name of the person who acts.", show_default=True)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -72,7 +75,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*(escape("\n".join(map(plain, str(cell).split("\n")))) for cell in row))
-    Console().print(drawn)
+    console = Console()
+    # In a pipe or a file there is no edge to fold at: an id stays in one piece.
+    (console if console.is_terminal else Console(width=max(console.width, 160))).print(drawn)
 
 
 def say(text: str) -> None:
@@ -86,6 +91,11 @@ def say(text: str) -> None:
 def plain(text: str) -> str:
     """The text with control characters spelled out: a name could else clear the screen and write `verified` on it."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def note(text: str) -> None:
+    """One line on stderr, beside the result."""
+    sys.stderr.write(f"note: {text}\n")
 
 
 def short(digest: str | None) -> str:
@@ -105,7 +115,7 @@ def read_file(path: Path) -> bytes:
 
 def guarded(run: Callable[[], Any], as_json: bool) -> int:
     """Runs a command; an error becomes a message on stderr and an exit code."""
-    from services.core.errors import AiInfraError
+    from services.core.errors import AiInfraError, BadInput
 
     try:
         run()
@@ -113,7 +123,14 @@ def guarded(run: Callable[[], Any], as_json: bool) -> int:
     except AiInfraError as error:
         _tell(error, as_json)
         return exit_code(error)
-    except KeyboardInterrupt:
+    except OSError as error:
+        # A file that is missing, a folder that is a file, a full disk: the system's message names it.
+        _tell(BadInput(str(error) if error.filename is None else f"{error.filename}: {error.strerror}"), as_json)
+        return Exit.BAD_INPUT
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # Typer makes an exit of this code of Ctrl-C; every other exit has said why.
+        if isinstance(ended, SystemExit) and ended.code != Exit.INTERRUPTED:
+            raise
         sys.stderr.write("interrupted: what was acknowledged stands; the same command may be given again\n")
         return Exit.INTERRUPTED
 
@@ -142,5 +159,7 @@ def _tell(error: Any, as_json: bool) -> None:
     for rule in rules:
         for reason in rule["reasons"] or ["(no reason given)"]:
             sys.stderr.write(f"  {rule['rule']}: {rule['verdict']}: {plain(reason)}\n")
+    if any(rule["rule"] == "authz.operation" for rule in rules):
+        sys.stderr.write("  --as NAME acts as another person; the --help of a command shows one who has the role for it\n")
     if error.retryable:
         sys.stderr.write("  nothing was changed; try again later\n")

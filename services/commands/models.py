@@ -1,11 +1,11 @@
 """`ai-infra model`: versions, evaluations, lineage, export."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from services.commands.common import As, Json, connected, say, short, show, table
+from services.commands.common import As, Json, Target, connected, say, short, show, table
 
 app = typer.Typer(help="Register, evaluate, trace and export model versions.", no_args_is_help=True)
 
@@ -20,7 +20,7 @@ def add_to(root: typer.Typer) -> None:
 def register(
     model: str,
     run: Annotated[str, typer.Option(help="Id of a completed run.")],
-    risk: Annotated[str, typer.Option(help="low or high.")] = "high",
+    risk: Annotated[Literal["low", "high"], typer.Option(help="High needs more approvers.")] = "high",
     parent: Annotated[list[str] | None, typer.Option(help="name@number that this version was made from.")] = None,
     sign: Annotated[bool, typer.Option(help="Let the builder key sign the artifact.")] = True,
     person: As = "tara",
@@ -49,7 +49,7 @@ def show_one(reference: str, person: As = "tara", as_json: Json = False) -> None
 def export(
     reference: str,
     target: Annotated[Path, typer.Argument(help="New folder.")],
-    environment: Annotated[str | None, typer.Option("--env", help="staging or prod.")] = None,
+    environment: Annotated[Target | None, typer.Option("--env", help="Default: the latest promotion.")] = None,
     person: As = "aude",
 ) -> None:
     """Write a promoted version's files and its model.sig (OpenSSF Model Signing)."""

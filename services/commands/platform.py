@@ -49,6 +49,7 @@ def status(person: As = "aude", as_json: Json = False) -> None:
             "models": client.models(),
             "deployments": client.deployments(),
             "flags": client.flags(),
+            "logSize": 1 + max((entry["index"] for entry in client.events(tail=1)), default=-1),
         }
 
     def draw(_: object) -> None:
@@ -57,6 +58,7 @@ def status(person: As = "aude", as_json: Json = False) -> None:
         served = [(f"{d['model']}@{d['number']}", d["environment"], d["state"], d["id"]) for d in value["deployments"]]
         table("deployments", ("version", "environment", "state", "id"), served)
         table("active flags", ("target", "reason"), [(f["target"], f["reason"]) for f in value["flags"]])
+        say(f"{value['logSize']} entries in the log")
 
     show(value, as_json, draw)
 

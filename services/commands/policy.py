@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.commands.common import As, Json, connected, read_file, say, show, table
+from services.commands.common import As, Exit, Json, connected, read_file, say, show, table
 
 app = typer.Typer(help="Ask, explain, test and publish SentinelNet's policies.", no_args_is_help=True)
 
@@ -21,11 +21,14 @@ def add_to(root: typer.Typer) -> None:
 def check(
     action: str, facts: Annotated[Path, typer.Argument(help="The input, as JSON.")], person: As = "aude", as_json: Json = False
 ) -> None:
-    """What a decision on this input would say; nothing is recorded."""
+    """What a decision on this input would say; nothing is recorded. Exit code 1: it would not pass."""
     from services.core.canonical import parse
 
     with connected(person) as client:
-        show(client.check_policy(action, parse(read_file(facts))), as_json, _verdict)
+        found = client.check_policy(action, parse(read_file(facts)))
+    show(found, as_json, _verdict)
+    if found["verdict"] != "pass":
+        raise typer.Exit(Exit.REFUSED)
 
 
 @app.command(epilog="Example: ai-infra policy explain dec-019...")
@@ -37,9 +40,12 @@ def explain(decision: str, person: As = "aude", as_json: Json = False) -> None:
 
 @app.command(epilog="Example: ai-infra policy replay dec-019...")
 def replay(decision: str, person: As = "aude", as_json: Json = False) -> None:
-    """Compute a decision again from its stored input, under the bundle that decided it."""
+    """Compute a decision again from its stored input, under the bundle that decided it. Exit code 1: it is another one."""
     with connected(person) as client:
-        show(client.replay(decision), as_json, lambda found: say(json.dumps(found, indent=2)))
+        found = client.replay(decision)
+    show(found, as_json, lambda _: say(json.dumps(found, indent=2)))
+    if not found["same"]:
+        raise typer.Exit(Exit.REFUSED)
 
 
 @app.command(name="list", epilog="Example: ai-infra policy list --subject digits@1")
@@ -81,8 +87,12 @@ def publish(folder: Path, person: As = "sam", as_json: Json = False) -> None:
 
 
 def _verdict(found: dict[str, Any]) -> None:
-    rows = [(r["rule"], r["verdict"], "; ".join(r["reasons"]), r.get("title") or "") for r in found["rules"]]
-    table(f"verdict: {found['verdict']}", ("rule", "verdict", "reasons", "what it is for"), rows)
+    columns: tuple[str, ...] = ("rule", "verdict", "reasons")
+    rows: list[tuple[str, ...]] = [(r["rule"], r["verdict"], "; ".join(r["reasons"])) for r in found["rules"]]
+    if any(r.get("title") for r in found["rules"]):
+        columns += ("what it is for",)
+        rows = [(*row, r.get("title") or "") for row, r in zip(rows, found["rules"], strict=True)]
+    table(f"verdict: {found['verdict']}", columns, rows)
 
 
 def _table(found: list[dict[str, Any]]) -> None:

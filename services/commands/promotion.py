@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.commands.common import As, Json, connected, say, short, show, table
+from services.commands.common import As, Json, Target, connected, say, short, show, table
 
 app = typer.Typer(help="Request, approve and carry out promotions.", no_args_is_help=True)
 
@@ -15,7 +15,10 @@ def add_to(root: typer.Typer) -> None:
 
 @app.command(epilog="Example: ai-infra promotion request digits@1 --to staging --as petra")
 def request(
-    reference: str, to: Annotated[str, typer.Option(help="staging or prod.")], person: As = "petra", as_json: Json = False
+    reference: str,
+    to: Annotated[Target, typer.Option(help="The stage to move to.")],
+    person: As = "petra",
+    as_json: Json = False,
 ) -> None:
     """Sign and send a request to promote a version."""
     with connected(person) as client:

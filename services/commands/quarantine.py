@@ -1,6 +1,6 @@
 """`ai-infra quarantine`: safety flags."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +15,7 @@ def add_to(root: typer.Typer) -> None:
 
 @app.command(name="set", epilog='Example: ai-infra quarantine set model digits@1 --reason "unsafe answers" --as sam')
 def set_flag(
-    kind: Annotated[str, typer.Argument(help="model, dataset or artifact.")],
+    kind: Annotated[Literal["model", "dataset", "artifact"], typer.Argument(help="What is flagged.")],
     target: Annotated[str, typer.Argument(help="name@number, data set, or artifact id.")],
     reason: Annotated[str, typer.Option(help="Why.")],
     person: As = "sam",

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from services.commands.common import As, Exit, Json, connected, read_file, say, show, table
+from services.commands.common import As, Exit, Json, Target, connected, read_file, say, show, table
 
 app = typer.Typer(help="Move traffic to another version, step by step, under a sequential test.", no_args_is_help=True)
 ENDED = ("completed", "rolled_back", "aborted", "undecided")
 """States in which waiting ends. An undecided rollout holds its weight and goes on looking: a person decides."""
 
-Environment = Annotated[str, typer.Option("--env", help="staging or prod.")]
+Environment = Annotated[Target, typer.Option("--env", help="Where.")]
 
 
 def add_to(root: typer.Typer) -> None:
@@ -72,8 +72,11 @@ def predict(
 ) -> None:
     """Ask a served model (Open Inference Protocol v2)."""
     from services.core.canonical import parse
+    from services.core.errors import BadInput
 
     value = parse(read_file(rows))
+    if not isinstance(value, list) or not value:
+        raise BadInput(f"{rows}: want one row of numbers, like [0, 1.5], or a list of rows")
     with connected(person) as client:
         found = client.predict(model, environment, value if isinstance(value[0], list) else [value])
         show(found, as_json, lambda _: say(f"{found['outputs']}\nby {found['version']}, prediction {found['id']}"))
@@ -125,9 +128,12 @@ def show_one(rollout: str, person: As = "dario", as_json: Json = False) -> None:
 
 @app.command(epilog="Example: ai-infra rollout explain rol-019...")
 def explain(rollout: str, person: As = "aude", as_json: Json = False) -> None:
-    """Compute the verdict again from the recorded counts and rule."""
+    """Compute the verdict again from the recorded counts and rule. Exit code 1: it is another one."""
     with connected(person) as client:
-        show(client.explain_rollout(rollout), as_json, lambda found: say(json.dumps(found, indent=2)))
+        found = client.explain_rollout(rollout)
+    show(found, as_json, lambda _: say(json.dumps(found, indent=2)))
+    if found["agrees"] is False:  # None: it is not over yet
+        raise typer.Exit(Exit.REFUSED)
 
 
 @app.command(epilog='Example: ai-infra rollout abort rol-019... --reason "wrong version"')

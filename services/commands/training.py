@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.commands.common import As, Json, connected, say, short, show, table
+from services.commands.common import As, Json, connected, note, say, short, show, table
 
 if TYPE_CHECKING:
     from services.client import Client
@@ -30,6 +30,8 @@ def train(
     """Train on Ray: every input that decides the output is recorded; the result is a signed artifact."""
     with connected(person) as client:
         found = client.train(job)
+        if found["inputs"]["codeRef"]["dirty"]:
+            note("the working tree has changes that are in no commit: what this run makes cannot be promoted")
         show(_ended(client, found["id"], as_json) if wait else found, as_json, _one)
 
 
@@ -82,7 +84,11 @@ def _ended(client: "Client", run: str, quiet: bool) -> dict[str, Any]:
     """The run's record when it is over, with a progress bar meanwhile. Raises Refused if it failed."""
     from services.core.errors import Refused
 
-    found = follow(client, run, quiet=quiet)
+    try:
+        found = follow(client, run, quiet=quiet)
+    except KeyboardInterrupt:
+        note(f"run {run} goes on by itself: `ai-infra run show {run}` looks at it, `ai-infra run cancel {run}` stops it")
+        raise
     if found["state"] != "completed":
         raise Refused(f"run {run} {found['state']}: {found['error']}; go on with `ai-infra run retry {run}`")
     return found
@@ -94,13 +100,13 @@ def follow(client: "Client", run: str, *, quiet: bool = False) -> dict[str, Any]
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.fields[metrics]}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True, quiet=quiet), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("training", total=None, metrics="starting workers")
         for found in client.follow(run):
             if found["progress"]:
                 last = found["progress"][-1]
-                told = "  ".join(f"{key} {value:.4f}" for key, value in sorted(last["metrics"].items()))
-                progress.update(task, completed=last["epoch"], total=found["epochs"], metrics=told)
+                progress.update(task, completed=last["epoch"], total=found["epochs"], metrics=_metrics(last["metrics"]))
     return found
 
 
@@ -114,4 +120,9 @@ def _one(run: dict[str, Any]) -> None:
     say(f"  runKey {run['runKey']}")
     say(f"  artifact {run['artifactId'] or '-'}")
     for item in run.get("progress", [])[-1:]:
-        say("  " + "  ".join(f"{key} {value:.4f}" for key, value in sorted(item["metrics"].items())))
+        say(f"  {_metrics(item['metrics'])}")
+
+
+def _metrics(found: dict[str, float]) -> str:
+    """Names and values on one line; counts without decimals."""
+    return "  ".join(f"{key} {value:.0f}" if value == int(value) else f"{key} {value:.4f}" for key, value in sorted(found.items()))

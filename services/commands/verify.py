@@ -1,11 +1,12 @@
 """`ai-infra verify` and `ai-infra evidence`: the offline check and the archive that it reads."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands.common import As, Json, connected, home, plain, read_file, say, show
+from services.commands.common import As, Json, Target, connected, home, plain, read_file, say, show
 
 if TYPE_CHECKING:
     from services.verify.report import Report
@@ -29,9 +30,13 @@ def verify(
     """Walk from a promoted version to its origins; every verdict is re-executed. Exit code 1 names the first broken link."""
     import tempfile
 
+    from services.core.errors import BadInput
     from services.core.trust import Trust
+    from services.home import Home
     from services.verify.service import verify as walk
 
+    if trust is None and not (Home.from_env(os.environ).root / "trust.json").exists():
+        raise BadInput("no home is here whose trust.json could be used: name one with --trust")
     trusted = Trust.parse(read_file(trust if trust is not None else home().root / "trust.json"))
     kept = read_file(against) if against is not None else None
     if Path(what).suffix == ".zip":
@@ -48,7 +53,7 @@ def verify(
 def evidence(
     reference: str,
     output: Annotated[Path, typer.Option("--output", "-o", help="Archive to write.")] = Path("evidence.zip"),
-    environment: Annotated[str | None, typer.Option("--env", help="staging or prod; default: the latest promotion.")] = None,
+    environment: Annotated[Target | None, typer.Option("--env", help="Default: the latest promotion.")] = None,
     weights: Annotated[bool, typer.Option(help="Put the weights into the archive.")] = True,
     person: As = "aude",
 ) -> None:

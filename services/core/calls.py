@@ -47,7 +47,8 @@ def error_of(response: httpx.Response) -> errors.AiInfraError:
     """The error that a problem+json answer stands for."""
     try:
         body = response.json()
-        detail, rules = str(body["detail"]), body.get("rules", [])
+        # Predictors answer as the Open Inference Protocol says: {"error": …}.
+        detail, rules = str(body["detail"] if "detail" in body else body["error"]), body.get("rules", [])
     except (json.JSONDecodeError, KeyError, TypeError):
         detail, rules = f"HTTP {response.status_code} from {response.url.path}", []
     if response.status_code == 403:

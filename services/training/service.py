@@ -396,7 +396,7 @@ class Training:
         with self.engine.connect() as connection:
             row = connection.execute(select(tables.runs).where(tables.runs.c.id == run_id)).mappings().first()
         if row is None:
-            raise UnknownRun(f"no run {run_id[:100]!r}: `ai-infra runs` shows those there are")
+            raise UnknownRun(f"no run {run_id[:100]!r}: `ai-infra run list` shows those there are")
         return row
 
     def _record(self, row: RowMapping) -> dict[str, Any]:
