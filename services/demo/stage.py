@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from services.core.errors import AiInfraError, Refused
 
@@ -53,11 +54,13 @@ class Stage:
         if not holds:
             raise ClaimFailed(f"{self._chapter}: not shown: {text}. {detail}")
         self.shown.append({"step": self._chapter, "claim": text, "detail": detail})
-        self.console.print(
-            f"  [green]✓[/green] {escape(text)}[dim]{escape(f'  {detail}' if detail else '')}[/dim]",
-            highlight=False,
-            soft_wrap=True,
-        )
+        line = Text.from_markup(f"{escape(text)}[dim]{escape(f'  {detail}' if detail else '')}[/dim]")
+        if not self.console.is_terminal:
+            self.console.print(Text("  ✓ ") + line, highlight=False, soft_wrap=True)
+            return
+        row = Table.grid(padding=(0, 1, 0, 0))
+        row.add_row("  [green]✓[/green]", line)
+        self.console.print(row, highlight=False)
 
     def refused(self, text: str, rule: str, act: Callable[[], Any]) -> None:
         """Claims that an act is refused by this rule. Other rules may refuse it too, for what follows from the same fault."""

@@ -73,6 +73,8 @@ def run(folder: Path, json_file: Path | None) -> bool:
     """
     stage = Stage()
     home = Home.at(folder)
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise BadSetting(f"{json_file}: there is no such folder")
     _clear(home)
     try:
         with stage.chapter("Home and platform"):
@@ -517,11 +519,15 @@ def _rerun(story: Story) -> None:
 
 
 def _clear(home: Home) -> None:
-    """Removes what an earlier demo left. Raises BadSetting for a folder that no demo made."""
-    for folder in (home.root, home.people):
+    """Removes what an earlier demo left. Raises BadSetting for a folder that no demo made, and for a demo that still runs."""
+    ours = (home.root / "demo").is_dir() or (home.root / ".making").exists()
+    if (home.root / "run").is_dir():
+        running = Platform(home)
+        running.hold()
+        running.stop()
+    # The home last: it says that both are a demo's.
+    for folder in (home.people, home.root):
         if folder.exists() and any(folder.iterdir()):
-            if folder == home.root and not (
-                (folder / "demo").exists() or (folder / ".making").exists() or (folder / "bootstrap").exists()
-            ):
+            if not ours:
                 raise BadSetting(f"{folder} holds something that no demo made: choose another folder with --home")
             shutil.rmtree(folder)
