@@ -135,7 +135,12 @@ class Promotions:
             # 2. Manifest, signatures. A crash leaves signatures in the proxy's record; a repeated call gets the same ones.
             manifest, envelope, bundle = self._sign(promotion, actor)
             # 3. Stage, manifest row and event in one transaction. Before it nothing is promoted, after it everything.
-            event = self._complete(promotion, manifest, envelope, bundle, actor)
+            try:
+                event = self._complete(promotion, manifest, envelope, bundle, actor)
+            except (PromotionRefused, StageChanged) as error:
+                # What was decided on does not hold any more. A crash here leaves it decided: the next call comes here again.
+                self._withdraw(promotion, error, actor)
+                raise
             # 4. The promotion counts when its event is in the log; a crash before this line is mended by the relay.
             self.events.wait_for([event])
         return self.get(promotion_id)
@@ -297,18 +302,24 @@ class Promotions:
         if self.flags.on(connection, request.model, request.number, request.artifact_id, version["ancestors"]):
             raise PromotionRefused(
                 f"{request.model}@{request.number} was flagged after the decision",
-                [{"rule": "promotion.safety-flag", "verdict": "deny", "reasons": ["flagged after the decision"]}],
+                [_deny("promotion.safety-flag", "flagged after the decision")],
             )
         if self.policy.revision() != request.policy_revision:
-            reasons = ["the request was made under another policy revision"]
-            raise PromotionRefused(
-                "other policies became active after the decision",
-                [{"rule": "promotion.request", "verdict": "deny", "reasons": reasons}],
-            )
+            reason = "the request was made under another policy revision"
+            raise PromotionRefused("other policies became active after the decision", [_deny("promotion.request", reason)])
         if self.clock() // 1000 > request.expires_at:
-            raise PromotionRefused(
-                "the request expired", [{"rule": "promotion.request", "verdict": "deny", "reasons": ["expired"]}]
-            )
+            raise PromotionRefused("the request expired", [_deny("promotion.request", "expired")])
+
+    def _withdraw(self, promotion: dict[str, Any], error: PromotionRefused | StageChanged, actor: str) -> None:
+        """Takes a decision back that can have no effect; the refusal is a policyCheck event. A completed promotion stays."""
+        request = expect(PromotionRequest, dsse.parse(self.store.get(promotion["envelope"])).payload)
+        rules = error.rules if isinstance(error, PromotionRefused) else [_deny("promotion.request", str(error))]
+        table = tables.promotions
+        with begin(self.engine) as connection:
+            decided = (table.c.id == promotion["id"]) & (table.c.state == DECIDED)
+            changed = connection.execute(update(table).where(decided).values(state=REQUESTED, decision_id=None, summary=None))
+            if changed.rowcount == 1:
+                self._emit_refusal(connection, actor, request, rules)
 
     def _require_own_signature(self, envelope: dsse.Envelope, actor: str, rule: str) -> None:
         if not self._signatures_of(envelope, actor):
@@ -328,17 +339,26 @@ class Promotions:
 
     def _refuse(self, actor: str, request: PromotionRequest, rule: str, reason: str) -> None:
         """Records the refusal as a policyCheck event, then raises it."""
-        rules = [{"rule": rule, "verdict": "deny", "reasons": [reason]}]
+        rules = [_deny(rule, reason)]
         with begin(self.engine) as connection:
-            payload = {"action": "promote", "verdict": "deny", "rules": rules, "input": sha256(canonical(request.to_json()))}
-            self._emit(connection, "policyCheck", actor, request, payload)
+            self._emit_refusal(connection, actor, request, rules)
         raise Refused(f"{request.model}@{request.number}: {reason}", rules)
+
+    def _emit_refusal(
+        self, connection: Connection, actor: str, request: PromotionRequest, rules: list[dict[str, Any]]
+    ) -> None:
+        payload = {"action": "promote", "verdict": "deny", "rules": rules, "input": sha256(canonical(request.to_json()))}
+        self._emit(connection, "policyCheck", actor, request, payload)
 
     def _emit(
         self, connection: Connection, kind: str, actor: str, request: PromotionRequest, payload: dict[str, Any], **refs: str
     ) -> str:
         subject = Subject("model", f"{request.model}@{request.number}", request.artifact_id)
         return self.events.emit(connection, EventDraft(kind, actor, subject, payload, **refs))
+
+
+def _deny(rule: str, reason: str) -> dict[str, Any]:
+    return {"rule": rule, "verdict": "deny", "reasons": [reason]}
 
 
 def _version_fact(version: dict[str, Any]) -> dict[str, Any]:

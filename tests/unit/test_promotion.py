@@ -302,8 +302,10 @@ def test_a_flag_set_between_decision_and_effect_stops_the_promotion(rig: Rig) ->
     rig.approve(promotion, *TRIO)
     between(rig, rig.flag)
     assert refused(rig, promotion) == ["promotion.safety-flag"]
-    # Still so when it is asked again, and when a restart carries on with it.
-    assert rig.promotions.unfinished() == [promotion]
+    told = rig.events("policyCheck")[-1]["payload"]
+    assert (told["verdict"], [rule["rule"] for rule in told["rules"]]) == ("deny", ["promotion.safety-flag"])
+    # The decision is taken back: a restart does not carry on with it, and asked again the policy says the same.
+    assert rig.promotions.unfinished() == []
     assert refused(rig, promotion) == ["promotion.safety-flag"]
 
 
@@ -340,6 +342,7 @@ def test_of_two_promotions_of_one_version_at_once_exactly_one_completes(rig: Rig
     outcomes = at_once([lambda p=p: rig.promotions.carry_out(p, RITA)["state"] for p in promotions])
     assert sorted(str(type(item)) if isinstance(item, Exception) else item for item in outcomes) == [str(StageChanged), "completed"]
     assert len(rig.events("promotion.completed")) == len(rig.evidences.manifests("digits", 1)) == 1
+    assert rig.promotions.unfinished() == []
     assert (rig.stage(), rig.problems()) == ("staging", [])
 
 
