@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +71,11 @@ def build(name: str) -> Path:
     if peer.module is None:
         subprocess.run([go, "install", f"{peer.package}@{peer.version}"], check=True, env=environment)
     else:
-        command = [go, "build", "-ldflags", "-s -w", "-o", str(building / name), peer.package]
-        subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parent / peer.module)
+        # In a copy: Go completes go.mod while it builds. What it may download is bounded by the committed go.sum and its database.
+        with tempfile.TemporaryDirectory() as copy:
+            module = shutil.copytree(Path(__file__).parent / peer.module, Path(copy) / peer.module)
+            command = [go, "build", "-mod=mod", "-ldflags", "-s -w", "-o", str(building / name), peer.package]
+            subprocess.run(command, check=True, env=environment, cwd=module)
     peer.folder.parent.mkdir(parents=True, exist_ok=True)
     building.rename(peer.folder)
     return peer.folder / name

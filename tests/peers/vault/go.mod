@@ -1,7 +1,7 @@
 // Builds Vault for the tests: its own release needs these replacements to compile outside its repository.
 module ai-infra.dev/tests/peers/vault
 
-go 1.25
+go 1.25.1
 
 require github.com/hashicorp/vault v1.21.0
 
