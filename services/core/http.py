@@ -223,5 +223,6 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unknown(request: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
+    # With %r: a path may hold control characters, which steer the terminal that shows the log.
+    log.error("unexpected error in %s %r", request.method, request.url.path, exc_info=error)
     return problem(500, "Internal", "an unexpected error; the service's log names it by the request id", retryable=False)

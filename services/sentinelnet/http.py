@@ -5,12 +5,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field
 
+from services.core.canonical import canonical
 from services.core.dsse import decode64
+from services.core.errors import TooLarge
 from services.core.http import Actor
 from services.core.statements import Strict
 from services.sentinelnet.service import SentinelNet
 
 MAX_BASE64 = 3 << 20
+MAX_CHECK = 32 << 10
+"""Bytes of an input that anybody may have checked. Rules compare lists with lists, in time that grows with the square, and the
+embedded engine answers one question at a time: 200 KB would keep everybody else waiting for a minute."""
 
 
 class Check(Strict):
@@ -35,6 +40,8 @@ def router(sentinelnet: SentinelNet) -> APIRouter:
     def check(body: Check, actor: Actor) -> dict[str, Any]:
         """What a decision would say; nothing is recorded."""
         sentinelnet.authorise(actor, "policy.check")
+        if (size := len(canonical(body.input))) > MAX_CHECK:
+            raise TooLarge(f"an input of {size} bytes: at most {MAX_CHECK}")
         verdict, revision = sentinelnet.check(body.action, body.input)
         return {"verdict": verdict.verdict, "rules": verdict.rules_json(), "policyRevision": revision}
 
