@@ -60,5 +60,8 @@ def _table(found: list[dict[str, Any]]) -> None:
 
 def _one(found: dict[str, Any]) -> None:
     say(f"{found['id']}  {found['model']}@{found['number']} to {found['to_stage']}: {found['state']}")
+    if "approvedBy" in found:
+        names = ", ".join(person.rsplit("/", 1)[-1] for person in found["approvedBy"]) or "nobody"
+        say(f"  approvals: {len(found['approvedBy'])} of {found['needed']}: {names}")
     if found["manifest"]:
         say(f"  manifest {short(found['manifest']['payload'])}, decision {found['decision_id']}")

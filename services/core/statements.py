@@ -33,6 +33,7 @@ Spiffe = Annotated[str, Field(pattern=r"^spiffe://[a-z0-9._/-]{1,240}$")]
 Epoch = Annotated[int, Field(ge=0, le=253_402_300_799)]
 """Seconds since 1970, up to the end of the year 9999: RFC 3339 writes no later time."""
 Text = Annotated[str, Field(max_length=2000)]
+Reason = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"\S")]
 Stage = Literal["dev", "staging", "prod"]
 RiskClass = Literal["low", "high"]
 
@@ -143,7 +144,7 @@ class Clearance(Predicate):
     flag: Annotated[str, Field(max_length=100)]
     kind: Literal["model", "dataset", "artifact"]
     target: Annotated[str, Field(max_length=200)]
-    reason: Text
+    reason: Reason
     issued_at: Epoch
 
     def subjects(self) -> dict[str, str]:
@@ -155,7 +156,7 @@ class DatasetApproval(Predicate):
 
     TYPE = f"{NAMESPACE}/dataset-approval/v1"
     dataset: Digest
-    reason: Text
+    reason: Reason
     issued_at: Epoch
 
     def subjects(self) -> dict[str, str]:

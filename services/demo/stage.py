@@ -80,9 +80,10 @@ class Stage:
         table = Table(title=f"shown in {total:.0f} s", title_justify="left", header_style="bold")
         for column in ("step", "shown", "how"):
             table.add_column(column, overflow="fold")
+        table.columns[0].min_width = 16
         last = ""
         for item in self.shown:
-            step = item["step"] if item["step"] != last else ""
+            step = f"{item['step']} ({self.times[item['step']]:.0f} s)" if item["step"] != last else ""
             last = item["step"]
             table.add_row(escape(step), escape(item["claim"]), escape(item["detail"]))
         self.console.print(table)

@@ -14,7 +14,7 @@ from services.core.events import EventDraft, Subject
 from services.core.ids import new_id
 from services.core.objects import ObjectStore
 from services.core.policy_facts import clearance_input
-from services.core.statements import Clearance, Strict, Text, expect
+from services.core.statements import Clearance, Reason, Strict, Text, expect
 from services.core.trust import Trust
 from services.registry import tables
 from services.registry.errors import UnknownFlag
@@ -26,7 +26,7 @@ class FlagOrder(Strict):
 
     kind: Literal["model", "dataset", "artifact"]
     target: Text
-    reason: Text
+    reason: Reason
 
 
 @dataclass(frozen=True)

@@ -192,14 +192,14 @@ def _promotions(router: APIRouter, registry: Registry, authorise: Authorise) -> 
     def show_promotion(promotion_id: str, actor: Actor) -> dict[str, Any]:
         """The promotion, and the envelope that an approver signs."""
         envelope = dsse.parse(registry.promotions.envelope(promotion_id)).to_json()
-        return registry.promotions.get(promotion_id) | {"requestEnvelope": envelope}
+        return registry.promotions.get(promotion_id) | registry.promotions.approvals(promotion_id) | {"requestEnvelope": envelope}
 
     @router.post("/promotions/{promotion_id}/approvals", status_code=201, tags=["promotion"])
     def approve_promotion(
         promotion_id: str, body: EnvelopeBody, actor: str = allowed(authorise, "promotion.approve")
     ) -> dict[str, Any]:
         """The caller's own signature over the request's bytes."""
-        return registry.promotions.approve(promotion_id, body.to_bytes(), actor)
+        return registry.promotions.approve(promotion_id, body.to_bytes(), actor) | registry.promotions.approvals(promotion_id)
 
     @router.post("/promotions/{promotion_id}/execution", tags=["promotion"])
     def carry_out(promotion_id: str, actor: str = allowed(authorise, "promotion.execute")) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from services.core import dsse, oms
+from services.core import dsse, oms, quorum
 from services.core.canonical import canonical
 from services.core.clock import Clock
 from services.core.database import begin
@@ -162,6 +162,14 @@ class Promotions:
         if row is None:
             raise UnknownPromotion(f"no promotion {promotion_id!r}")
         return dict(row) | {"manifest": dict(manifest) if manifest else None}
+
+    def approvals(self, promotion_id: str) -> dict[str, Any]:
+        """{"approvedBy": SPIFFE URIs of those who count by now, "needed": k of n}."""
+        envelope = dsse.parse(self.envelope(promotion_id))
+        request = expect(PromotionRequest, envelope.payload)
+        approvers = quorum.count(envelope, self.trust, request.requester)
+        needed = self.trust.required_approvals(request.risk_class, request.to_stage)
+        return {"approvedBy": [approver.person for approver in approvers], "needed": needed}
 
     def all(self) -> list[dict[str, Any]]:
         """Every promotion, oldest first."""

@@ -18,7 +18,7 @@ CACHE = Path(os.environ.get("AI_INFRA_PEERS", Path.home() / ".cache" / "ai-infra
 
 @dataclass(frozen=True)
 class Peer:
-    """A Go program. package: what is built, at a pinned version that Go's checksum database vouches for; module: a folder here whose
+    """A Go program. package: built at a pinned version that Go's checksum database vouches for; module: a folder here whose
     go.mod has the replacements without which the program does not compile."""
 
     package: str

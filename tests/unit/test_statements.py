@@ -39,6 +39,7 @@ EPOCHS = st.integers(0, 253_402_300_799)
 NUMBERS = st.integers(1, 2**53 - 1)
 STAGES = st.sampled_from(["dev", "staging", "prod"])
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
+REASON = TEXT.map(lambda text: text + ".")
 SPIFFE = st.from_regex(r"spiffe://[a-z0-9._/-]{1,40}", fullmatch=True)
 JSON = st.dictionaries(TEXT, st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(0, 1) | TEXT, max_size=4)
 SIGNERS = st.binary(min_size=32, max_size=32).map(bytes.hex)
@@ -62,9 +63,9 @@ KINDS: dict[type[Predicate], st.SearchStrategy[Any]] = {
     ),
     PolicyBundle: made(PolicyBundle, revision=DIGESTS, version=NUMBERS, issued_at=EPOCHS),
     Clearance: made(
-        Clearance, flag=TEXT, kind=st.sampled_from(["model", "dataset", "artifact"]), target=TEXT, reason=TEXT, issued_at=EPOCHS
+        Clearance, flag=TEXT, kind=st.sampled_from(["model", "dataset", "artifact"]), target=TEXT, reason=REASON, issued_at=EPOCHS
     ),
-    DatasetApproval: made(DatasetApproval, dataset=DIGESTS, reason=TEXT, issued_at=EPOCHS),
+    DatasetApproval: made(DatasetApproval, dataset=DIGESTS, reason=REASON, issued_at=EPOCHS),
     Provenance: made(
         Provenance, artifact_id=DIGESTS, run_id=TEXT, run_key=DIGESTS, job=JSON, inputs=INPUTS, builder=SPIFFE, started_on=EPOCHS,
         finished_on=EPOCHS,
