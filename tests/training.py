@@ -153,7 +153,7 @@ class Stage:
 
     def add_dataset(self, files: dict[str, bytes] | None = None, version: str = "1.0", **changes: Any) -> str:
         """Id of optical-digits at a version."""
-        content = files or {"train.csv": b"label,p0\n1,2\n", "test.csv": b"label,p0\n1,2\n"}
+        content = files or {"train.csv": b"label,p0\n1,2\n", "test.csv": b"label,p0\n1,3\n"}
         entries = [{"path": path, "size": len(data), "sha256": self.store.put(data)} for path, data in content.items()]
         manifest = {
             "files": entries, "schema": {"label": "integer"}, "licence": "CC-BY-4.0", "source": "a test", "pii": "none",
