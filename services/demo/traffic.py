@@ -33,7 +33,7 @@ class Traffic:
 
     async def _run(self) -> None:
         connector = aiohttp.TCPConnector(ssl=client_context(self._identity), limit=self._workers)
-        timeout = aiohttp.ClientTimeout(total=5)
+        timeout = aiohttp.ClientTimeout(total=30)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             await asyncio.gather(*(self._ask(session) for _ in range(self._workers)))
 

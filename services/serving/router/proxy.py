@@ -154,9 +154,12 @@ class Proxy:
             chosen = coin(split.seed, call.id) < split.weight
             target = Target(split.canary if chosen else route.stable, chosen, self._comparable(route, split))
         answer = await self._attempt(call, route, split, target)
-        if answer is None and target.canary and not call.streamed:
-            # The rollout has counted a failure of the canary; the client need not suffer from it.
-            answer = await self._attempt(call, route, split, Target(route.stable, False, counted=False, second=True))
+        if answer is None and not call.streamed:
+            # A failure of the canary is counted; the client need not suffer from it. Nor from a stable version that was replaced
+            # while it was asked: then the route leads elsewhere by now.
+            now = self._route(call.request).stable
+            if now != target.deployment:
+                answer = await self._attempt(call, route, split, Target(now, False, counted=False, second=True))
         if answer is None:
             raise Unavailable(f"no healthy predictor of {route.model} in {route.environment}")
         if split is not None and target.canary is False and target.counted and not call.more:
