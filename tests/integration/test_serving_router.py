@@ -31,10 +31,12 @@ JSON = {"content-type": "application/json"}
 
 
 class Upstream:
-    """One predictor's address. mode: answer, hang, fail, break (closes in the middle), drop, big."""
+    """One predictor's address. mode: answer, hang, fail, break (closes in the middle), drop, big; released: when drop happens."""
 
     def __init__(self, label: str) -> None:
         self.label, self.mode = label, "answer"
+        self.released = asyncio.Event()
+        self.released.set()
         self.seen: list[tuple[bytes, dict[str, str]]] = []
         self.port = 0
 
@@ -61,6 +63,7 @@ class Upstream:
         if self.mode == "hang":
             await asyncio.sleep(60)
         if self.mode == "drop" and request.transport is not None:
+            await self.released.wait()
             request.transport.abort()
         if self.mode == "fail":
             return web.json_response({"error": "no"}, status=500)
@@ -437,5 +440,24 @@ def test_a_canary_that_drops_connections_harms_no_client(tmp_path: Path) -> None
         assert ({item.status for item in seen}, {item.label for item in seen}) == ({200}, {"s0"})
         phase = b.router.state.counter("rol-1").counts().phases[0]
         assert phase.errors == (phase.canary_requests, 0)
+
+    bench(tmp_path, test)
+
+
+def test_a_stable_version_that_is_replaced_while_it_is_asked_harms_no_client(tmp_path: Path) -> None:
+    async def test(b: Bench) -> None:
+        await b.apply(desired(split=split_of(1e-9)))
+        b.stable[0].mode = "drop"
+        b.stable[0].released.clear()
+        asked = asyncio.ensure_future(b.post())
+        while not b.stable[0].seen:
+            await asyncio.sleep(0.01)
+        promoted = desired(split=split_of(1e-9))
+        promoted["deployments"] = promoted["deployments"][1:]
+        promoted["routes"][0] |= {"stable": "dep-c", "rollout": None}
+        await b.apply(promoted)
+        b.stable[0].released.set()
+        seen = await asked
+        assert (seen.status, seen.label) == (200, "c0")
 
     bench(tmp_path, test)
