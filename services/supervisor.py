@@ -22,8 +22,8 @@ from services.home import Home
 DEFAULT_PORTS = {"api": 8443, "router": 8444, "signing-proxy": 8445}
 MODULES = {"api": "services.api", "router": "services.serving.router", "signing-proxy": "services.signing"}
 READY_S = 60.0
-MAX_RESTARTS = 5
-"""Restarts of one process before the supervisor gives up: one that dies at once will die again."""
+MAX_RESTARTS, WITHIN_S = 5, 600.0
+"""Restarts of one process within ten minutes before the supervisor gives up: one that dies at once will die again."""
 
 Tell = Callable[[str], None]
 
@@ -49,7 +49,7 @@ class Platform:
     environ: Mapping[str, str] = field(default_factory=dict)
     tell: Tell = lambda text: None
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
-    restarts: dict[str, int] = field(default_factory=dict)
+    restarts: dict[str, list[float]] = field(default_factory=dict)
     lock: int | None = None
 
     def __enter__(self) -> "Platform":
@@ -119,8 +119,9 @@ class Platform:
         for name, process in list(self.processes.items()):
             if process.poll() is None:
                 continue
-            self.restarts[name] = self.restarts.get(name, 0) + 1
-            if self.restarts[name] > MAX_RESTARTS:
+            now = time.monotonic()
+            self.restarts[name] = [when for when in self.restarts.get(name, []) if now - when < WITHIN_S] + [now]
+            if len(self.restarts[name]) > MAX_RESTARTS:
                 raise Unavailable(f"{name} died {MAX_RESTARTS} times: see {self._log(name)}")
             self.tell(f"{name} ended with {process.returncode}; starting it again")
             self._spawn(name)

@@ -34,7 +34,8 @@ table = Table(
 class Idempotency:
     """ASGI middleware for POST with an Idempotency-Key.
 
-    Answers from 500 on are not remembered: they may be retried. Nor is 401: strangers must not fill the table.
+    Answers from 500 on are not remembered: they may be retried. Nor is 401, since strangers must not
+    fill the table, or 409: what was in the way may be gone when the caller repeats it.
     """
 
     def __init__(self, app: ASGIApp, engine: Engine, clock: Clock) -> None:
@@ -79,7 +80,7 @@ class Idempotency:
             return
         answer = _Recorder()
         await self._app(scope, _replay(body), answer)
-        if answer.status < 500 and answer.status != 401:
+        if answer.status < 500 and answer.status not in (401, 409):
             await run_in_threadpool(self._store, owner, request, answer)
         for message in answer.messages:
             await send(message)

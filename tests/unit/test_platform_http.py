@@ -239,3 +239,11 @@ def test_a_failure_of_the_signer_is_retryable_and_not_remembered(rig: Rig, clien
     assert (problem(answer, 503)["retryable"], answer.headers["retry-after"]) == (True, "1")
     assert client.post("/v1/models/digits/versions", json=body, headers=headers).status_code == 201
     assert rig.models.get("digits", 2)["registered_by"] == TOM
+
+
+def test_a_conflict_is_not_remembered(rig: Rig, client: TestClient) -> None:
+    headers, body = as_("tom", **{"idempotency-key": "k"}), {"run": "run-9", "riskClass": "high"}
+    rig.runs.running.add("run-9")
+    problem(client.post("/v1/models/digits/versions", json=body, headers=headers), 409)
+    again = client.post("/v1/models/digits/versions", json=body, headers=headers)
+    assert "idempotency-replayed" not in again.headers

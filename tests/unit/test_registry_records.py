@@ -94,14 +94,14 @@ def test_only_a_steward_approves_a_data_set(rig: Rig, who: str) -> None:
 
 def test_an_approval_in_the_stewards_name_by_another_key_is_refused(rig: Rig) -> None:
     dataset = rig.dataset("private", pii="present")
-    payload = DatasetApproval(dataset=dataset, reason="", issued_at=rig.now).to_statement()
+    payload = DatasetApproval(dataset=dataset, reason="consent on file", issued_at=rig.now).to_statement()
     with pytest.raises(Refused):
         rig.datasets.approve(world.envelope(payload, key_of("ada")).to_bytes(), STELLA)
 
 
 def test_a_second_signature_beside_the_stewards_does_not_spoil_the_approval(rig: Rig) -> None:
     dataset = rig.dataset("private", pii="present")
-    payload = DatasetApproval(dataset=dataset, reason="", issued_at=rig.now).to_statement()
+    payload = DatasetApproval(dataset=dataset, reason="consent on file", issued_at=rig.now).to_statement()
     for name in ("ada", "ben", "cyd", "dan"):
         signed = world.envelope(payload, key_of(name), key_of("stella")).to_bytes()
         assert rig.datasets.approve(signed, STELLA)["approvedBy"] == [STELLA]
