@@ -237,6 +237,10 @@ class Models:
             raise AlreadyRegistered(
                 f"artifact {run.artifact_id} is {other.model}@{other.number}, of risk class {other.risk_class}: it keeps that"
             )
+        # Nor does a model lower its class from version to version: other bytes of the same model serve the same people.
+        higher = select(table.c.number).where((table.c.model == model) & (table.c.risk_class == "high"))
+        if registration.risk_class == "low" and (number := connection.execute(higher).scalar()) is not None:
+            raise AlreadyRegistered(f"{model}@{number} is of risk class high: later versions of {model} are not low")
         query = select(table.c.number).where((table.c.model == model) & (table.c.run_id == run.id))
         query = query.where(table.c.signature.is_not(None) if registration.sign else table.c.signature.is_(None))
         return connection.execute(query).scalar()

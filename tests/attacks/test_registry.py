@@ -69,6 +69,14 @@ def test_an_evaluation_on_a_data_set_of_the_trainers_choice_promotes_nothing(rig
     ]
 
 
+def test_a_later_version_of_a_high_risk_model_is_not_registered_as_low_risk(rig: Rig) -> None:
+    other = rig.train("run-2", [rig.datasets.get("raw@1")["id"]], {"w": b"2"})
+    before = rig.models.all()
+    with pytest.raises(AlreadyRegistered, match="later versions of digits are not low"):
+        rig.models.register("digits", Registration(run=other.id, risk_class="low"), TOM)
+    assert rig.models.all() == before
+
+
 @pytest.mark.parametrize(("model", "sign"), [("digits", True), ("digits", False), ("other", True), ("other", False)])
 def test_a_rerun_of_high_risk_weights_is_not_registered_as_low_risk(rig: Rig, model: str, sign: bool) -> None:
     again = rig.train("run-2", [rig.datasets.get("digits@1")["id"]])
