@@ -1,6 +1,6 @@
 """What a version was made from, and what was made from it: data sets, runs, models, deployments. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,21 +74,6 @@ def build(datasets: Iterable[dict[str, Any]], versions: Iterable[dict[str, Any]]
         model = ("model", f"{deployment['model']}@{deployment['number']}")
         graph.add(Node("deployment", deployment["id"], label), [model])
     return graph
-
-
-def walk(graph: Graph, start: tuple[str, str], *, up: bool, visit: Callable[[Node, int], None]) -> None:
-    """Calls visit(node, depth) depth first, each node once: what the tree on the terminal is drawn from."""
-    seen: set[tuple[str, str]] = set()
-
-    def step(key: tuple[str, str], depth: int) -> None:
-        if key in seen or key not in graph.nodes:
-            return
-        seen.add(key)
-        visit(graph.nodes[key], depth)
-        for edge in sorted(edge for edge in graph.edges if edge[1 if up else 0] == key):
-            step(edge[0] if up else edge[1], depth + 1)
-
-    step(start, 0)
 
 
 def _quoted(text: str) -> str:
