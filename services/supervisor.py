@@ -152,7 +152,18 @@ class Platform:
 
     def _spawn(self, name: str) -> None:
         log = self._log(name).open("ab")
-        environ = os.environ | {
+        self.processes[name] = subprocess.Popen(
+            [sys.executable, "-m", MODULES[name]],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=self._environ(),
+            start_new_session=True,
+        )
+        log.close()
+
+    def _environ(self) -> dict[str, str]:
+        return os.environ | {
             "AI_INFRA_HOME": str(self.home.root),
             "AI_INFRA_PEOPLE": str(self.home.people),
             "AI_INFRA_API_PORT": str(self.ports["api"]),
@@ -165,15 +176,6 @@ class Platform:
             SUPERVISOR: str(os.getpid()),
             **self.environ,
         }
-        self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", MODULES[name]],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environ,
-            start_new_session=True,
-        )
-        log.close()
 
     def _wait(self, name: str) -> None:
         process, deadline = self.processes[name], time.monotonic() + READY_S
