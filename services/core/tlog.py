@@ -1,6 +1,6 @@
 """C2SP formats of a transparency log: signed-note, tlog-checkpoint, tlog-tiles and tlog-proof (c2sp.org). Pure text and bytes.
 
-It does not fetch, store or sign by itself, and leaves out witness cosignatures: lines of unknown keys are kept and ignored.
+It does not fetch, store or sign by itself; what witnesses sign is in core.cosignature. Lines of unknown keys are kept and ignored.
 """
 
 import base64
@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -29,6 +30,7 @@ MAX_SIGNATURES = 64
 PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 
 _ED25519, _ECDSA = 1, 2
+_COSIGNATURE = 4
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
 _TILE_PATH = re.compile(
     r"tile/(?:entries|[0-9]|[1-5][0-9]|6[0-3])/(?:x[0-9]{3}/)*[0-9]{3}(?:\.p/(?:[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?"
@@ -47,6 +49,14 @@ class VerifierKey:
     key_id: bytes
     key: keys.PublicKey
     text: str
+
+
+class NoteSignature(NamedTuple):
+    """A signature line. key_id: 4 bytes, with the name a hint at the key; signature: what the key's type says."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
 
 
 @dataclass(frozen=True)
@@ -83,16 +93,31 @@ def vkey_text(name: str, key: keys.PublicKey) -> str:
     return f"{_require_name(name)}+{_key_id(name, encoded).hex()}+{_b64(encoded)}"
 
 
+def witness_vkey_text(name: str, key: ed25519.Ed25519PublicKey) -> str:
+    """A witness's verifier key (signature type 4, tlog-cosignature)."""
+    encoded = bytes([_COSIGNATURE]) + _raw(key)
+    return f"{_require_name(name)}+{_key_id(name, encoded).hex()}+{_b64(encoded)}"
+
+
 def parse_vkey(text: str) -> VerifierKey:
-    """A verifier key: Ed25519, or ECDSA on P-256 (signature type 2, whose id is the hash of its SPKI).
+    """A log's key: Ed25519, or ECDSA on P-256 (signature type 2, whose id is the hash of its SPKI).
 
     Raises:
-        BadLogFormat: malformed, an unknown type, or an id that is not this key's.
+        BadLogFormat: malformed, another type, or an id that is not this key's.
     """
+    return _parse_vkey(text, (_ED25519, _ECDSA))
+
+
+def parse_witness_vkey(text: str) -> VerifierKey:
+    """A witness's key, which signs what core.cosignature says and never a note's text itself. Raises as parse_vkey."""
+    return _parse_vkey(text, (_COSIGNATURE,))
+
+
+def _parse_vkey(text: str, kinds: tuple[int, ...]) -> VerifierKey:
     name, _, rest = text.strip().partition("+")
     found, _, encoded64 = rest.partition("+")
     encoded = _unb64(encoded64, "verifier key")
-    key = _decode(encoded)
+    key = _decode(encoded, kinds)
     if found != _key_id(_require_name(name), encoded).hex():
         raise BadLogFormat(f"verifier key {name!r}: the id {found[:8]!r} is not the hash of the key")
     return VerifierKey(name, bytes.fromhex(found), key, text.strip())
@@ -105,8 +130,13 @@ def sign_note(text: str, name: str, key: keys.PublicKey, sign: Callable[[bytes],
         key: public half of the key that `sign` uses.
         sign: message to signature; 64 raw bytes for Ed25519, DER over SHA-256 for ECDSA.
     """
-    signature = _key_id(_require_name(name), _encode(key)) + sign(_require_text(text).encode())
-    return f"{text}\n— {name} {_b64(signature)}\n"
+    key_id = _key_id(_require_name(name), _encode(key))
+    return f"{text}\n{signature_line(name, key_id, sign(_require_text(text).encode()))}"
+
+
+def signature_line(name: str, key_id: bytes, signature: bytes) -> str:
+    """One signature line of a note, with its newline."""
+    return f"— {_require_name(name)} {_b64(key_id + signature)}\n"
 
 
 def open_note(note: bytes, vkey: VerifierKey) -> str:
@@ -116,7 +146,7 @@ def open_note(note: bytes, vkey: VerifierKey) -> str:
         BadLogFormat: no note.
         BadSignature: the key did not sign it, or one of its signatures is wrong.
     """
-    text, signatures = _split_note(note)
+    text, signatures = split_note(note)
     verified = False
     for name, key_id, signature in signatures:
         if (name, key_id) == (vkey.name, vkey.key_id):
@@ -125,6 +155,34 @@ def open_note(note: bytes, vkey: VerifierKey) -> str:
     if not verified:
         raise keys.BadSignature(f"the note carries no signature of {vkey.name}+{vkey.key_id.hex()}")
     return text
+
+
+def split_note(note: bytes) -> tuple[str, list[NoteSignature]]:
+    """Text and signature lines of a note, unverified. Raises BadLogFormat."""
+    if len(note) > MAX_NOTE_BYTES:
+        raise BadLogFormat(f"a note of {len(note)} bytes: want at most {MAX_NOTE_BYTES}")
+    try:
+        whole = note.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadLogFormat("a note is UTF-8") from error
+    text, blank, tail = whole.rpartition("\n\n")
+    if not blank or not tail.endswith("\n"):
+        raise BadLogFormat("a note is a text, an empty line, and signature lines")
+    lines = tail.split("\n")[:-1]
+    if len(lines) > MAX_SIGNATURES:
+        raise BadLogFormat(f"a note with {len(lines)} signatures: want at most {MAX_SIGNATURES}")
+    return _require_text(text + "\n"), [parse_signature_line(line) for line in lines]
+
+
+def parse_signature_line(line: str) -> NoteSignature:
+    """A signature line without its newline. Raises BadLogFormat."""
+    parts = line.split(" ")
+    if len(parts) != 3 or parts[0] != "—":
+        raise BadLogFormat("a signature line is an em dash, a key name and base64")
+    data = _unb64(parts[2], "signature")
+    if len(data) < 5:
+        raise BadLogFormat("a note's signature is a key id of 4 bytes and the signature itself")
+    return NoteSignature(_require_name(parts[1]), data[:4], data[4:])
 
 
 def parse_checkpoint(text: str) -> Checkpoint:
@@ -159,7 +217,7 @@ def unverified_checkpoint(note: bytes) -> Checkpoint:
     Raises:
         BadLogFormat: no checkpoint.
     """
-    return parse_checkpoint(_split_note(note)[0])
+    return parse_checkpoint(split_note(note)[0])
 
 
 def tile_path(level: int, index: int, width: int = TILE_WIDTH) -> str:
@@ -267,32 +325,6 @@ def verify_proof(text: str, leaf: bytes, vkey: VerifierKey) -> tuple[int, Checkp
     return proof.index, checkpoint
 
 
-def _split_note(note: bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]:
-    if len(note) > MAX_NOTE_BYTES:
-        raise BadLogFormat(f"a note of {len(note)} bytes: want at most {MAX_NOTE_BYTES}")
-    try:
-        whole = note.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadLogFormat("a note is UTF-8") from error
-    text, blank, tail = whole.rpartition("\n\n")
-    if not blank or not tail.endswith("\n"):
-        raise BadLogFormat("a note is a text, an empty line, and signature lines")
-    lines = tail.split("\n")[:-1]
-    if len(lines) > MAX_SIGNATURES:
-        raise BadLogFormat(f"a note with {len(lines)} signatures: want at most {MAX_SIGNATURES}")
-    return _require_text(text + "\n"), [_signature(line) for line in lines]
-
-
-def _signature(line: str) -> tuple[str, bytes, bytes]:
-    parts = line.split(" ")
-    if len(parts) != 3 or parts[0] != "—":
-        raise BadLogFormat("a signature line is an em dash, a key name and base64")
-    data = _unb64(parts[2], "signature")
-    if len(data) < 5:
-        raise BadLogFormat("a note's signature is a key id of 4 bytes and the signature itself")
-    return _require_name(parts[1]), data[:4], data[4:]
-
-
 def _require_name(name: str) -> str:
     if not name or "+" in name or any(char.isspace() or char < " " for char in name):
         raise BadLogFormat(f"{name[:80]!r} is no key name: want no space and no plus")
@@ -307,23 +339,27 @@ def _require_text(text: str) -> str:
 
 def _encode(key: keys.PublicKey) -> bytes:
     if isinstance(key, ed25519.Ed25519PublicKey):
-        return bytes([_ED25519]) + key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        return bytes([_ED25519]) + _raw(key)
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return bytes([_ECDSA]) + der
 
 
-def _decode(encoded: bytes) -> keys.PublicKey:
-    kind, data = encoded[:1], encoded[1:]
+def _raw(key: ed25519.Ed25519PublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def _decode(encoded: bytes, kinds: tuple[int, ...]) -> keys.PublicKey:
+    if encoded[:1] not in [bytes([kind]) for kind in kinds]:
+        raise BadLogFormat(f"want a verifier key of type {kinds}: 1 is Ed25519, 2 ECDSA P-256, 4 a witness's Ed25519")
     try:
-        if kind == bytes([_ED25519]):
-            return ed25519.Ed25519PublicKey.from_public_bytes(data)
-        if kind == bytes([_ECDSA]):
-            key = serialization.load_der_public_key(data)
-            if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-                return key
+        if encoded[0] != _ECDSA:
+            return ed25519.Ed25519PublicKey.from_public_bytes(encoded[1:])
+        key = serialization.load_der_public_key(encoded[1:])
     except (ValueError, UnsupportedAlgorithm) as error:
         raise BadLogFormat(f"the verifier key holds no public key: {error}") from error
-    raise BadLogFormat("want a verifier key of Ed25519 (type 1) or ECDSA P-256 (type 2)")
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    raise BadLogFormat("the verifier key of type 2 is not on P-256")
 
 
 def _key_id(name: str, encoded: bytes) -> bytes:

@@ -5,7 +5,9 @@ The file is one strict JSON object (RFC 8259, UTF-8; an unknown or a missing fie
     version        1
     environments   the names of the stages, lowest first: ["dev", "staging", "prod"]
     log            {"origin": the log's name as its checkpoints state it,
-                    "vkey": its public key as a C2SP verifier key, "name+hash+base64"}
+                    "vkey": its public key as a C2SP verifier key, "name+hash+base64",
+                    "witnesses": verifier keys of those whose cosignatures count (C2SP tlog-cosignature, type 4),
+                    "witnessThreshold": how many of them must have cosigned a checkpoint that is to be believed; 0: none}
     signers        services that sign: [{"role": builder | evaluator | sentinelnet | manifest, "publicKey": SPKI PEM}]
     people         [{"person": SPIFFE URI, "roles": [trainer, approver, …], "keys": [SPKI PEM, …]}]
     approvals      how many approvers a promotion needs, by risk class and target stage:
@@ -24,6 +26,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
+from services.core import tlog
 from services.core.canonical import canonical
 from services.core.canonical import parse as parse_json
 from services.core.errors import BadInput, Refused, TooLarge
@@ -92,9 +95,12 @@ class Trust:
     environments: tuple[str, ...] = ENVIRONMENTS
     policy_signers: frozenset[str] = frozenset()
     revoked: Mapping[str, int] = field(default_factory=dict)
+    log_witnesses: tuple[str, ...] = ()
+    witness_threshold: int = 0
 
     def __post_init__(self) -> None:
         _check_log(self.log_origin, self.log_vkey)
+        _check_witnesses(self)
         _check_keys(self)
         _check_approvals(self)
         for signer in self.policy_signers:
@@ -114,13 +120,15 @@ class Trust:
         )
         if value["version"] != VERSION or type(value["version"]) is not int:
             raise BadTrust(f"version {value['version']!r}: this program reads version {VERSION}")
-        log = _fields(value["log"], {"origin", "vkey"}, "log")
+        log = _fields(value["log"], {"origin", "vkey", "witnesses", "witnessThreshold"}, "log")
         revoked = [_fields(item, {"signer", "logIndex"}, "revoked") for item in _list(value["revoked"], "revoked")]
         if len({str(item["signer"]) for item in revoked}) != len(revoked):
             raise BadTrust("revoked: a signer is listed twice")
         return cls(
             log_origin=_text(log["origin"], "log.origin"),
             log_vkey=_text(log["vkey"], "log.vkey"),
+            log_witnesses=tuple(_texts(log["witnesses"], "log.witnesses")),
+            witness_threshold=log["witnessThreshold"],
             signers=tuple(_signer(item) for item in _list(value["signers"], "signers")),
             people=tuple(_person(item) for item in _list(value["people"], "people")),
             approvals=_approvals(value["approvals"]),
@@ -133,7 +141,12 @@ class Trust:
         return {
             "version": VERSION,
             "environments": list(self.environments),
-            "log": {"origin": self.log_origin, "vkey": self.log_vkey},
+            "log": {
+                "origin": self.log_origin,
+                "vkey": self.log_vkey,
+                "witnesses": list(self.log_witnesses),
+                "witnessThreshold": self.witness_threshold,
+            },
             "signers": [{"role": signer.role, "publicKey": signer.public_key_pem} for signer in self.signers],
             "people": [
                 {"person": person.person, "roles": sorted(person.roles), "keys": list(person.keys)} for person in self.people
@@ -184,6 +197,11 @@ class Trust:
             raise Refused(f"trust states no quorum for risk class {risk_class!r} to {stage!r}: add it to approvals") from None
 
     @cached_property
+    def witnesses(self) -> tuple[tlog.VerifierKey, ...]:
+        """Keys of the log's witnesses, each with another name."""
+        return tuple(tlog.parse_witness_vkey(text) for text in self.log_witnesses)
+
+    @cached_property
     def _owners(self) -> Mapping[str, Person]:
         return {signer: person for person in self.people for signer in person.public_keys}
 
@@ -193,6 +211,19 @@ def _check_log(origin: str, vkey: str) -> None:
         raise BadTrust(f"log.origin {origin!r}: want a name without spaces and plus signs")
     if not re.fullmatch(r"\S+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+={0,2}", vkey) or not vkey.startswith(f"{origin}+"):
         raise BadTrust("log.vkey: want origin+hash+base64 with log.origin as its name (C2SP signed-note)")
+
+
+def _check_witnesses(trust: Trust) -> None:
+    try:
+        witnesses = trust.witnesses
+    except tlog.BadLogFormat as error:
+        raise BadTrust(f"log.witnesses: {error}") from error
+    held = [signer_id(witness.key) for witness in witnesses]
+    if len({witness.name for witness in witnesses}) != len(held) or len(set(held)) != len(held):
+        raise BadTrust("log.witnesses: a name or a key is listed twice; each witness counts once")
+    threshold = trust.witness_threshold
+    if type(threshold) is not int or not 0 <= threshold <= len(held):
+        raise BadTrust(f"log.witnessThreshold {threshold!r}: want 0 to {len(held)}, the number of witnesses")
 
 
 def _check_keys(trust: Trust) -> None:
