@@ -120,11 +120,14 @@ class Rig:
         self.relay = Relay(self.engine, self.outbox, self.audit)
         self.sentinelnet = SentinelNet(
             engine=engine or RegopyEngine(), database=self.engine, store=self.store, outbox=self.outbox, relay=self.relay,
-            trust=lambda: self.trust, clock=self.clock,
+            trust=self.trust_now, clock=self.clock,
         )  # fmt: skip
         self.ports = Ports(self.store, OutboxEvents(self.outbox, self.relay), SentinelPolicy(self.sentinelnet), self.proxy)
         self.reconciler = Reconciler(self.engine, self.audit, self.outbox, self.relay)
         self.use(self.ports)
+
+    def trust_now(self) -> Trust:
+        return self.trust
 
     def clock(self) -> int:
         return self.now * 1000
@@ -132,11 +135,11 @@ class Rig:
     def use(self, ports: Ports) -> None:
         """The use cases over these ports."""
         base = (self.engine, ports.store, ports.events, self.clock)
-        self.datasets, self.artifacts = Datasets(*base, self.trust), Artifacts(*base)
-        self.models = Models(*base, self.datasets, self.artifacts, self.runs, ports.signing, self.evaluator, self.trust)
-        self.flags = Flags(*base, self.trust, ports.policy, self._resolve)
+        self.datasets, self.artifacts = Datasets(*base, self.trust_now), Artifacts(*base)
+        self.models = Models(*base, self.datasets, self.artifacts, self.runs, ports.signing, self.evaluator, self.trust_now)
+        self.flags = Flags(*base, self.trust_now, ports.policy, self._resolve)
         self.promotions = Promotions(
-            *base, self.trust, self.datasets, self.artifacts, self.models, self.flags, ports.policy, ports.signing, API
+            *base, self.trust_now, self.datasets, self.artifacts, self.models, self.flags, ports.policy, ports.signing, API
         )
         records, snapshot = DecisionRecords(self.sentinelnet, self.store), LogSnapshot(self.audit, self.relay)
         self.evidences = Evidences(
@@ -303,7 +306,7 @@ class Rig:
         outbox = Outbox(signing_outbox, service_id("signing-proxy"), self.clock)
         return SigningService(
             engine=self.engines["signing"], outbox=outbox, relay=Relay(self.engines["signing"], outbox, self.audit),
-            signers=self.signers, trust=lambda: self.trust, origin=world.ORIGIN, clock=self.clock,
+            signers=self.signers, trust=self.trust_now, origin=world.ORIGIN, clock=self.clock,
         )  # fmt: skip
 
 

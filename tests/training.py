@@ -125,7 +125,7 @@ class Stage:
         metadata.create_all(self.engine)
         registry_tables.metadata.create_all(self.engine)
         self.events = LocalEvents(Outbox(self.outbox_table, BUILDER, self.clock))
-        self.datasets = Datasets(self.engine, self.store, self.events, self.clock, world.trust())
+        self.datasets = Datasets(self.engine, self.store, self.events, self.clock, world.trust)
         self.artifacts = Artifacts(self.engine, self.store, self.events, self.clock)
 
     def clock(self) -> int:

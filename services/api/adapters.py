@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.audit.service import AuditLog
-from services.core import dsse, logfile, tlog
+from services.core import logfile, tlog
 from services.core.clock import Clock
 from services.core.errors import Refused
 from services.core.events import EventDraft, Subject
 from services.core.objects import ObjectStore
 from services.core.outbox import Outbox, Relay
-from services.core.statements import Manifest, expect
-from services.core.trust import Trust
+from services.core.policy_facts import deploy_input
+from services.core.trustfile import TrustNow
 from services.registry.evidence import Evidences
 from services.registry.http import Registry
 from services.registry.ports import Decision
@@ -95,7 +95,7 @@ class ServedVersions:
     registry: Registry
     evidences: Evidences
     store: ObjectStore
-    trust: Trust
+    trust: TrustNow
     clock: Clock
 
     def servable(self, model: str, number: int, environment: str) -> Servable:
@@ -117,21 +117,17 @@ class ServedVersions:
     def deploy_input(self, model: str, number: int, environment: str) -> dict[str, Any]:
         version = self.registry.models.get(model, number)
         found = self._manifest(model, number, environment)
-        return {
-            "action": "deploy",
-            "now": self.clock() // 1000,
-            "environment": environment,
-            "version": {
-                "model": model,
-                "number": number,
-                "artifactId": version["artifact_id"],
-                "runKey": version["run_key"],
-                "riskClass": version["risk_class"],
-                "stage": version["stage"],
-            },
-            "manifest": None if found is None else self._manifest_fact(found["envelope"]),
-            "flags": self.evidences.flags(version),
+        facts = {
+            "model": model,
+            "number": number,
+            "artifactId": version["artifact_id"],
+            "runKey": version["run_key"],
+            "riskClass": version["risk_class"],
+            "stage": version["stage"],
         }
+        manifest = None if found is None else self.store.get(found["envelope"])
+        flags = self.evidences.flags(version)
+        return deploy_input(facts, environment, manifest, flags, self.trust, now=self.clock() // 1000)
 
     def flags(self, model: str, number: int) -> list[str]:
         return [flag["reason"] for flag in self.evidences.flags(self.registry.models.get(model, number))]
@@ -139,15 +135,3 @@ class ServedVersions:
     def _manifest(self, model: str, number: int, environment: str) -> dict[str, Any] | None:
         found = [item for item in self.evidences.manifests(model, number) if item["environment"] == environment]
         return found[-1] if found else None
-
-    def _manifest_fact(self, stored: str) -> dict[str, Any]:
-        envelope = dsse.parse(self.store.get(stored))
-        manifest = expect(Manifest, envelope.payload)
-        signers = sorted(dsse.verified_signers(envelope, self.trust.signer_with_role("manifest")))
-        return {
-            "digest": dsse.payload_digest(envelope),
-            "environment": manifest.environment,
-            "artifactId": manifest.artifact_id,
-            "signer": signers[0] if signers else None,
-            "role": "manifest" if signers else None,
-        }

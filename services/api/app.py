@@ -20,7 +20,7 @@ from services.core.errors import AiInfraError, Unavailable
 from services.core.http import Actor, create_app
 from services.core.outbox import Relay
 from services.core.statements import Strict
-from services.core.trust import Trust
+from services.core.trustfile import TrustNow
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class VerificationOrder(Strict):
     against: str | None = Field(default=None, max_length=10_000)
 
 
-def common_routes(trust: Trust, audit: AuditLog, relay: Relay, reconciler: Reconciler, authorise: Authorise) -> APIRouter:
+def common_routes(trust: TrustNow, audit: AuditLog, relay: Relay, reconciler: Reconciler, authorise: Authorise) -> APIRouter:
     """Health, identity, trust, and the checks of the log."""
     router = APIRouter()
 
@@ -98,13 +98,13 @@ def common_routes(trust: Trust, audit: AuditLog, relay: Relay, reconciler: Recon
     @router.get("/v1/me", tags=["platform"])
     def me(actor: Actor) -> dict[str, Any]:
         """The caller's identity and roles."""
-        person = next((person for person in trust.people if person.person == actor), None)
+        person = next((person for person in trust().people if person.person == actor), None)
         return {"actor": actor, "roles": sorted(person.roles) if person else []}
 
     @router.get("/v1/trust", tags=["platform"])
     def show_trust(actor: Actor) -> dict[str, Any]:
         """trust.json as the platform sees it. An auditor gets theirs out of band and compares."""
-        return trust.to_json()
+        return trust().to_json()
 
     @router.post("/v1/audit/verification", tags=["audit"])
     def verify(order: VerificationOrder, actor: str = allowed(authorise, "audit.read")) -> dict[str, Any]:

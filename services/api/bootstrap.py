@@ -29,7 +29,7 @@ from services.core.objects import ObjectStore
 from services.core.outbox import Outbox, Relay
 from services.core.processes import die_with_supervisor
 from services.core.tls import service_id
-from services.core.trust import Trust
+from services.core.trustfile import TrustFile, TrustNow
 from services.registry.artifacts import Artifacts
 from services.registry.datasets import Datasets
 from services.registry.evidence import Evidences
@@ -69,7 +69,7 @@ class Ground:
     settings: Settings
     engine: Engine
     store: ObjectStore
-    trust: Trust
+    trust: TrustNow
     outbox: Outbox
     relay: Relay
     audit: AuditLog
@@ -97,13 +97,13 @@ def open_ground(settings: Settings) -> Ground:
     upgrade(audit_engine, "audit")
     store: ObjectStore = backends.load(object_backends, settings.object_backend, env=settings.env).open_store(settings.objects)
     signing = open_client(settings.signing_url, home.service("api"))
-    trust = home.trust
-    audit = AuditLog(audit_engine, FolderStore(home.root / "log"), signing, tlog.parse_vkey(trust.log_vkey))
+    trust = TrustFile(home.root / "trust.json")
+    audit = AuditLog(audit_engine, FolderStore(home.root / "log"), signing, tlog.parse_vkey(trust().log_vkey))
     outbox = Outbox(tables.outbox, ACTOR, system_clock)
     relay = Relay(engine, outbox, audit)
     policy_engine = backends.load(policy_backends, settings.policy_engine, env=settings.env).open_engine(settings.policy_url)
     sentinelnet = SentinelNet(
-        engine=policy_engine, database=engine, store=store, outbox=outbox, relay=relay, trust=lambda: home.trust, clock=system_clock
+        engine=policy_engine, database=engine, store=store, outbox=outbox, relay=relay, trust=trust, clock=system_clock
     )
     return Ground(settings, engine, store, trust, outbox, relay, audit, sentinelnet, signing)
 

@@ -15,7 +15,7 @@ from services.core.errors import BadInput, Refused
 from services.core.events import EventDraft, Subject
 from services.core.objects import ObjectStore, WrongChecksum
 from services.core.statements import DatasetApproval, Digest, Name, Strict, Text, expect
-from services.core.trust import Trust
+from services.core.trustfile import TrustNow
 from services.registry import tables
 from services.registry.errors import AlreadyRegistered, UnknownDataset
 from services.registry.ports import Events
@@ -66,7 +66,7 @@ class Datasets:
     store: ObjectStore
     events: Events
     clock: Clock
-    trust: Trust
+    trust: TrustNow
 
     def register(self, registration: DatasetRegistration, actor: str) -> dict[str, Any]:
         """The data set's record. Registering the same content under the same name again changes nothing.
@@ -159,8 +159,8 @@ class Datasets:
         envelope = dsse.parse(envelope_bytes)
         approval = expect(DatasetApproval, envelope.payload)
         dataset = self.get(approval.dataset)
-        signers = dsse.verified_signers(envelope, self.trust.people_keys())
-        people = [self.trust.person_of(signer) for signer in signers]
+        trust = self.trust()
+        people = [trust.person_of(signer) for signer in dsse.verified_signers(envelope, trust.people_keys())]
         if not any(p is not None and p.person == actor and "steward" in p.roles for p in people):
             raise Refused("the approval is not signed by the calling steward's own key", [_not_steward(actor)])
         digest = self.store.put(envelope.to_bytes())

@@ -15,7 +15,7 @@ from services.core.ids import new_id
 from services.core.objects import ObjectStore
 from services.core.policy_facts import clearance_input
 from services.core.statements import Clearance, Reason, Strict, Text, expect
-from services.core.trust import Trust
+from services.core.trustfile import TrustNow
 from services.registry import tables
 from services.registry.errors import UnknownFlag
 from services.registry.ports import Events, Policy
@@ -37,7 +37,7 @@ class Flags:
     store: ObjectStore
     events: Events
     clock: Clock
-    trust: Trust
+    trust: TrustNow
     policy: Policy
     resolve: Callable[[str, str], str]
 
@@ -67,7 +67,7 @@ class Flags:
         envelope = dsse.parse(envelope_bytes)
         clearance = expect(Clearance, envelope.payload)
         # 1. The decision. A crash after it leaves a decision without an effect; a repeated call decides anew.
-        facts = clearance_input(_fact(flag), envelope_bytes, self.trust, now=self.clock() // 1000)
+        facts = clearance_input(_fact(flag), envelope_bytes, self.trust(), now=self.clock() // 1000)
         decision = self.policy.decide("clearance", facts, Subject(flag["kind"], flag["target"]), actor)
         if decision.verdict != "pass":
             raise Refused(f"the clearance does not lift {flag_id}", decision.refusals)

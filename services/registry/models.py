@@ -15,7 +15,7 @@ from services.core.errors import BadInput
 from services.core.events import EventDraft, Subject
 from services.core.objects import ObjectStore
 from services.core.statements import Evaluation, RiskClass, Strict
-from services.core.trust import Trust
+from services.core.trustfile import TrustNow
 from services.registry import tables
 from services.registry.artifacts import Artifacts
 from services.registry.datasets import Datasets
@@ -57,7 +57,7 @@ class Models:
     runs: Runs
     signing: Signing
     evaluator: Evaluator
-    trust: Trust
+    trust: TrustNow
 
     def register(self, model: str, registration: Registration, actor: str) -> dict[str, Any]:
         """The next version of a model, from a completed run. The same run again answers the version that is there.
@@ -81,7 +81,7 @@ class Models:
             # 1. Sign. A crash here leaves a signature in the proxy's record and an object that no row names: a retry
             #    of the registration gets the same signature.
             signed = self.signing.sign_model(BUILDER_KEY, oms.statement(files, name=f"{model}"), actor)
-            signer, _ = oms.verify_any(signed, files, self.trust.signer_with_role(BUILDER_KEY))
+            signer, _ = oms.verify_any(signed, files, self.trust().signer_with_role(BUILDER_KEY))
             bundle = self.store.put(signed)
         # 2. Row and event in one transaction.
         with begin(self.engine) as connection:

@@ -21,7 +21,7 @@ from services.core.ids import new_id
 from services.core.keys import Signature
 from services.core.objects import ObjectStore
 from services.core.statements import Manifest, PromotionRequest, Vsa, expect
-from services.core.trust import Trust
+from services.core.trustfile import TrustNow
 from services.registry import tables
 from services.registry.artifacts import Artifacts
 from services.registry.datasets import Datasets
@@ -41,7 +41,7 @@ class Promotions:
     store: ObjectStore
     events: Events
     clock: Clock
-    trust: Trust
+    trust: TrustNow
     datasets: Datasets
     artifacts: Artifacts
     models: Models
@@ -167,8 +167,9 @@ class Promotions:
         """{"approvedBy": SPIFFE URIs of those who count by now, "needed": k of n}."""
         envelope = dsse.parse(self.envelope(promotion_id))
         request = expect(PromotionRequest, envelope.payload)
-        approvers = quorum.count(envelope, self.trust, request.requester)
-        needed = self.trust.required_approvals(request.risk_class, request.to_stage)
+        trust = self.trust()
+        approvers = quorum.count(envelope, trust, request.requester)
+        needed = trust.required_approvals(request.risk_class, request.to_stage)
         return {"approvedBy": [approver.person for approver in approvers], "needed": needed}
 
     def all(self) -> list[dict[str, Any]]:
@@ -204,7 +205,7 @@ class Promotions:
         request = expect(PromotionRequest, dsse.parse(envelope).payload)
         with self.engine.connect() as connection:
             evidence = self.evidence(envelope, request, connection)
-        facts = promotion_input(evidence, self.trust, now=self.clock() // 1000)
+        facts = promotion_input(evidence, self.trust(), now=self.clock() // 1000)
         subject = Subject("model", f"{request.model}@{request.number}", request.artifact_id)
         decision = self.policy.decide("promote", facts, subject, actor)
         if decision.verdict != "pass":
@@ -336,8 +337,9 @@ class Promotions:
 
     def _signatures_of(self, envelope: dsse.Envelope, actor: str) -> dict[str, Signature]:
         """Signer id → the caller's own signature in the envelope: others in it are not taken over."""
-        person = next((p for p in self.trust.people if p.person == actor), None)
-        keys = {} if person is None else {s: k for s, k in person.public_keys.items() if self.trust.valid(s)}
+        trust = self.trust()
+        person = next((p for p in trust.people if p.person == actor), None)
+        keys = {} if person is None else {s: k for s, k in person.public_keys.items() if trust.valid(s)}
         found: dict[str, Signature] = {}
         for signature in envelope.signatures:
             alone = dsse.Envelope(envelope.payload_type, envelope.payload, (signature,))
