@@ -8,7 +8,7 @@ signed two histories. It says so in `not_checkable`.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,6 +27,9 @@ TIME_BACK_MS = 60_000
 MAX_PROBLEMS = 1000
 MAX_MISSING = 16
 """Bundles missing one after another before the rest of the log counts as cut off."""
+
+
+Each = Callable[[int, dict[str, Any]], None]
 
 
 class Kind(StrEnum):
@@ -115,7 +118,7 @@ class Findings:
         return tuple(sorted(self.problems.values(), key=lambda item: (item.index is None, item.index or 0, item.kind)))
 
 
-def check_log(reader: LogReader, vkey: VerifierKey, against: bytes | None = None) -> Report:
+def check_log(reader: LogReader, vkey: VerifierKey, against: bytes | None = None, each: Each = lambda index, event: None) -> Report:
     """Checks everything under the log's checkpoint.
 
     Args:
@@ -123,13 +126,14 @@ def check_log(reader: LogReader, vkey: VerifierKey, against: bytes | None = None
         vkey: the log's key, from a source other than the log.
         against: a signed checkpoint of this log kept elsewhere (an auditor's, a witness's). Only with it can truncation and
             forks be told.
+        each: called with index and event of every well-formed entry, in order; to be believed only once the report is ok.
     """
     found = Findings()
     kept, not_checkable = _kept(against, vkey, found)
     checkpoint = _checkpoint(reader, vkey, found)
     if checkpoint is None:
         return Report(0, None, found.sorted(), (*not_checkable, "entries: there is no checkpoint that says which"), found.more)
-    with closing(EventChecker(found)) as events:
+    with closing(EventChecker(found, each)) as events:
         tree = _Tree(reader, checkpoint, found, kept)
         tree.walk(events)
         events.finish(tree)
@@ -193,8 +197,8 @@ class _Source:
 class EventChecker:
     """Checks entries one after the other: form, chain, seq, ids, time. Feed it in index order, then finish, then close."""
 
-    def __init__(self, found: Findings) -> None:
-        self._found = found
+    def __init__(self, found: Findings, each: Each) -> None:
+        self._found, self._each = found, each
         self._previous: str | None = NO_PREVIOUS
         self._sources: dict[str, _Source] = {}
         # An empty name is a temporary file of SQLite's own, unlinked when it is closed.
@@ -223,6 +227,7 @@ class EventChecker:
             self.breaks[index] = prev_hash
         self._check_id(index, event["id"])
         self._check_source(index, event["source"], event["seq"], event["ts"])
+        self._each(index, event)
 
     def finish(self, tree: "_Tree") -> None:
         """Reports what only the end can tell: gaps, and why the chain broke where it did."""
