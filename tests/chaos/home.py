@@ -1,0 +1,91 @@
+"""A home in which everything slow has happened: one completed run, one passed evaluation. The processes add the rest."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.core import dsse, keys, oms
+from services.core.clock import system_clock
+from services.core.database import open_engine
+from services.core.migrations import upgrade
+from services.core.tls import person_id
+from services.home import Home, create
+from services.registry.models import EvaluationOrder, Models, Registration
+from tests.fakes.registry import SaysEvaluator
+from tests.registry import GOOD
+from tests.serving import config, weights
+from tests.training import TARA, Stage, repository
+
+RISK = "high"
+EVALUATOR = person_id("eva")
+
+
+@dataclass
+class HomeSigning:
+    """Implements registry's port Signing with the keys of a home whose proxy does not run yet."""
+
+    home: Home
+
+    def sign_statement(self, key: str, payload: bytes, evidence: dict[str, bytes], actor: str) -> bytes:
+        return dsse.Envelope(dsse.PAYLOAD_TYPE, payload, (dsse.sign(payload, self._key(key)),)).to_bytes()
+
+    def sign_model(self, key: str, payload: bytes, actor: str) -> bytes:
+        private = self._key(key)
+        return oms.bundle(payload, dsse.sign(payload, private), private.public_key())
+
+    def _key(self, name: str) -> keys.PrivateKey:
+        return keys.read_private_pem(self.home.root / "signing" / "keys" / f"{name}.pem")
+
+
+@dataclass
+class _Workshop(Stage):
+    """Training over the home's own database and store, in real time."""
+
+    home: Home = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        engine = open_engine(f"sqlite:///{self.home.root / 'platform.db'}")
+        upgrade(engine, "platform")
+        engine.dispose()
+        super().__post_init__()
+        self.signing = HomeSigning(self.home)  # type: ignore[assignment]
+
+    def clock(self) -> int:
+        return system_clock()
+
+
+@dataclass(frozen=True)
+class Warm:
+    """run: a completed run; warm@1 was made from it and evaluated."""
+
+    home: Home
+    run: str
+
+    def copy(self, folder: Path) -> "Warm":
+        """A home of its own with the same content; nothing may run in this one."""
+        home = Home.at(folder / "home")
+        shutil.copytree(self.home.root, home.root)
+        shutil.copytree(self.home.people, home.people)
+        return Warm(home, self.run)
+
+
+def make(folder: Path) -> Warm:
+    """A new home in a folder."""
+    home = Home.at(folder / "home")
+    create(home)
+    shop = _Workshop(home.root, home=home)
+    shop.add_dataset()
+    run = shop.service.start(shop.order(repository(folder / "repository")), TARA)["id"]
+    shop.compute.finish(
+        run, {"model.safetensors": weights(), "config.json": config(), "README.md": b"# corner\n"}, finished_at=system_clock()
+    )
+    shop.service.step()
+    models = Models(
+        shop.engine, shop.store, shop.events, shop.clock, shop.datasets, shop.artifacts, shop.service,
+        HomeSigning(home), SaysEvaluator(GOOD), lambda: home.trust,
+    )  # fmt: skip
+    models.register("warm", Registration.from_json({"run": run, "riskClass": RISK}), TARA)
+    models.evaluate("warm", 1, EvaluationOrder(dataset="optical-digits@1.0"), EVALUATOR)
+    shop.engine.dispose()
+    shop.compute.close()
+    return Warm(home, run)
