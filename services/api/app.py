@@ -74,7 +74,7 @@ def build_app(
         at_end()
 
     once = Middleware(Idempotency, engine=engine, clock=clock)
-    app = create_app("ai-infra", lifespan=life, unlimited=("/v1/objects/",), middleware=[once])
+    app = create_app("ai-infra", lifespan=life, unlimited=("/v1/objects/",), idempotent=True, middleware=[once])
     for router in routers:
         app.include_router(router)
     return app

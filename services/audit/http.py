@@ -9,6 +9,7 @@ from services.audit.service import MAX_BATCH, MAX_LISTED, AuditLog
 from services.core.errors import Refused
 from services.core.events import TOLD_BY
 from services.core.http import Actor, ServiceActor
+from services.core.openapi import content
 from services.core.tls import service_id
 
 TEXT = "text/plain; charset=utf-8"
@@ -58,15 +59,15 @@ def create_router(audit: AuditLog) -> APIRouter:
     def event(index: Index, actor: Actor) -> dict[str, Any]:
         return audit.get(index).to_json()
 
-    @router.get("/proof/{index}")
+    @router.get("/proof/{index}", response_class=Response, responses=content("text/plain"))
     def proof(index: Index, actor: Actor) -> Response:
         return Response(audit.prove(index), media_type=TEXT)
 
-    @router.get("/checkpoint")
+    @router.get("/checkpoint", response_class=Response, responses=content("text/plain"))
     def checkpoint(actor: Actor) -> Response:
         return Response(audit.checkpoint(), media_type=TEXT, headers={"Cache-Control": "no-cache"})
 
-    @router.get("/tile/{path:path}")
+    @router.get("/tile/{path:path}", response_class=Response, responses=content(BYTES))
     def tile(path: str, actor: Actor) -> Response:
         return Response(audit.tile(f"tile/{path}"), media_type=BYTES, headers={"Cache-Control": "max-age=31536000, immutable"})
 

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from services.core import errors
 from services.core.canonical import parse
 from services.core.ids import new_id
+from services.core.openapi import describe
 from services.core.tls import Identity, server_context, spiffe_id
 
 log = logging.getLogger(__name__)
@@ -47,12 +48,16 @@ def problem(status: int, kind: str, detail: str, **more: Any) -> JSONResponse:
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
-def create_app(title: str, *, version: str = "0.1.0", unlimited: tuple[str, ...] = (), **options: Any) -> FastAPI:
+def create_app(
+    title: str, *, version: str = "0.1.0", unlimited: tuple[str, ...] = (), idempotent: bool = False, **options: Any
+) -> FastAPI:
     """An app whose every error is problem+json.
 
-    unlimited: path prefixes to which PUT streams a body that its route limits; options: FastAPI's own (lifespan…).
+    unlimited: path prefixes to which PUT streams a body that its route limits; idempotent: its middleware takes Idempotency-Key;
+    options: FastAPI's own (lifespan…).
     """
     app = FastAPI(title=title, version=version, **options)
+    describe(app, idempotent=idempotent)
     app.add_middleware(_Envelope, unlimited=unlimited)
     app.add_exception_handler(errors.AiInfraError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -16,6 +16,7 @@ from services.core.digests import CHUNK, require_digest
 from services.core.errors import BadInput, TooLarge
 from services.core.http import Actor
 from services.core.objects import ObjectStore
+from services.core.openapi import content
 from services.core.statements import Strict
 from services.registry.artifacts import Artifacts, ArtifactUpload
 from services.registry.datasets import DatasetRegistration, Datasets
@@ -27,6 +28,8 @@ from services.registry.promotion import Promotions
 
 MAX_OBJECT = 64 << 30
 """Bytes of one uploaded object."""
+
+OCTETS, ZIP, DOT = "application/octet-stream", "application/zip", "text/vnd.graphviz"
 
 
 Number = Annotated[int, PathParam(ge=1, le=999_999_999)]
@@ -89,11 +92,11 @@ def _objects(router: APIRouter, registry: Registry, authorise: Authorise) -> Non
             await run_in_threadpool(registry.store.put_file, Path(aside.name), digest)
         return {"digest": digest, "size": size}
 
-    @router.get("/objects/{digest}", tags=["objects"])
+    @router.get("/objects/{digest}", tags=["objects"], response_class=StreamingResponse, responses=content(OCTETS))
     def download_object(digest: str, actor: str = allowed(authorise, "object.read")) -> StreamingResponse:
         """The bytes; whoever reads them hashes them."""
         source = registry.store.open(require_digest(digest))
-        return StreamingResponse(iter(lambda: source.read(CHUNK), b""), media_type="application/octet-stream")
+        return StreamingResponse(iter(lambda: source.read(CHUNK), b""), media_type=OCTETS)
 
     @router.post("/artifacts", status_code=201, tags=["artifacts"])
     def upload_artifact(upload: ArtifactUpload, actor: str = allowed(authorise, "artifact.upload")) -> dict[str, Any]:
@@ -153,7 +156,7 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
         """Measures the version on a held-out split and records the signed result."""
         return registry.models.evaluate(model, number, order, actor)
 
-    @router.get("/models/{model}/versions/{number}/lineage", tags=["models"])
+    @router.get("/models/{model}/versions/{number}/lineage", tags=["models"], responses=content(DOT))
     def lineage(model: str, number: Number, actor: Actor, direction: str = "up", form: str = "json") -> Response:
         """What the version was made from (up) or what was made from it (down), as json or dot."""
         registry.models.get(model, number)
@@ -161,10 +164,12 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
             raise BadInput("direction is up or down, form is json or dot")
         graph: Graph = registry.graph().reach(("model", f"{model}@{number}"), up=direction == "up")
         if form == "dot":
-            return PlainTextResponse(graph.to_dot(), media_type="text/vnd.graphviz")
+            return PlainTextResponse(graph.to_dot(), media_type=DOT)
         return JSONResponse(graph.to_json())
 
-    @router.get("/models/{model}/versions/{number}/evidence", tags=["models"])
+    @router.get(
+        "/models/{model}/versions/{number}/evidence", tags=["models"], response_class=StreamingResponse, responses=content(ZIP)
+    )
     def evidence(
         model: str,
         number: Number,

@@ -71,7 +71,7 @@ def _rollouts(router: APIRouter, rollouts: Rollouts, authorise: Authorise) -> No
 
 
 def _services(router: APIRouter, serving: Serving) -> None:
-    @router.get("/v1/serving/desired")
+    @router.get("/v1/serving/desired", responses={304: {"description": "It is the one that If-None-Match names"}})
     def desired(request: Request, actor: ServiceActor) -> Response:
         """The desired state; 304 when it is the one that If-None-Match names."""
         state = serving.desired()
