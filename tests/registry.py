@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.api.adapters import DecisionRecords, LogSnapshot, OutboxEvents, SentinelPolicy
+from services.api.adapters import DecisionRecords, LogHistory, LogSnapshot, OutboxEvents, SentinelPolicy
 from services.api.reconcile import Reconciler
 from services.api.tables import metadata as platform_tables
 from services.api.tables import outbox as outbox_table
@@ -19,6 +19,7 @@ from services.audit.folder import FolderStore as LogFolder
 from services.audit.service import AuditLog
 from services.audit.tables import metadata as audit_tables
 from services.core import dsse, keys, oms, tlog
+from services.core.archive import WEIGHTS_UP_TO
 from services.core.bundle import Bundle, to_tar
 from services.core.database import begin, open_engine
 from services.core.digests import FileEntry, sha256, tree_bytes
@@ -123,6 +124,7 @@ class Rig:
             trust=self.trust_now, clock=self.clock,
         )  # fmt: skip
         self.ports = Ports(self.store, OutboxEvents(self.outbox, self.relay), SentinelPolicy(self.sentinelnet), self.proxy)
+        self.log = LogHistory(self.audit, self.relay)
         self.reconciler = Reconciler(self.engine, self.audit, self.outbox, self.relay)
         self.use(self.ports)
 
@@ -139,8 +141,9 @@ class Rig:
         self.models = Models(*base, self.datasets, self.artifacts, self.runs, ports.signing, self.evaluator, self.trust_now)
         self.flags = Flags(*base, self.trust_now, ports.policy, self._resolve)
         self.promotions = Promotions(
-            *base, self.trust_now, self.datasets, self.artifacts, self.models, self.flags, ports.policy, ports.signing, API
-        )
+            *base, self.trust_now, self.datasets, self.artifacts, self.models, self.flags, ports.policy, ports.signing, self.log,
+            API,
+        )  # fmt: skip
         records, snapshot = DecisionRecords(self.sentinelnet, self.store), LogSnapshot(self.audit, self.relay)
         self.evidences = Evidences(
             self.engine, ports.store, self.datasets, self.artifacts, self.models, self.promotions, self.flags, records, snapshot
@@ -282,7 +285,8 @@ class Rig:
         return found + [str(problem) for problem in self.audit.verify().problems]
 
     def archive(self, path: Path, *, weights: bool = True, number: int = 1) -> Path:
-        with self.evidences.build("digits", number, None, weights) as source, path.open("wb") as target:
+        up_to = WEIGHTS_UP_TO if weights else 0
+        with self.evidences.build("digits", number, None, up_to) as source, path.open("wb") as target:
             shutil.copyfileobj(source, target)
         return path
 

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass
 class Version:
-    """A model version as its events tell it."""
+    """A model version as its events tell it. datasets: all that it descends from; parents: `name@number`, the direct ones."""
 
     model: str
     number: int
@@ -19,6 +19,7 @@ class Version:
     risk_class: str
     signature: str | None
     datasets: list[str]
+    parents: list[str]
     stage: str = "dev"
 
     def to_json(self) -> dict[str, Any]:
@@ -56,12 +57,23 @@ class History:
             change(self, event)
 
     def flags_on(self, version: Version) -> list[dict[str, Any]]:
-        """Active flags on the version, its artifact, or a data set that it descends from, sorted by id."""
-        targets = {("model", f"{version.model}@{version.number}"), ("artifact", version.artifact_id)}
-        targets |= {("dataset", dataset) for dataset in version.datasets}
+        """Active flags on the version or a version that it was made from, on their artifacts and data sets, sorted by id."""
+        targets = {("dataset", dataset) for dataset in version.datasets}
+        for item in self.descent(version):
+            targets |= {("model", f"{item.model}@{item.number}"), ("artifact", item.artifact_id)}
         return sorted(
             (flag for flag in self.flags.values() if (flag["kind"], flag["target"]) in targets), key=lambda flag: flag["id"]
         )
+
+    def descent(self, version: Version) -> list[Version]:
+        """The version, and all those that it was made from."""
+        found, waiting = {f"{version.model}@{version.number}": version}, [version]
+        while waiting:
+            for reference in waiting.pop().parents:
+                if reference not in found:
+                    found[reference] = self.versions[reference]
+                    waiting.append(found[reference])
+        return list(found.values())
 
 
 def _registered(history: History, event: dict[str, Any]) -> None:
@@ -74,6 +86,7 @@ def _registered(history: History, event: dict[str, Any]) -> None:
         payload["riskClass"],
         payload["signature"],
         payload["ancestors"],
+        payload["parents"],
     )
 
 

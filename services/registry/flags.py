@@ -1,6 +1,6 @@
 """Safety flags on models, artifacts and data sets. A flag stops traffic at once; lifting one needs a signed clearance."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -97,9 +97,8 @@ class Flags:
         with self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(_active()).mappings()]
 
-    def on(self, connection: Connection, model: str, number: int, artifact_id: str, ancestors: list[str]) -> list[dict[str, Any]]:
-        """Active flags on a version, its artifact or its data sets, as a decision's input holds them, sorted by id."""
-        targets = {("model", f"{model}@{number}"), ("artifact", artifact_id)} | {("dataset", item) for item in ancestors}
+    def on(self, connection: Connection, targets: Collection[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Active flags on any of the (kind, id) pairs, as a decision's input holds them, sorted by id. See Models.targets."""
         return _on(connection, targets)
 
 
@@ -109,7 +108,7 @@ def active_flags(engine: Engine, targets: set[tuple[str, str]]) -> list[dict[str
         return _on(connection, targets)
 
 
-def _on(connection: Connection, targets: set[tuple[str, str]]) -> list[dict[str, Any]]:
+def _on(connection: Connection, targets: Collection[tuple[str, str]]) -> list[dict[str, Any]]:
     rows = connection.execute(_active()).mappings().all()
     found = [_fact(dict(row)) for row in rows if (row["kind"], row["target"]) in targets]
     return sorted(found, key=lambda flag: str(flag["id"]))

@@ -152,6 +152,18 @@ class Models:
             raise UnknownModel(f"no model version {model}@{number}")
         return self._record(row)
 
+    def targets(self, version: dict[str, Any]) -> set[tuple[str, str]]:
+        """(kind, id) of all whose flags hold for it: itself, the versions it was made from, their artifacts and data sets."""
+        found: set[tuple[str, str]] = {("dataset", dataset) for dataset in version["ancestors"]}
+        waiting = [version]
+        while waiting:
+            item = waiting.pop()
+            reference = ("model", f"{item['model']}@{item['number']}")
+            if reference not in found:
+                found |= {reference, ("artifact", item["artifact_id"])}
+                waiting += [self.get(*parse_reference(parent)) for parent in item["parents"]]
+        return found
+
     def all(self, model: str | None = None) -> list[dict[str, Any]]:
         """Every version (of one model), oldest first."""
         table = tables.model_versions

@@ -78,6 +78,17 @@ class Events(Protocol):
         """Log indexes, once the events are in the log. Raises Unavailable."""
 
 
+class Log(Protocol):
+    """The audit log, read. What it tells outlives an edited row: it is chained, signed and kept by others too."""
+
+    def told(self, kind: str, subject: str | None = None) -> list[dict[str, Any]]:
+        """Events of one type (about one subject) in log order, with everything that was committed before the call.
+
+        Raises:
+            Unavailable: the log or the way to it is away; nothing may be decided; retry.
+        """
+
+
 @dataclass(frozen=True)
 class Measured:
     """What an evaluator found. samples: rows of the split; metrics: see core.statements.Evaluation."""

@@ -4,33 +4,40 @@ What a crash leaves behind is said at each write. `carry_out` is both the normal
 step that was recorded.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
 from services.core import dsse, oms, quorum
-from services.core.canonical import canonical
 from services.core.clock import Clock
 from services.core.database import begin
 from services.core.digests import sha256
-from services.core.errors import Refused
+from services.core.errors import AiInfraError, BadInput, NotFound, Refused
 from services.core.events import EventDraft, Subject
 from services.core.facts import Evidence, promotion_input
 from services.core.ids import new_id
 from services.core.keys import Signature
-from services.core.objects import ObjectStore
+from services.core.objects import CorruptObject, ObjectStore
 from services.core.statements import Manifest, PromotionRequest, Vsa, expect
 from services.core.trustfile import TrustNow
-from services.registry import tables
+from services.registry import tables, told
 from services.registry.artifacts import Artifacts
 from services.registry.datasets import Datasets
 from services.registry.errors import PromotionRefused, StageChanged, UnknownPromotion
 from services.registry.flags import Flags
 from services.registry.models import Models
-from services.registry.ports import Decision, Events, Policy, Signing
+from services.registry.ports import Decision, Events, Log, Policy, Signing
 
 REQUESTED, DECIDED, COMPLETED = "requested", "decided", "completed"
+
+# Refusals by checks outside the policies bear names of rules too, and are policyCheck events as the policies' own are.
+EVIDENCE_RULE = "promotion.evidence"
+"""What would be decided on, or signed, cannot be read, or is not what the log tells of."""
+SIGNING_RULE = "signing.proxy"
+"""The signing proxy, which checks for itself, does not sign."""
+UNREADABLE = (CorruptObject, NotFound, BadInput)
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Promotions:
     flags: Flags
     policy: Policy
     signing: Signing
+    log: Log
     verifier: str
 
     def request(self, envelope_bytes: bytes, actor: str) -> dict[str, Any]:
@@ -99,7 +107,7 @@ class Promotions:
         given = dsse.parse(envelope_bytes)
         request = expect(PromotionRequest, held.payload)
         if given.payload != held.payload:
-            self._refuse(actor, request, "promotion.quorum", "the approval is of another request: sign the bytes of this one")
+            self._refuse(actor, promotion, "promotion.quorum", "the approval is of another request: sign the bytes of this one")
         self._require_own_signature(given, actor, "promotion.quorum")
         # A key that signed already adds nothing: ECDSA makes another signature each time, and an envelope takes 64.
         known = self._signatures_of(held, actor)
@@ -132,15 +140,14 @@ class Promotions:
             #    without an effect; a repeated call decides anew.
             promotion = self._decide(promotion, actor)
         if promotion["state"] == DECIDED:
-            # 2. Manifest, signatures. A crash leaves signatures in the proxy's record; a repeated call gets the same ones.
-            manifest, envelope, bundle = self._sign(promotion, actor)
-            # 3. Stage, manifest row and event in one transaction. Before it nothing is promoted, after it everything.
             try:
+                # 2. Manifest, signatures. A crash leaves signatures in the proxy's record; a repeated call gets the same ones.
+                manifest, envelope, bundle = self._sign(promotion, actor)
+                # 3. Stage, manifest row and event in one transaction. Before it nothing is promoted, after it everything.
                 event = self._complete(promotion, manifest, envelope, bundle, actor)
-            except (PromotionRefused, StageChanged) as error:
+            except (Refused, StageChanged, *UNREADABLE) as error:
                 # What was decided on does not hold any more. A crash here leaves it decided: the next call comes here again.
                 self._withdraw(promotion, error, actor)
-                raise
             # 4. The promotion counts when its event is in the log; a crash before this line is mended by the relay.
             self.events.wait_for([event])
         return self.get(promotion_id)
@@ -182,36 +189,43 @@ class Promotions:
         """The request with the signatures that it has so far: what an approver signs."""
         return self.store.get(self.get(promotion_id)["envelope"])
 
-    def evidence(self, envelope: bytes, request: PromotionRequest, connection: Connection) -> Evidence:
-        """What the decision is made from, read from the store and the database now."""
-        version = self.models.get(request.model, request.number)
-        approvals = [self.datasets.approvals(dataset)["envelopes"] for dataset in version["ancestors"]]
-        artifact = version["artifact_id"]
+    def evidence(self, envelope: bytes, request: PromotionRequest) -> Evidence:
+        """What the decision is made from, read now: version and flags from the log, bytes from the store.
+
+        Raises:
+            NotFound, CorruptObject, BadInput: something of it is not there, or not what its name says.
+        """
+        row = self.models.get(request.model, request.number)
+        version, flags = told.version(self.log, request.model, request.number)
+        approvals = [self.datasets.approvals(dataset)["envelopes"] for dataset in version.datasets]
         return Evidence(
             request=envelope,
-            version=_version_fact(version),
-            files=self.artifacts.recomputed(artifact),
-            artifact_signature=None if version["signature"] is None else self.store.get(version["signature"]),
+            version=version.to_json(),
+            files=self.artifacts.recomputed(version.artifact_id),
+            artifact_signature=None if version.signature is None else self.store.get(version.signature),
             evaluation=self.models.evaluation_envelope(request.evaluation),
-            provenance=self.store.get(version["provenance"]),
-            datasets={dataset: self.store.get(dataset) for dataset in version["ancestors"]},
+            provenance=self.store.get(row["provenance"]),
+            datasets={dataset: self.store.get(dataset) for dataset in version.datasets},
             dataset_approvals=[self.store.get(item) for group in approvals for item in group],
-            flags=self.flags.on(connection, request.model, request.number, artifact, version["ancestors"]),
+            flags=flags,
             policy_revision=self.policy.revision(),
         )
 
     def _decide(self, promotion: dict[str, Any], actor: str) -> dict[str, Any]:
-        envelope = self.store.get(promotion["envelope"])
-        request = expect(PromotionRequest, dsse.parse(envelope).payload)
-        with self.engine.connect() as connection:
-            evidence = self.evidence(envelope, request, connection)
-        facts = promotion_input(evidence, self.trust(), now=self.clock() // 1000)
+        try:
+            envelope, request = self._request_of(promotion)
+            facts = promotion_input(self.evidence(envelope, request), self.trust(), now=self.clock() // 1000)
+        except UNREADABLE as error:
+            self._refuse(actor, promotion, EVIDENCE_RULE, str(error))
         subject = Subject("model", f"{request.model}@{request.number}", request.artifact_id)
         decision = self.policy.decide("promote", facts, subject, actor)
         if decision.verdict != "pass":
             names = ", ".join(rule["rule"] for rule in decision.refusals) or "sentinelnet"
             raise PromotionRefused(f"{subject.id} to {request.to_stage} is refused by {names}", decision.refusals)
-        summary = self.signing.sign_statement("sentinelnet", self._vsa(request, decision, facts), {}, actor)
+        try:
+            summary = self.signing.sign_statement("sentinelnet", self._vsa(request, decision, facts), {}, actor)
+        except Refused as error:
+            self._refuse(actor, promotion, SIGNING_RULE, str(error))
         stored = self.store.put(summary)
         with begin(self.engine) as connection:
             table = tables.promotions
@@ -241,11 +255,10 @@ class Promotions:
         ).to_statement()
 
     def _sign(self, promotion: dict[str, Any], actor: str) -> tuple[Manifest, bytes, bytes]:
-        request_envelope = self.store.get(promotion["envelope"])
+        request_envelope, request = self._request_of(promotion)
         summary = self.store.get(promotion["summary"])
-        request = expect(PromotionRequest, dsse.parse(request_envelope).payload)
         version = self.models.get(request.model, request.number)
-        files = self.artifacts.files(version["artifact_id"])
+        files = self.artifacts.files(request.artifact_id)
         assert request.evaluation is not None, "the rule promotion.evaluation-present let a request without one pass"
         manifest = Manifest(
             model=request.model,
@@ -264,7 +277,7 @@ class Promotions:
         return manifest, envelope, bundle
 
     def _complete(self, promotion: dict[str, Any], manifest: Manifest, envelope: bytes, bundle: bytes, actor: str) -> str:
-        request = expect(PromotionRequest, dsse.parse(self.store.get(promotion["envelope"])).payload)
+        _, request = self._request_of(promotion)
         payload_digest = sha256(manifest.to_statement())
         stored_envelope, stored_bundle = self.store.put(envelope), self.store.put(bundle)
         with begin(self.engine) as connection:
@@ -298,6 +311,16 @@ class Promotions:
                 connection, "promotion.completed", actor, request, facts, manifest_ref=payload_digest, signature_ref=stored_envelope
             )
 
+    def _request_of(self, promotion: dict[str, Any]) -> tuple[bytes, PromotionRequest]:
+        """The stored envelope and what it asks for. Raises as `evidence`."""
+        data = self.store.get(promotion["envelope"])
+        envelope = dsse.parse(data)
+        request = expect(PromotionRequest, envelope.payload)
+        asked = (dsse.payload_digest(envelope), request.model, request.number, request.to_stage)
+        if asked != (promotion["request"], promotion["model"], promotion["number"], promotion["to_stage"]):
+            raise BadInput(f"promotion {promotion['id']} holds the envelope of another request")
+        return data, request
+
     def _require_unchanged(self, connection: Connection, promotion: dict[str, Any], request: PromotionRequest) -> None:
         """What the decision was made on still holds, in the transaction that gives it its effect."""
         state = connection.execute(select(tables.promotions.c.state).where(tables.promotions.c.id == promotion["id"])).scalar()
@@ -308,7 +331,7 @@ class Promotions:
         if state != DECIDED or stage != request.from_stage:
             raise StageChanged(f"{request.model}@{request.number} is in {stage} now: another promotion came first")
         version = self.models.get(request.model, request.number)
-        if self.flags.on(connection, request.model, request.number, request.artifact_id, version["ancestors"]):
+        if self.flags.on(connection, self.models.targets(version)):
             raise PromotionRefused(
                 f"{request.model}@{request.number} was flagged after the decision",
                 [_deny("promotion.safety-flag", "flagged after the decision")],
@@ -319,21 +342,24 @@ class Promotions:
         if self.clock() // 1000 > request.expires_at:
             raise PromotionRefused("the request expired", [_deny("promotion.request", "expired")])
 
-    def _withdraw(self, promotion: dict[str, Any], error: PromotionRefused | StageChanged, actor: str) -> None:
+    def _withdraw(self, promotion: dict[str, Any], error: AiInfraError, actor: str) -> NoReturn:
         """Takes a decision back that can have no effect; the refusal is a policyCheck event. A completed promotion stays."""
-        request = expect(PromotionRequest, dsse.parse(self.store.get(promotion["envelope"])).payload)
-        rules = error.rules if isinstance(error, PromotionRefused) else [_deny("promotion.request", str(error))]
+        rules = _rules_of(error)
         table = tables.promotions
         with begin(self.engine) as connection:
             decided = (table.c.id == promotion["id"]) & (table.c.state == DECIDED)
             changed = connection.execute(update(table).where(decided).values(state=REQUESTED, decision_id=None, summary=None))
             if changed.rowcount == 1:
-                self._emit_refusal(connection, actor, request, rules)
+                self._emit_refusal(connection, actor, promotion, rules)
+        if isinstance(error, StageChanged | PromotionRefused):
+            raise error
+        raise PromotionRefused(str(error), rules) from error
 
     def _require_own_signature(self, envelope: dsse.Envelope, actor: str, rule: str) -> None:
         if not self._signatures_of(envelope, actor):
             request = expect(PromotionRequest, envelope.payload)
-            self._refuse(actor, request, rule, f"no signature over these bytes by a key that trust knows as {actor}'s")
+            about = {"model": request.model, "number": request.number, "request": dsse.payload_digest(envelope)}
+            self._refuse(actor, about, rule, f"no signature over these bytes by a key that trust knows as {actor}'s")
 
     def _signatures_of(self, envelope: dsse.Envelope, actor: str) -> dict[str, Signature]:
         """Signer id → the caller's own signature in the envelope: others in it are not taken over."""
@@ -347,18 +373,17 @@ class Promotions:
                 found.setdefault(signer, signature)
         return found
 
-    def _refuse(self, actor: str, request: PromotionRequest, rule: str, reason: str) -> None:
-        """Records the refusal as a policyCheck event, then raises it."""
+    def _refuse(self, actor: str, about: Mapping[str, Any], rule: str, reason: str) -> NoReturn:
+        """Records the refusal as a policyCheck event, then raises it. about: the promotion, or its model, number and request."""
         rules = [_deny(rule, reason)]
         with begin(self.engine) as connection:
-            self._emit_refusal(connection, actor, request, rules)
-        raise Refused(f"{request.model}@{request.number}: {reason}", rules)
+            self._emit_refusal(connection, actor, about, rules)
+        raise PromotionRefused(f"{about['model']}@{about['number']}: {reason}", rules)
 
-    def _emit_refusal(
-        self, connection: Connection, actor: str, request: PromotionRequest, rules: list[dict[str, Any]]
-    ) -> None:
-        payload = {"action": "promote", "verdict": "deny", "rules": rules, "input": sha256(canonical(request.to_json()))}
-        self._emit(connection, "policyCheck", actor, request, payload)
+    def _emit_refusal(self, connection: Connection, actor: str, about: Mapping[str, Any], rules: list[dict[str, Any]]) -> None:
+        payload = {"action": "promote", "verdict": "deny", "rules": rules, "request": about["request"]}
+        subject = Subject("model", f"{about['model']}@{about['number']}")
+        self.events.emit(connection, EventDraft("policyCheck", actor, subject, payload))
 
     def _emit(
         self, connection: Connection, kind: str, actor: str, request: PromotionRequest, payload: dict[str, Any], **refs: str
@@ -371,12 +396,10 @@ def _deny(rule: str, reason: str) -> dict[str, Any]:
     return {"rule": rule, "verdict": "deny", "reasons": [reason]}
 
 
-def _version_fact(version: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "model": version["model"],
-        "number": version["number"],
-        "artifactId": version["artifact_id"],
-        "runKey": version["run_key"],
-        "riskClass": version["risk_class"],
-        "stage": version["stage"],
-    }
+def _rules_of(error: AiInfraError) -> list[dict[str, Any]]:
+    """The rules that an error names; for a check outside the policies, the name that stands for it."""
+    if isinstance(error, PromotionRefused):
+        return error.rules
+    if isinstance(error, StageChanged):
+        return [_deny("promotion.request", str(error))]
+    return [_deny(SIGNING_RULE if isinstance(error, Refused) else EVIDENCE_RULE, str(error))]

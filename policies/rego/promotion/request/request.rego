@@ -1,6 +1,6 @@
 # METADATA
 # title: The request binds what is promoted
-# description: The signed request names this version, artifact, run, stage step, risk class and policy, by a promoter, in time.
+# description: The signed request names this version, artifact, run, stage step, risk class and policy, by a promoter, for a limited time.
 # custom:
 #   owner: security
 #   runbook: runbooks/promotion-request.md
@@ -18,6 +18,7 @@ needs := {
 	"digest": "the request has no digest",
 	"expired": "the request has expired",
 	"future": "the request was issued in the future",
+	"lifetime": sprintf("the request is valid for longer than %d s", [data.limits.request_max_valid_s]),
 	"model": "the request is for another model version",
 	"nonce": "the request has no nonce",
 	"policy": "the request was made under another policy revision",
@@ -47,6 +48,12 @@ met contains "expired" if {
 }
 
 met contains "future" if lib.happened(input.request.issuedAt)
+
+# A request that never expires could wait for a weaker moment.
+met contains "lifetime" if {
+	lib.at_least(input.request.expiresAt, 0)
+	lib.at_least(input.request.issuedAt + data.limits.request_max_valid_s, input.request.expiresAt)
+}
 
 met contains "model" if {
 	lib.same(input.request.model, input.version.model)

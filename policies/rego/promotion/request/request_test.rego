@@ -20,7 +20,7 @@ test_each_break_is_named if {
 		{"artifactId": fix.digest.e}: "the request is for another artifact",
 		{"digest": "f"}: "the request has no digest",
 		{"expiresAt": 999999}: "the request has expired",
-		{"expiresAt": "1000100"}: "the request has expired",
+		{"expiresAt": 1604701}: "the request is valid for longer than 604800 s",
 		{"issuedAt": 1000006}: "the request was issued in the future",
 		{"model": "other"}: "the request is for another model version",
 		{"number": 2}: "the request is for another model version",
@@ -48,6 +48,15 @@ test_clocks_may_differ_a_little if {
 	report_of({"issuedAt": 1000005}, {}).verdict == "pass"
 }
 
+test_expiry_that_is_no_number_is_denied if {
+	reasons := report_of({"expiresAt": "1000100"}, {}).reasons
+	reasons == ["the request has expired", "the request is valid for longer than 604800 s"]
+}
+
+test_the_longest_validity_passes if {
+	report_of({"expiresAt": 1604700}, {}).verdict == "pass"
+}
+
 test_expiry_before_issue_is_denied if {
 	report_of({"issuedAt": 1000005, "expiresAt": 1000004}, {}).reasons == ["the request has expired"]
 }
@@ -55,5 +64,5 @@ test_expiry_before_issue_is_denied if {
 test_nothing_equals_nothing_is_denied if {
 	r := request.report with input.now as fix.now
 	r.verdict == "deny"
-	count(r.reasons) == 12
+	count(r.reasons) == 13
 }
