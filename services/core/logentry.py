@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.core.canonical import canonical, parse
+from services.core.canonical import canonical, parse_canonical
 from services.core.digests import require_digest, sha256
 from services.core.errors import BadInput, TooLarge
 from services.core.events import FIELDS, TYPES, VERSION
@@ -60,9 +60,7 @@ def parse_leaf(leaf: bytes) -> tuple[dict[str, Any], str]:
     Raises:
         BadInput: not an event, or not its canonical bytes (the same event would have two hashes).
     """
-    event = parse(leaf)
-    if canonical(event) != leaf:
-        raise BadInput("an entry is not in canonical JSON (RFC 8785)")
+    event = parse_canonical(leaf)
     prev_hash = require_digest(event.pop("prevHash", None)) if isinstance(event, dict) else ""
     return require_event(event), prev_hash
 

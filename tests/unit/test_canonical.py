@@ -1,14 +1,41 @@
 """Canonical JSON (RFC 8785) and the strict parser: equal values have equal bytes, and nothing doubtful gets in."""
 
+import json
 import time
-from typing import Any
+from datetime import date
+from enum import Enum, IntEnum, StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
-from hypothesis import given
+import rfc8785
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.core.canonical import MAX_DEPTH, MAX_SAFE_INTEGER, canonical, parse
+from services.core.canonical import MAX_DEPTH, MAX_SAFE_INTEGER, canonical, parse, parse_canonical
 from services.core.errors import BadJson
+
+
+class Stage(StrEnum):
+    PROD = "prod"
+
+
+class Level(IntEnum):
+    LOW = 3
+
+
+class Plain(Enum):
+    WORD = "word"
+
+
+class Text(str):
+    pass
+
+
+class Pair(NamedTuple):
+    first: int
+    second: int
+
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SAFE = st.integers(-MAX_SAFE_INTEGER, MAX_SAFE_INTEGER)
@@ -34,6 +61,102 @@ def test_the_order_of_keys_does_not_matter(value: dict[str, int], random: Any) -
     items = list(value.items())
     random.shuffle(items)
     assert canonical(dict(items)) == canonical(value)
+
+
+ASTRAL = st.text(
+    st.sampled_from(["a", "b", "\x7f", "ö", "\ud7ff", "\ue000", "\ufb33", "\uffff", "\U00010000", "\U0010ffff"]), max_size=3
+)
+DOUBTFUL = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.sampled_from([MAX_SAFE_INTEGER, -MAX_SAFE_INTEGER, MAX_SAFE_INTEGER + 1, -MAX_SAFE_INTEGER - 1, 2**63, 2**64])
+    | st.floats()
+    | st.sampled_from([1.0, -0.0, 1e16, 1e21, 1e-7, 1.5e300])
+    | st.text(max_size=8)
+    | ASTRAL
+    | st.sampled_from(list(Stage) + list(Level) + list(Plain))
+    | st.sampled_from([Text("t"), UUID(int=7), date(2026, 1, 1), Pair(1, 2), b"bytes", {1}, object])
+    | st.just("\ud800"),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=4) | ASTRAL | st.just("\ud800"), inner, max_size=4)
+        | st.dictionaries(st.sampled_from([Text("k"), Stage.PROD, 1, None, ("t",)]), inner, max_size=2)
+    ),
+    max_leaves=12,
+)
+
+
+def strictly(value: Any) -> bytes | None:
+    """What RFC 8785's own library writes, where the strict parser takes it again; None for what is refused."""
+    try:
+        data = rfc8785.dumps(value)
+        parse_strictly(data)
+    except (rfc8785.CanonicalizationError, TypeError, AttributeError, UnicodeError, BadJson):
+        return None
+    return data
+
+
+def parse_strictly(data: bytes) -> Any:
+    """By a space in front of it, which keeps the fast way out."""
+    return parse(b" " + data)
+
+
+def written(value: Any) -> bytes | None:
+    try:
+        return canonical(value)
+    except BadJson:
+        return None
+
+
+@settings(max_examples=500)
+@given(DOUBTFUL)
+def test_the_fast_way_writes_and_refuses_the_same_as_the_rfcs_library(value: Any) -> None:
+    assert written(value) == strictly(value)
+
+
+@settings(max_examples=200)
+@given(
+    VALUES,
+    st.sampled_from([b"%s", b'{"a":%s}', b"[%s,1.0]", b'{"a":%s,"a":1}', b"[%s ]", b"[[%s],1e1,-0]", b"[%s,9007199254740992]"]),
+)
+def test_the_fast_way_reads_and_refuses_the_same_as_the_strict_parser(value: Any, around: bytes) -> None:
+    data = around % json.dumps(value, ensure_ascii=False).encode()
+    assert read(parse, data) == read(parse_strictly, data)
+    assert read(parse_canonical, data) == (read(parse, data) if written(read(parse, data)) == data else None)
+
+
+def read(parser: Any, data: bytes) -> Any:
+    try:
+        return parser(data)
+    except BadJson:
+        return None
+
+
+@pytest.mark.parametrize("character", [*map(chr, range(0xA1)), "\u2028", "\u2029", "\ud7ff", "\ue000", "\uffff", "\U0010ffff"])
+def test_every_character_is_escaped_as_the_rfc_says(character: str) -> None:
+    assert canonical({character: [character]}) == rfc8785.dumps({character: [character]})
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 2, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 2 * MAX_DEPTH, 5000])
+def test_depth_is_bounded_alike_on_both_ways(depth: int) -> None:
+    for data in (b"[" * depth + b"]" * depth, b"[" * depth + b"1" + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
+        assert read(parse, data) == read(parse_strictly, data) == read(parse_canonical, data)
+
+
+def test_a_text_that_looks_like_a_float_is_a_text() -> None:
+    value = {"a": '":1.5', "b": ["[1.5", ",2e3"], "c": "sha256:9e1"}
+    assert canonical(value) == rfc8785.dumps(value)
+    assert parse_canonical(canonical(value)) == value
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"b":1,"a":2}', b'{ "a":1}', rb'{"\u0061":1}', b'{"a":1.0}', b'{"a":1,"a":1}', b'{"a":1}\n', rb'["\/"]']
+)
+def test_another_form_of_the_same_value_is_not_canonical(data: bytes) -> None:
+    with pytest.raises(BadJson):
+        parse_canonical(data)
 
 
 @pytest.mark.parametrize(
