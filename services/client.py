@@ -18,6 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from services.core import dsse
+from services.core.archive import WEIGHTS_UP_TO
 from services.core.bundle import Bundle, to_tar
 from services.core.calls import call, error_of
 from services.core.calls import client as http_client
@@ -193,11 +194,27 @@ class Client:
         (target / "model.sig").write_bytes(self.download(found[-1]["bundle"]))
         return files
 
-    def evidence(self, reference: str, target: Path, environment: str | None = None, weights: bool = True) -> Path:
-        """Writes the evidence archive of the version's latest promotion."""
-        params: dict[str, Any] = {"weights": weights} | ({"environment": environment} if environment else {})
-        target.write_bytes(self._bytes(f"{_version(reference)}/evidence", params=params))
-        return target
+    def evidence(
+        self, reference: str, target: Path, environment: str | None = None, *,
+        weights_up_to: int = WEIGHTS_UP_TO, wait_s: float = 10.0,
+    ) -> Path:
+        """Writes the evidence archive of a version's latest promotion (name@number), or of one prediction (its id).
+
+        Args:
+            weights_up_to: bytes; a larger model is not put into the archive.
+            wait_s: how long to wait for a prediction's batch to be sealed.
+        """
+        params: dict[str, Any] = {"weightsUpTo": weights_up_to} | ({"environment": environment} if environment else {})
+        if "@" in reference:
+            return self._save(f"{_version(reference)}/evidence", params, target)
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                return self._save(f"/v1/predictions/{_segment(reference)}/evidence", params, target)
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.3)
 
     # -- promotion
 
@@ -299,12 +316,27 @@ class Client:
     def abort_rollout(self, rollout: str, reason: str) -> dict[str, Any]:
         return self._post(f"/v1/rollouts/{_segment(rollout)}/abort", {"reason": reason})
 
+    def complete_rollout(self, rollout: str, reason: str) -> dict[str, Any]:
+        """Takes an undecided canary into all traffic."""
+        return self._post(f"/v1/rollouts/{_segment(rollout)}/complete", {"reason": reason})
+
+    def extend_rollout(self, rollout: str, requests: int, seconds: float, reason: str) -> dict[str, Any]:
+        """Gives an undecided rollout more requests and time."""
+        order = {"requests": requests, "seconds": seconds, "reason": reason}
+        return self._post(f"/v1/rollouts/{_segment(rollout)}/extend", order)
+
     def explain_rollout(self, rollout: str) -> dict[str, Any]:
         """The verdict computed again from the recorded counts and rule."""
         return self._object(f"/v1/rollouts/{_segment(rollout)}/explain")
 
-    def predict(self, model: str, environment: str, rows: Sequence[Sequence[float]]) -> dict[str, Any]:
-        """Open Inference Protocol v2: the answer, with the prediction's id and the version that gave it."""
+    def predict(
+        self, model: str, environment: str, rows: Sequence[Sequence[float]], keep: Path | None = None
+    ) -> dict[str, Any]:
+        """Open Inference Protocol v2: the answer, with the prediction's id and the version that gave it.
+
+        keep: a folder for `request.json` and `answer.json`, the bodies byte for byte: with the answer's salt they show whose
+        prediction it was (`ai-infra verify --input --salt --output`).
+        """
         tensor = {"name": "images", "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": [list(row) for row in rows]}
         path = f"/env/{_segment(environment)}/v2/models/{_segment(model)}/infer"
         try:
@@ -313,12 +345,17 @@ class Client:
             raise Unavailable(f"the router did not answer: {type(error).__name__}") from error
         if not response.is_success:
             raise error_of(response)
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            (keep / "request.json").write_bytes(response.request.content)
+            (keep / "answer.json").write_bytes(response.content)
         found: dict[str, Any] = response.json()
         outputs = {item["name"]: item["data"] for item in found["outputs"]}
         return {
             "id": response.headers["x-request-id"],
             "version": response.headers["x-model-version"],
             "deployment": response.headers["x-deployment"],
+            "salt": response.headers["x-prediction-salt"],
             "outputs": outputs,
         }
 
@@ -405,6 +442,24 @@ class Client:
         headers = {"Idempotency-Key": secrets.token_hex(16)}
         found: dict[str, Any] = call(self._http, "POST", path, json=body, headers=headers)
         return found
+
+    def _save(self, path: str, params: dict[str, Any], target: Path) -> Path:
+        """An answer of any size, in a file that is there whole or not at all."""
+        partial = target.with_name(target.name + ".partial")
+        try:
+            with self._http.stream("GET", path, params=params) as response:
+                if not response.is_success:
+                    response.read()
+                    raise error_of(response)
+                with partial.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+            partial.replace(target)
+        except httpx.TransportError as error:
+            raise Unavailable(f"the platform did not answer: {type(error).__name__}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
 
     def _bytes(self, path: str, **options: Any) -> bytes:
         try:

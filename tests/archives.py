@@ -4,6 +4,8 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from services.core.storedzip import Writer
+
 Members = dict[str, bytes]
 
 
@@ -13,9 +15,12 @@ def read(path: Path) -> Members:
 
 
 def write(path: Path, members: Mapping[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+    """In the form that the platform writes."""
+    with path.open("wb") as file:
+        target = Writer(file)
         for name, data in members.items():
-            target.writestr(name, data)
+            target.add(name, data)
+        target.close()
     return path
 
 
@@ -30,5 +35,3 @@ def flipped(data: bytes, at: int | None = None) -> bytes:
     """One bit of one byte is another; the byte in the middle, unless told."""
     at = len(data) // 2 if at is None else at
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-
-

@@ -1,5 +1,6 @@
 """Where one service's port meets another service: translations, no decisions."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,17 +10,21 @@ from sqlalchemy import Connection
 from services.audit.service import AuditLog
 from services.core import logfile, tlog
 from services.core.clock import Clock
-from services.core.errors import Refused
+from services.core.errors import BadInput, NotFound, Refused
 from services.core.events import EventDraft, Subject
-from services.core.objects import ObjectStore
+from services.core.objects import CorruptObject, ObjectStore
 from services.core.outbox import Outbox, Relay
 from services.core.policy_facts import deploy_input
 from services.core.trustfile import TrustNow
+from services.registry import told
 from services.registry.evidence import Evidences
 from services.registry.http import Registry
-from services.registry.ports import Decision
+from services.registry.ports import Decision, Log
 from services.sentinelnet.service import SentinelNet
 from services.serving.domain import Servable
+from services.serving.service import Serving
+
+PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -74,10 +79,17 @@ class DecisionRecords:
 
 @dataclass(frozen=True)
 class LogSnapshot:
-    """The audit log's files as the evidence archive needs them."""
+    """The audit log as the evidence archive needs it."""
 
     audit: AuditLog
     relay: Relay
+
+    def holds(self, event_id: str) -> bool:
+        try:
+            self.audit.by_id(event_id)
+        except NotFound:
+            return False
+        return True
 
     def snapshot(self) -> Iterator[tuple[str, bytes]]:
         self.relay.flush()
@@ -89,6 +101,40 @@ class LogSnapshot:
 
 
 @dataclass(frozen=True)
+class ServedPredictions:
+    """Serving as the evidence archive needs it."""
+
+    serving: Serving
+
+    def prediction(self, prediction: str) -> dict[str, Any]:
+        # The id goes into the router's URL: only what can be one is asked for.
+        if not re.fullmatch(r"[A-Za-z0-9-]{1,80}", prediction):
+            raise NotFound(f"no prediction {prediction[:100]!r}")
+        return self.serving.backend.prediction(prediction)
+
+    def deployment(self, deployment: str) -> dict[str, Any]:
+        return self.serving.get(deployment)
+
+
+@dataclass(frozen=True)
+class LogHistory:
+    """The audit log as the registry's port `Log`."""
+
+    audit: AuditLog
+    relay: Relay
+
+    def told(self, kind: str, subject: str | None = None) -> list[dict[str, Any]]:
+        # What was committed and not carried to the log yet would be missing: a flag, for example.
+        self.relay.flush()
+        found: list[dict[str, Any]] = []
+        after = -1
+        while page := self.audit.search(type=kind, subject_id=subject, after=after, limit=PAGE):
+            found += [entry.event for entry in page]
+            after = page[-1].index
+        return found
+
+
+@dataclass(frozen=True)
 class ServedVersions:
     """The registry as serving's port `Versions`."""
 
@@ -97,6 +143,7 @@ class ServedVersions:
     store: ObjectStore
     trust: TrustNow
     clock: Clock
+    log: Log
 
     def servable(self, model: str, number: int, environment: str) -> Servable:
         version = self.registry.models.get(model, number)
@@ -115,22 +162,26 @@ class ServedVersions:
         )
 
     def deploy_input(self, model: str, number: int, environment: str) -> dict[str, Any]:
-        version = self.registry.models.get(model, number)
-        found = self._manifest(model, number, environment)
-        facts = {
-            "model": model,
-            "number": number,
-            "artifactId": version["artifact_id"],
-            "runKey": version["run_key"],
-            "riskClass": version["risk_class"],
-            "stage": version["stage"],
-        }
-        manifest = None if found is None else self.store.get(found["envelope"])
-        flags = self.evidences.flags(version)
-        return deploy_input(facts, environment, manifest, flags, self.trust, now=self.clock() // 1000)
+        self.registry.models.get(model, number)
+        # Version and flags as the log tells them: an edited row decides nothing.
+        version, flags = told.version(self.log, model, number)
+        facts, trust, now = version.to_json(), self.trust(), self.clock() // 1000
+        try:
+            return deploy_input(facts, environment, self._envelope(model, number, environment), flags, trust, now=now)
+        except BadInput:
+            # What is no manifest is none: the rule serving.manifest says so, in a recorded decision.
+            return deploy_input(facts, environment, None, flags, trust, now=now)
 
     def flags(self, model: str, number: int) -> list[str]:
         return [flag["reason"] for flag in self.evidences.flags(self.registry.models.get(model, number))]
+
+    def _envelope(self, model: str, number: int, environment: str) -> bytes | None:
+        """The stored manifest; None when there is none, or not with the bytes that its name says."""
+        row = self._manifest(model, number, environment)
+        try:
+            return None if row is None else self.store.get(row["envelope"])
+        except (CorruptObject, NotFound):
+            return None
 
     def _manifest(self, model: str, number: int, environment: str) -> dict[str, Any] | None:
         found = [item for item in self.evidences.manifests(model, number) if item["environment"] == environment]

@@ -11,7 +11,15 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from services.api import tables
-from services.api.adapters import DecisionRecords, LogSnapshot, OutboxEvents, SentinelPolicy, ServedVersions
+from services.api.adapters import (
+    DecisionRecords,
+    LogHistory,
+    LogSnapshot,
+    OutboxEvents,
+    SentinelPolicy,
+    ServedPredictions,
+    ServedVersions,
+)
 from services.api.app import Loop, build_app, common_routes
 from services.api.quarantine import Quarantine
 from services.api.reconcile import Reconciler
@@ -34,7 +42,7 @@ from services.registry.artifacts import Artifacts
 from services.registry.datasets import Datasets
 from services.registry.evidence import Evidences
 from services.registry.flags import Flags, active_flags
-from services.registry.http import Registry
+from services.registry.http import Registry, evidence_routes
 from services.registry.http import routes as registry_routes
 from services.registry.lineage import Graph, build
 from services.registry.models import Models, parse_reference
@@ -79,6 +87,10 @@ class Ground:
     @property
     def events(self) -> OutboxEvents:
         return OutboxEvents(self.outbox, self.relay)
+
+    @property
+    def log(self) -> LogHistory:
+        return LogHistory(self.audit, self.relay)
 
     @property
     def policy(self) -> SentinelPolicy:
@@ -131,7 +143,7 @@ def build_platform(settings: Settings) -> FastAPI:
     )
     promotions = Promotions(
         ground.engine, ground.store, ground.events, system_clock, ground.trust, datasets, artifacts, models, flags,
-        ground.policy, ground.signing, ACTOR,
+        ground.policy, ground.signing, ground.log, ACTOR,
     )  # fmt: skip
     evidences = Evidences(
         ground.engine, ground.store, datasets, artifacts, models, promotions, flags,
@@ -149,6 +161,7 @@ def build_platform(settings: Settings) -> FastAPI:
     routers = [
         common_routes(ground.trust, ground.audit, ground.relay, reconciler, authorise),
         registry_routes(registry, authorise),
+        evidence_routes(evidences, ServedPredictions(serving), authorise),
         training_routes(training.service, authorise),
         policy_routes(ground.sentinelnet),
         serving_routes(serving, rollouts, authorise),
@@ -206,7 +219,7 @@ def open_training(ground: Ground, datasets: Datasets, artifacts: Artifacts) -> T
 def open_serving(ground: Ground, registry: Registry) -> tuple[Serving, Rollouts]:
     """Deployments and rollouts, over the router."""
     settings = ground.settings
-    versions = ServedVersions(registry, registry.evidences, ground.store, ground.trust, system_clock)
+    versions = ServedVersions(registry, registry.evidences, ground.store, ground.trust, system_clock, ground.log)
     backend = open_backend("local", settings.router_url, settings.home.service("api"), env=settings.env)
     serving = Serving(ground.engine, ground.events, system_clock, versions, ground.policy, backend)
     return serving, Rollouts(serving, CsvProbes(ground.store, registry.datasets.get))

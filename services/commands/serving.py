@@ -67,6 +67,7 @@ def predict(
     model: str,
     environment: Environment,
     rows: Annotated[Path, typer.Option(help="JSON: one row of numbers, or a list of rows.")],
+    keep: Annotated[Path | None, typer.Option(help="Folder for request.json and answer.json, to verify them later.")] = None,
     person: As = "tara",
     as_json: Json = False,
 ) -> None:
@@ -78,8 +79,9 @@ def predict(
     if not isinstance(value, list) or not value:
         raise BadInput(f"{rows}: want one row of numbers, like [0, 1.5], or a list of rows")
     with connected(person) as client:
-        found = client.predict(model, environment, value if isinstance(value[0], list) else [value])
-        show(found, as_json, lambda _: say(f"{found['outputs']}\nby {found['version']}, prediction {found['id']}"))
+        found = client.predict(model, environment, value if isinstance(value[0], list) else [value], keep)
+        told = f"{found['outputs']}\nby {found['version']}, prediction {found['id']}, salt {found['salt']}"
+        show(found, as_json, lambda _: say(told))
 
 
 @app.command(epilog="Example: ai-infra rollout start digits@2 --env prod --golden optical-digits@1.0")
@@ -141,6 +143,27 @@ def abort(rollout: str, reason: Annotated[str, typer.Option(help="Why.")], perso
     """End a rollout; all traffic goes back to stable."""
     with connected(person) as client:
         show(client.abort_rollout(rollout, reason), as_json, _rollout)
+
+
+@app.command(epilog='Example: ai-infra rollout complete rol-019... --reason "seen by hand; ten requests a day are all there is"')
+def complete(rollout: str, reason: Annotated[str, typer.Option(help="Why.")], person: As = "ana", as_json: Json = False) -> None:
+    """Take an undecided version into all traffic, and answer for it. Needs the role of an approver."""
+    with connected(person) as client:
+        show(client.complete_rollout(rollout, reason), as_json, _rollout)
+
+
+@app.command(epilog='Example: ai-infra rollout extend rol-019... --requests 5000 --reason "a quiet day"')
+def extend(
+    rollout: str,
+    requests: Annotated[int, typer.Option(help="More requests for the present step.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    seconds: Annotated[float, typer.Option(help="Time for them.")] = 86_400.0,
+    person: As = "dario",
+    as_json: Json = False,
+) -> None:
+    """Let an undecided rollout see more requests; its rule stays as it is."""
+    with connected(person) as client:
+        show(client.extend_rollout(rollout, requests, seconds, reason), as_json, _rollout)
 
 
 def _deployments(found: list[dict[str, Any]]) -> None:

@@ -12,60 +12,114 @@ if TYPE_CHECKING:
     from services.verify.report import Report
 
 MARKS = {"ok": "✓", "broken": "✗", "not claimed": "-", "not checkable": "?", "not reached": " "}
+WIDTH = 26
+"""Columns of a link's name."""
+
+VERIFY_EXAMPLES = """Examples (offline, in any folder):
+
+ai-infra verify evidence.zip --trust trust.json
+
+ai-infra verify evidence.zip --trust trust.json --model ./weights --against checkpoint --json
+
+ai-infra verify evidence.zip --trust trust.json --input request.json --salt 3f0c… --output answer.json
+
+Exit codes: 0 every link holds; 1 a link is broken (the last line and `brokenLink` of --json name it, warnings do not count);
+2 no such file, or trust.json is malformed; 3, 75 only for name@number or a prediction id of the running platform: not found, retry.
+"""
+EVIDENCE_EXAMPLES = """Examples:
+
+ai-infra evidence prd-019… -o evidence.zip
+
+ai-infra evidence digits@1 --env prod --weights-up-to 0 -o evidence.zip
+
+Exit code 75: the prediction's batch is not sealed yet (a matter of seconds), or the platform is away.
+"""
 
 
 def add_to(root: typer.Typer) -> None:
-    root.command(epilog="Example: ai-infra verify evidence.zip --trust trust.json   (offline, in any folder)")(verify)
-    root.command(epilog="Example: ai-infra evidence digits@1 -o evidence.zip")(evidence)
+    root.command(epilog=VERIFY_EXAMPLES)(verify)
+    root.command(epilog=EVIDENCE_EXAMPLES)(evidence)
 
 
 def verify(
-    what: Annotated[str, typer.Argument(help="An evidence archive, or name@number of the running platform.")],
+    what: Annotated[str, typer.Argument(help="An archive (*.zip); or name@number, or a prediction of the running platform.")],
     trust: Annotated[Path | None, typer.Option(help="trust.json, got out of band. Default: the home's.")] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of the weights, if the archive holds none.")] = None,
     against: Annotated[Path | None, typer.Option(help="A signed checkpoint that a witness or you kept.")] = None,
+    sent: Annotated[Path | None, typer.Option("--input", help="Body of the request that you sent; needs --salt.")] = None,
+    answer: Annotated[Path | None, typer.Option("--output", help="Body of the answer that you got.")] = None,
+    salt: Annotated[str | None, typer.Option(help="The answer's header x-prediction-salt.")] = None,
     person: As = "aude",
     as_json: Json = False,
 ) -> None:
-    """Walk from a promoted version to its origins; every verdict is re-executed. Exit code 1 names the first broken link."""
+    """Walk from one prediction, or a promoted version, to its origins; every verdict is re-executed. Exit code 1 names the first
+    broken link."""
     import tempfile
 
     from services.core.errors import BadInput
     from services.core.trust import Trust
     from services.home import Home
     from services.verify.service import verify as walk
+    from services.verify.walk import Own
 
     if trust is None and not (Home.from_env(os.environ).root / "trust.json").exists():
         raise BadInput("no home is here whose trust.json could be used: name one with --trust")
     trusted = Trust.parse(read_file(trust if trust is not None else home().root / "trust.json"))
-    kept = read_file(against) if against is not None else None
+    kept = _read(against)
+    own = Own(_read(sent), _read(answer), _salt(salt))
     if Path(what).suffix == ".zip":
-        read_file(Path(what))
-        report = walk(Path(what), trusted, model, kept)
+        with Path(what).open("rb"):
+            report = walk(Path(what), trusted, model, kept, own)
     else:
         with tempfile.TemporaryDirectory() as folder, connected(person) as client:
-            report = walk(client.evidence(what, Path(folder) / "evidence.zip"), trusted, model, kept)
+            report = walk(client.evidence(what, Path(folder) / "evidence.zip"), trusted, model, kept, own)
     show(report.to_json(), as_json, lambda _: draw(report))
     if report.broken is not None:
         raise typer.Exit(1)
 
 
 def evidence(
-    reference: str,
+    reference: Annotated[str, typer.Argument(help="The id of a prediction, or name@number.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Archive to write.")] = Path("evidence.zip"),
-    environment: Annotated[Target | None, typer.Option("--env", help="Default: the latest promotion.")] = None,
-    weights: Annotated[bool, typer.Option(help="Put the weights into the archive.")] = True,
+    environment: Annotated[Target | None, typer.Option("--env", help="Of a version. Default: the latest promotion.")] = None,
+    weights_up_to: Annotated[
+        int | None,
+        typer.Option(min=0, max=1 << 30, help="Bytes: a larger model is not put in; its verifier needs --model. Default: 1 GiB."),
+    ] = None,
     person: As = "aude",
 ) -> None:
-    """Write everything that a stranger needs to verify a promotion, offline."""
+    """Write everything that a stranger needs to verify one prediction, or a promotion, offline."""
+    from services.core.archive import WEIGHTS_UP_TO
+    from services.core.errors import BadInput
+
+    if "@" not in reference and environment is not None:
+        raise BadInput("--env is for a version: a prediction was made in one environment")
     with connected(person) as client:
-        client.evidence(reference, output, environment, weights)
+        up_to = WEIGHTS_UP_TO if weights_up_to is None else weights_up_to
+        client.evidence(reference, output, environment, weights_up_to=up_to)
     say(f"{output} ({output.stat().st_size:,} bytes): verify it with `ai-infra verify {output} --trust trust.json`")
 
 
 def draw(report: "Report") -> None:
-    """The walk, link by link."""
+    """The walk, link by link, as a path that goes from top to bottom."""
     say(plain(report.subject))
-    for link in report.links:
-        say(plain(f"  {MARKS[link.status]} {link.name:<26} {link.status if link.status != 'ok' else ''} {link.detail}".rstrip()))
+    for position, link in enumerate(report.links):
+        branch = "└─" if position == len(report.links) - 1 else "├─"
+        told = f"{link.status if link.status != 'ok' else ''} {link.detail}".strip()
+        say(plain(f"{branch} {MARKS[link.status]} {link.name:<{WIDTH}} {told}".rstrip()))
+    for warning in report.warnings:
+        say(plain(f"warning: {warning}"))
     say("verified" if report.broken is None else f"BROKEN at: {report.broken.name}")
+
+
+def _read(path: Path | None) -> bytes | None:
+    return None if path is None else read_file(path)
+
+
+def _salt(text: str | None) -> bytes | None:
+    from services.core.errors import BadInput
+
+    try:
+        return None if text is None else bytes.fromhex(text)
+    except ValueError as error:
+        raise BadInput(f"--salt {text}: want hex digits, as the header x-prediction-salt has them") from error

@@ -1,6 +1,9 @@
-"""The evidence archive's layout: which member holds what. Written by the registry, read by the offline verifier."""
+"""The evidence archive's layout: which member holds what. Written by the registry, read by the offline verifier.
 
-VERSION = 1
+Its form is `storedzip`. An archive is about a promotion, or about one prediction of the version that was promoted.
+"""
+
+VERSION = 2
 
 INDEX = "evidence.json"
 MANIFEST = "manifest.dsse.json"
@@ -20,6 +23,13 @@ DATASET_APPROVALS = "dataset-approvals/"
 LOG = "log/"
 CHECKPOINT = "log/checkpoint"
 
+PREDICTION = "prediction.json"
+"""The record itself: the canonical bytes that are a leaf of its batch's tree."""
+PREDICTION_PROOF = "prediction-proof.json"
+DEPLOY_INPUT = "deploy-input.json"
+DEPLOY_POLICY = "deploy-policy.tar"
+DEPLOY_POLICY_SIGNATURE = "deploy-policy.dsse.json"
+
 FIXED = (
     INDEX,
     MANIFEST,
@@ -36,6 +46,14 @@ FIXED = (
     CHECKPOINT,
 )
 """Members that every archive has."""
+
+OF_PREDICTION = (PREDICTION, PREDICTION_PROOF, DEPLOY_INPUT, DEPLOY_POLICY, DEPLOY_POLICY_SIGNATURE)
+"""Members that an archive about a prediction has beside them, and no other has."""
+
+FOLDERS = (MODEL, DATASETS, DATASET_APPROVALS, LOG)
+
+WEIGHTS_UP_TO = 1 << 30
+"""Bytes of a model that an archive holds, unless less is asked for; a larger one is given to the verifier as a folder."""
 
 
 def hex_name(folder: str, digest: str, suffix: str = ".json") -> str:

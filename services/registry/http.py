@@ -1,16 +1,18 @@
 """The registry's routes: decode, call, encode."""
 
+import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi import Path as PathParam
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from services.core import dsse
+from services.core import archive, dsse
 from services.core.authorise import Authorise, allowed
 from services.core.digests import CHUNK, require_digest
 from services.core.errors import BadInput, TooLarge
@@ -20,7 +22,7 @@ from services.core.openapi import content
 from services.core.statements import Strict
 from services.registry.artifacts import Artifacts, ArtifactUpload
 from services.registry.datasets import DatasetRegistration, Datasets
-from services.registry.evidence import Evidences
+from services.registry.evidence import Evidences, Served
 from services.registry.flags import FlagOrder, Flags
 from services.registry.lineage import Graph
 from services.registry.models import EvaluationOrder, Models, Registration
@@ -34,6 +36,9 @@ OCTETS, ZIP, DOT = "application/octet-stream", "application/zip", "text/vnd.grap
 
 Number = Annotated[int, PathParam(ge=1, le=999_999_999)]
 """Of a version; databases hold no larger integers."""
+
+WeightsUpTo = Annotated[int, Query(alias="weightsUpTo", ge=0, le=archive.WEIGHTS_UP_TO)]
+"""Bytes: the files of a larger model are not put into an archive."""
 
 
 class EnvelopeBody(Strict):
@@ -131,6 +136,33 @@ def _datasets(router: APIRouter, registry: Registry, authorise: Authorise) -> No
         return registry.datasets.approve(body.to_bytes(), actor)
 
 
+def evidence_routes(evidences: Evidences, served: Served, authorise: Authorise) -> APIRouter:
+    """Evidence of what was served: registry and serving together."""
+    router = APIRouter(prefix="/v1", tags=["serving"])
+
+    @router.get("/predictions/{prediction}/evidence", response_class=StreamingResponse, responses=content(ZIP))
+    def evidence(
+        prediction: str,
+        weights_up_to: WeightsUpTo = archive.WEIGHTS_UP_TO,
+        actor: str = allowed(authorise, "evidence.export"),
+    ) -> StreamingResponse:
+        """A zip archive from which a stranger verifies one prediction back to the data sets, offline. 503 until it is sealed."""
+        return _zip(evidences.build_for(prediction, served, weights_up_to))
+
+    return router
+
+
+def _zip(file: IO[bytes]) -> StreamingResponse:
+    def chunks() -> Iterator[bytes]:
+        with file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+
+    size = str(file.seek(0, os.SEEK_END))
+    file.seek(0)
+    return StreamingResponse(chunks(), media_type=ZIP, headers={"Content-Length": size})
+
+
 def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None:
     @router.get("/models", tags=["models"])
     def list_models(actor: Actor, model: str | None = None) -> list[dict[str, Any]]:
@@ -174,12 +206,11 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
         model: str,
         number: Number,
         environment: str | None = None,
-        weights: bool = True,
+        weights_up_to: WeightsUpTo = archive.WEIGHTS_UP_TO,
         actor: str = allowed(authorise, "evidence.export"),
     ) -> StreamingResponse:
         """A zip archive from which a stranger verifies the version's promotion, offline."""
-        file = registry.evidences.build(model, number, environment, weights)
-        return StreamingResponse(iter(lambda: file.read(CHUNK), b""), media_type="application/zip")
+        return _zip(registry.evidences.build(model, number, environment, weights_up_to))
 
 
 def _promotions(router: APIRouter, registry: Registry, authorise: Authorise) -> None:

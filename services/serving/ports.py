@@ -79,3 +79,6 @@ class ServingBackend(Protocol):
 
     def answer(self, rollout: str, probes: Sequence[Probe]) -> list[Pair]:
         """Both versions' answers to each probe. They are no events of the rollout's errors and latency."""
+
+    def prediction(self, prediction: str) -> dict[str, Any]:
+        """A prediction's record, and its place and proof in its sealed batch; see router.records. Raises NotFound."""

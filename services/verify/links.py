@@ -1,195 +1,49 @@
 """The links of the chain from a promoted version to its origins. Each recomputes; none believes what the archive says of itself."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from services.core import archive, dsse, logfile, oms, quorum, tlog
 from services.core.bundle import bundle_revision, load_bundle
 from services.core.canonical import canonical, parse
-from services.core.digests import FileEntry, require_files, scan_tree, sha256, tree_bytes, tree_digest
-from services.core.errors import AiInfraError, NotFound
+from services.core.cosignature import open_cosigned
+from services.core.digests import sha256, tree_bytes, tree_digest
 from services.core.facts import Evidence, promotion_input, run_key
-from services.core.history import History, Version
+from services.core.history import History
 from services.core.keys import PublicKey
 from services.core.logcheck import check_log
-from services.core.logentry import parse_leaf
 from services.core.rego import verdict_on
-from services.core.statements import (
-    Evaluation,
-    Manifest,
-    PolicyBundle,
-    Predicate,
-    PromotionRequest,
-    Provenance,
-    Vsa,
-    expect,
-)
-from services.core.trust import Trust
-
-T = TypeVar("T", bound=Predicate)
+from services.core.statements import Evaluation, PolicyBundle, Provenance, Vsa, expect
+from services.verify.walk import Event, LogMembers, Walk, require
 
 MAX_SKEW_S = 60
 """Seconds between a decision's own time and the time of its event."""
 
 
-class BrokenLink(AiInfraError):
-    """The message says what does not hold."""
-
-
-def require(condition: bool, message: str) -> None:
-    if not condition:
-        raise BrokenLink(message)
-
-
-@dataclass(frozen=True)
-class MemberReader:
-    """The log's files among the archive's members (core.logfile.LogReader)."""
-
-    members: Mapping[str, bytes]
-
-    def read(self, path: str, limit: int) -> bytes:
-        data = self.members.get(archive.LOG + path)
-        if data is None:
-            raise NotFound(f"{archive.LOG}{path} is not in the archive")
-        require(len(data) <= limit, f"{archive.LOG}{path} is over {limit} bytes")
-        return data
-
-
-@dataclass
-class Walk:
-    """What the links share. members: of the archive; trust: out of band; model: a folder with the weights, if not in the archive;
-    against: an older signed checkpoint that the caller kept."""
-
-    members: Mapping[str, bytes]
-    trust: Trust
-    model: Path | None = None
-    against: bytes | None = None
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-    @cached_property
-    def index(self) -> dict[str, Any]:
-        value = parse(self.members[archive.INDEX])
-        fields = {"version", "model", "number", "environment", "decision", "weights"}
-        require(isinstance(value, dict) and set(value) == fields, f"{archive.INDEX} does not have the fields {sorted(fields)}")
-        require(value["version"] == archive.VERSION, f"this program reads archives of version {archive.VERSION}")
-        require(type(value["weights"]) is bool, f"{archive.INDEX}: weights is true or false")
-        require(canonical(value) == self.members[archive.INDEX], f"{archive.INDEX} is not in canonical form")
-        found: dict[str, Any] = value
-        return found
-
-    @property
-    def reference(self) -> str:
-        return f"{self.index['model']}@{self.index['number']}"
-
-    @cached_property
-    def manifest_envelope(self) -> dsse.Envelope:
-        return dsse.parse(self.members[archive.MANIFEST])
-
-    @cached_property
-    def manifest(self) -> Manifest:
-        return expect(Manifest, self.manifest_envelope.payload)
-
-    @cached_property
-    def request_envelope(self) -> dsse.Envelope:
-        return dsse.parse(self.members[archive.REQUEST])
-
-    @cached_property
-    def request(self) -> PromotionRequest:
-        return expect(PromotionRequest, self.request_envelope.payload)
-
-    @cached_property
-    def files(self) -> list[FileEntry]:
-        """The model's files, hashed from the bytes at hand. Where both archive and folder hold them, they are the same."""
-        held = [
-            {"path": name.removeprefix(archive.MODEL), "size": len(data), "sha256": sha256(data)}
-            for name, data in self.members.items()
-            if name.startswith(archive.MODEL) and name != archive.MODEL_SIGNATURE
-        ]
-        require(bool(held) == self.index["weights"], f"{archive.INDEX} says otherwise whether the archive holds weights")
-        require(bool(held) or self.model is not None, "the archive holds no weights: pass --model DIR")
-        if self.model is None:
-            return require_files(held)
-        found = [entry for entry in scan_tree(self.model) if entry.path != oms.SIGNATURE_FILE]
-        require(not held or require_files(held) == found, f"the files in {self.model} are not those of the archive")
-        return found
-
-    def find(self, kind: str, what: str, matches: Callable[[dict[str, Any]], bool]) -> tuple[int, dict[str, Any]]:
-        """Index and event of the last entry of a type that matches."""
-        for position in range(len(self.events) - 1, -1, -1):
-            event = self.events[position]
-            if event["type"] == kind and matches(event):
-                return position, event
-        raise BrokenLink(f"the log has no {kind} event {what}")
-
-    @cached_property
-    def completion(self) -> tuple[int, dict[str, Any]]:
-        digest = sha256(self.manifest_envelope.payload)
-        return self.find("promotion.completed", f"for manifest {digest}", lambda event: event["manifestRef"] == digest)
-
-    @cached_property
-    def decision(self) -> tuple[int, dict[str, Any]]:
-        wanted = self.index["decision"]
-        return self.find("policyCheck", f"of decision {wanted}", lambda event: event["payload"].get("decision") == wanted)
-
-    @property
-    def registration(self) -> dict[str, Any]:
-        """The event that registered the version."""
-        return self.find("model.registered", f"of {self.reference}", lambda event: event["subject"]["id"] == self.reference)[1]
-
-    @property
-    def last_approval(self) -> dict[str, Any]:
-        """The event that left the request's envelope as it was decided on."""
-        digest = sha256(self.request_envelope.payload)
-        before = self.events[: self.decision[0]]
-        told = [event for event in before if event["type"] in ("promotion.requested", "promotion.approved")]
-        mine = [event for event in told if event["payload"]["request"] == digest]
-        require(bool(mine), f"the log has no request {digest} before the decision")
-        return mine[-1]
-
-    @property
-    def evaluated(self) -> dict[str, Any]:
-        """The event that recorded the evaluation."""
-        digest = self.manifest.evaluation
-        return self.find("evaluation.recorded", f"of {digest}", lambda event: event["payload"]["evaluation"] == digest)[1]
-
-    @property
-    def published(self) -> dict[str, Any]:
-        """The event that published the policies of the archive."""
-        digest = sha256(self.members[archive.POLICY])
-        event: dict[str, Any]
-        for event in reversed(self.events[: self.decision[0]]):
-            if event["type"] == "policy.published" and event["payload"]["bundle"] == digest:
-                return event
-        raise BrokenLink(f"the log has no policy.published event of bundle {digest} before the decision")
-
-    @cached_property
-    def at_decision(self) -> History:
-        """The state that the decision was made in: every event before it."""
-        return History().replay(self.events[: self.decision[0]])
-
-    @cached_property
-    def version(self) -> Version:
-        require(self.reference in self.at_decision.versions, f"the log does not register {self.reference} before the decision")
-        return self.at_decision.versions[self.reference]
-
-
 def checkpoint(walk: Walk) -> str:
-    found = tlog.open_checkpoint(walk.members[archive.CHECKPOINT], tlog.parse_vkey(walk.trust.log_vkey))
-    require(found.origin == walk.trust.log_origin, f"the checkpoint is of log {found.origin}, not {walk.trust.log_origin}")
-    return f"{found.size} entries, signed by {walk.trust.log_vkey.split('+')[0]}"
+    found = open_cosigned(walk.members[archive.CHECKPOINT], walk.trust)
+    size, origin, witnesses = found.checkpoint.size, found.checkpoint.origin, found.witnesses
+    require(origin == walk.trust.log_origin, f"the checkpoint is of log {origin}, not {walk.trust.log_origin}")
+    # A line that nobody here can check could be changed without being found.
+    require(not found.unknown, f"it bears a signature of {', '.join(found.unknown)}, which trust does not know: name its key in "
+                               "log.witnesses of trust.json; with witnessThreshold 0 it is checked and not needed")  # fmt: skip
+    seen = f"cosigned by {', '.join(sorted(witnesses))}" if witnesses else "no witness: trust asks for none"
+    return f"{size} entries of {origin}, signed by {walk.trust.log_vkey.split('+')[0]}, {seen}"
 
 
 def entries(walk: Walk) -> str:
-    reader = MemberReader(walk.members)
-    found = check_log(reader, tlog.parse_vkey(walk.trust.log_vkey), walk.against)
+    found = check_log(LogMembers(walk.members), tlog.parse_vkey(walk.trust.log_vkey), walk.against, walk.see)
     require(found.ok, "; ".join(f"{problem.kind}: {problem.detail}" for problem in found.problems[:3]))
-    for leaf in logfile.read_entries(reader, found.size):
-        event, _ = parse_leaf(leaf)
-        walk.events.append(event)
-    return f"chain of {len(walk.events)} entries makes the signed root"
+    return f"chain of {walk.size} entries makes the signed root"
+
+
+def model_version(walk: Walk) -> str:
+    index, event = walk.registration
+    payload = event["payload"]
+    require((payload["model"], payload["number"]) == (walk.index["model"], walk.index["number"]), f"entry {index} is of another")
+    predicted = walk.index["prediction"] is None or payload["artifactId"] == walk.record["artifactId"]
+    require(predicted, f"{walk.reference} is another artifact than the one that answered")
+    return f"{walk.reference} registered at entry {index}: artifact {payload['artifactId'][:23]}…, risk {payload['riskClass']}"
 
 
 def manifest_signature(walk: Walk) -> str:
@@ -259,36 +113,56 @@ def decision(walk: Walk) -> str:
 
 
 def policy(walk: Walk) -> str:
-    envelope = dsse.parse(walk.members[archive.POLICY_SIGNATURE])
+    return active_policies(walk, archive.POLICY, archive.POLICY_SIGNATURE, walk.decision[0], walk.at_decision)
+
+
+def active_policies(walk: Walk, tar: str, signature: str, at: int, state: History) -> str:
+    """The bundle in these two members was the active one when the entry `at` was decided; state: what was before it."""
+    envelope = dsse.parse(walk.members[signature])
     statement = expect(PolicyBundle, envelope.payload)
-    signers = dsse.verified_signers(envelope, walk.trust.policy_keys(walk.decision[0]))
+    signers = dsse.verified_signers(envelope, walk.trust.policy_keys(at))
     require(bool(signers), "no key of a person with the role security signed the policies")
-    revision = bundle_revision(load_bundle(walk.members[archive.POLICY]))
+    revision = bundle_revision(load_bundle(walk.members[tar]))
     require(revision == statement.revision, "the policies are not those that were signed")
-    require(revision == walk.at_decision.policy_revision, "the policies were not the active ones at the decision")
-    published = sha256(walk.members[archive.POLICY_SIGNATURE])
-    require(published == walk.at_decision.policy_envelope, "the policies were active under another signature at the decision")
+    require(revision == state.policy_revision, "the policies were not the active ones at the decision")
+    published = sha256(walk.members[signature])
+    require(published == state.policy_envelope, "the policies were active under another signature at the decision")
     person = walk.trust.person_of(sorted(signers)[0])
     return f"version {statement.version}, signed by {person.person.rsplit('/', 1)[-1] if person else '?'}, active at the decision"
 
 
 def facts(walk: Walk) -> str:
-    position, event = walk.decision
-    recorded = parse(walk.members[archive.DECISION_INPUT])
-    require(abs(event["ts"] // 1000 - recorded["now"]) <= MAX_SKEW_S, "the decision's time is not that of its event")
-    computed = promotion_input(_evidence(walk), walk.trust, now=recorded["now"], at=position)
-    for name in sorted(set(recorded) | set(computed)):
-        same = recorded.get(name) == computed.get(name)
+    def computed(now: int) -> dict[str, Any]:
+        return promotion_input(_evidence(walk), walk.trust, now=now, at=walk.decision[0])
+
+    count = same_facts(parse(walk.members[archive.DECISION_INPUT]), computed, walk.decision[1])
+    return f"{count} facts recomputed from the evidence and the log"
+
+
+def same_facts(recorded: Any, computed: Callable[[int], dict[str, Any]], event: Event) -> int:
+    """How many facts there are, all of them as computed. computed: from a decision's own time; event: of the decision."""
+    require(isinstance(recorded, dict), "the decision's input is no object")
+    now = recorded.get("now")
+    require(type(now) is int and abs(event["ts"] // 1000 - now) <= MAX_SKEW_S, "the decision's time is not that of its event")
+    expected = computed(now)
+    for name in sorted(set(recorded) | set(expected)):
+        require(name in expected, f"the fact {name!r} is nothing that evidence tells")
+        require(name in recorded, f"the fact {name!r} is missing")
+        same = canonical(recorded[name]) == canonical(expected[name])
         require(same, f"the fact {name!r} is not what the evidence says")
-    return f"{len(computed)} facts recomputed from the evidence and the log"
+    return len(expected)
 
 
 def reexecution(walk: Walk) -> str:
-    bundle = load_bundle(walk.members[archive.POLICY])
-    found = verdict_on(bundle, parse(walk.members[archive.DECISION_INPUT]))
+    return f"{passes_again(walk, archive.POLICY, archive.DECISION_INPUT)} rules pass again"
+
+
+def passes_again(walk: Walk, tar: str, facts: str) -> int:
+    """How many rules of a bundle pass an input; all of them."""
+    found = verdict_on(load_bundle(walk.members[tar]), parse(walk.members[facts]))
     refused = ", ".join(report.rule for report in found.reports if report.verdict != "pass")
     require(found.verdict == "pass", f"the policies refuse this input: {refused}")
-    return f"{len(found.reports)} rules pass again"
+    return len(found.reports)
 
 
 def evaluation(walk: Walk) -> str:
@@ -300,14 +174,21 @@ def evaluation(walk: Walk) -> str:
     return f"accuracy {result.metrics['accuracy']:.4f} on {result.samples} samples of {result.split!r}"
 
 
-def provenance(walk: Walk) -> str:
+def run(walk: Walk) -> str:
     envelope = dsse.parse(walk.members[archive.PROVENANCE])
-    run = expect(Provenance, envelope.payload)
+    made = expect(Provenance, envelope.payload)
     _signer(walk, envelope, "builder")
     require(sha256(envelope.payload) == walk.manifest.provenance, "the manifest is for another provenance")
-    require(run.artifact_id == walk.manifest.artifact_id, "the run made another artifact")
-    require(run.run_key == run_key(run.inputs.to_json()) == walk.request.run_key, "runKey is not the digest of the inputs")
-    return f"run {run.run_id[:16]}… from commit {run.inputs.code_ref.commit[:12]}, seed {run.inputs.seed}"
+    require(made.artifact_id == walk.manifest.artifact_id, "the run made another artifact")
+    require(made.run_key == run_key(made.inputs.to_json()) == walk.request.run_key, "runKey is not the digest of the inputs")
+    return f"run {made.run_id[:16]}…, seed {made.inputs.seed}; runKey {made.run_key[:23]}… is the digest of its seven inputs"
+
+
+def code(walk: Walk) -> str:
+    inputs = expect(Provenance, dsse.parse(walk.members[archive.PROVENANCE]).payload).inputs
+    require(not inputs.code_ref.dirty, "the run's code is of no commit: its tree was dirty")
+    source, lock, image = inputs.code_ref.tree, inputs.dependency_lock, inputs.image
+    return f"commit {inputs.code_ref.commit[:12]}, source {source[:19]}…, lock file {lock[:19]}…, image {image[:19]}…, by digest"
 
 
 def datasets(walk: Walk) -> str:
@@ -324,7 +205,8 @@ def datasets(walk: Walk) -> str:
 
 def members(walk: Walk) -> str:
     """Every member is one that the log tells of, to its last byte: also key ids and tar headers, which no signature covers."""
-    completed, registered = walk.completion[1], walk.registration
+    completed, registered = walk.completion[1], walk.registration[1]
+    published = walk.published(archive.POLICY, walk.decision[0])
     bound = {
         archive.MANIFEST: completed["signatureRef"],
         archive.MODEL_SIGNATURE: completed["payload"]["bundle"],
@@ -332,37 +214,23 @@ def members(walk: Walk) -> str:
         archive.EVALUATION: walk.evaluated["signatureRef"],
         archive.PROVENANCE: registered["payload"]["provenance"],
         archive.ARTIFACT_SIGNATURE: registered["signatureRef"],
-        archive.POLICY: walk.published["payload"]["bundle"],
-        archive.POLICY_SIGNATURE: walk.published["signatureRef"],
+        archive.POLICY: published["payload"]["bundle"],
+        archive.POLICY_SIGNATURE: published["signatureRef"],
     }
+    if walk.index["prediction"] is not None:
+        deployed_under = walk.published(archive.DEPLOY_POLICY, walk.deploy_decision[0])
+        bound |= {
+            archive.DEPLOY_POLICY: deployed_under["payload"]["bundle"],
+            archive.DEPLOY_POLICY_SIGNATURE: deployed_under["signatureRef"],
+        }
     for name, digest in bound.items():
         require(sha256(walk.members[name]) == digest, f"{name} is not the one that the log tells of")
     _require_one_signature(walk, archive.DECISION)
     known = {archive.hex_name(archive.DATASETS, item) for item in registered["payload"]["ancestors"]}
-    known |= {archive.LOG + path for path in logfile.paths(len(walk.events))}
-    for name in set(walk.members) - set(archive.FIXED) - known:
+    known |= {archive.LOG + path for path in logfile.paths(walk.size)} | {*archive.FIXED, *archive.OF_PREDICTION}
+    for name in set(walk.members) - known:
         require(name.startswith(archive.MODEL) or _told_approval(walk, name), f"{name} is none that the log tells of")
     return f"{len(walk.members)} members are those that the log tells of"
-
-
-LINKS: tuple[tuple[str, Callable[[Walk], str]], ...] = (
-    ("log checkpoint", checkpoint),
-    ("log entries", entries),
-    ("manifest signature", manifest_signature),
-    ("log inclusion", log_inclusion),
-    ("weights", weights),
-    ("model signature", model_signature),
-    ("request and quorum", request_and_quorum),
-    ("decision", decision),
-    ("policies", policy),
-    ("decision facts", facts),
-    ("decision re-executed", reexecution),
-    ("evaluation", evaluation),
-    ("provenance", provenance),
-    ("data sets and licences", datasets),
-    ("every byte accounted for", members),
-)
-"""In the order of the walk: a link may rely on those before it."""
 
 
 def _signer(walk: Walk, envelope: dsse.Envelope, role: str) -> str:
@@ -385,7 +253,7 @@ def _require_one_signature(walk: Walk, name: str) -> None:
 def _told_approval(walk: Walk, name: str) -> bool:
     """Whether the member is a data set's approval, of any time, under the name that its digest gives it."""
     data = walk.members[name]
-    told = {event["payload"]["approval"] for event in walk.events if event["type"] == "dataset.approved"}
+    told = {event["payload"]["approval"] for _, event in walk.events if event["type"] == "dataset.approved"}
     return name == archive.hex_name(archive.DATASET_APPROVALS, sha256(data), ".dsse.json") and (
         sha256(dsse.parse(data).payload) in told
     )
@@ -414,4 +282,4 @@ def _evidence(walk: Walk) -> Evidence:
 
 
 def _folder(walk: Walk, folder: str) -> list[bytes]:
-    return [data for name, data in sorted(walk.members.items()) if name.startswith(folder)]
+    return [walk.members[name] for name in sorted(walk.members) if name.startswith(folder)]

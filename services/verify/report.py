@@ -20,10 +20,11 @@ class Link:
 
 @dataclass(frozen=True)
 class Report:
-    """subject: `name@number` and environment; links: in the order of the walk."""
+    """subject: what the archive is about; links: in the order of the walk; warnings: what the log tells that came later."""
 
     subject: str
     links: tuple[Link, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def broken(self) -> Link | None:
@@ -36,4 +37,5 @@ class Report:
             "verified": self.broken is None,
             "brokenLink": self.broken.name if self.broken else None,
             "links": [link.to_json() for link in self.links],
+            "warnings": list(self.warnings),
         }

@@ -63,7 +63,8 @@ class ListedProbes:
 
 @dataclass
 class ScriptedBackend:
-    """A serving backend that says what a test sets. right: which probes the canary answers rightly; away: nothing answers."""
+    """A serving backend that says what a test sets. right: which probes the canary answers rightly; away: nothing answers; records:
+    prediction id → what the router says of it."""
 
     ready: int = 1
     refused: str = ""
@@ -72,6 +73,7 @@ class ScriptedBackend:
     right: bool = True
     away: bool = False
     asked: list[str] = field(default_factory=list)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def health(self, deployment: str) -> DeploymentHealth:
         self._answer()
@@ -89,6 +91,12 @@ class ScriptedBackend:
         self._answer()
         self.asked += [probe.id for probe in probes]
         return [Pair(probe.id, probe.label, probe.label if self.right else "?") for probe in probes]
+
+    def prediction(self, prediction: str) -> dict[str, Any]:
+        self._answer()
+        if prediction not in self.records:
+            raise NotFound(f"no prediction {prediction}")
+        return self.records[prediction]
 
     def _answer(self) -> None:
         if self.away:

@@ -19,6 +19,7 @@ from services.demo.material import make_repository
 from services.home import Home, create
 from services.supervisor import Platform, free_ports
 from services.verify.service import verify
+from tests import archives
 from tests.peers import need
 
 pytestmark = pytest.mark.timeout(1200)  # the first test waits for the whole demo
@@ -109,12 +110,9 @@ def test_evidence_verifies_offline_and_names_the_link_that_an_edit_breaks(
     demo = told[0] / "demo"
     trust = Trust.parse((demo / "trust.json").read_bytes())
     assert verify(demo / "evidence.zip", trust).broken is None
-    edited = tmp_path / "evidence.zip"
-    with zipfile.ZipFile(demo / "evidence.zip") as source, zipfile.ZipFile(edited, "w") as target:
-        for name in source.namelist():
-            data = source.read(name)
-            target.writestr(name, data.replace(b"CC-BY-4.0", b"CC-BY-3.0") if name.startswith("datasets/") else data)
-    broken = verify(edited, trust).broken
+    members = archives.read(demo / "evidence.zip")
+    relicensed = {n: d.replace(b"CC-BY-4.0", b"CC-BY-3.0") if n.startswith("datasets/") else d for n, d in members.items()}
+    broken = verify(archives.write(tmp_path / "evidence.zip", relicensed), trust).broken
     assert broken is not None
     assert broken.name == "decision facts"
 
