@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import Connection, Engine, RowMapping, insert, select
+from sqlalchemy import Connection, Engine, bindparam, insert, select
 
 from services.core import oms
 from services.core.clock import Clock
 from services.core.database import begin
 from services.core.digests import sha256
-from services.core.errors import BadInput
+from services.core.errors import AiInfraError, BadInput
 from services.core.events import EventDraft, Subject
 from services.core.objects import ObjectStore
 from services.core.statements import Evaluation, RiskClass, Strict
@@ -25,6 +25,24 @@ from services.registry.ports import Evaluator, Events, Measured, Run, Runs, Sign
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 BUILDER_KEY = "builder"
 EVALUATOR_KEY = "evaluator"
+RISK_RULE, TREE_RULE = "registration.risk-class", "registration.artifact"
+"""Names under which a registration is refused."""
+
+_VERSIONS, _MODEL, _RUN = tables.model_versions, bindparam("model"), bindparam("run")
+# Made once: putting a statement together costs more than the database takes to answer it.
+_VERSION = select(_VERSIONS).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.number == bindparam("number")))
+_LAST = select(_VERSIONS.c.number).where(_VERSIONS.c.model == _MODEL).order_by(_VERSIONS.c.number.desc()).limit(1)
+_HIGH = select(_VERSIONS.c.number).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.risk_class == "high")).limit(1)
+_OTHER_CLASS = select(_VERSIONS).where(
+    (_VERSIONS.c.artifact_id == bindparam("artifact")) & (_VERSIONS.c.risk_class != bindparam("risk"))
+)
+_OF_RUN = select(_VERSIONS.c.number).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.run_id == _RUN))
+_SIGNED, _UNSIGNED = (_OF_RUN.where(found) for found in (_VERSIONS.c.signature.is_not(None), _VERSIONS.c.signature.is_(None)))
+_EVALUATIONS = (
+    select(tables.evaluations)
+    .where(tables.evaluations.c.artifact_id == bindparam("artifact"))
+    .order_by(tables.evaluations.c.issued_at)
+)
 
 
 class Registration(Strict):
@@ -71,15 +89,31 @@ class Models:
         run = self.runs.completed(registration.run)
         for parent in registration.parents:
             self.get(*parse_reference(parent))
-        files = self.artifacts.files(run.artifact_id)
-        with self.engine.connect() as connection:
-            known = self._of_run(connection, model, run, registration)
-        if known is not None:
-            return self.get(model, known)
+        try:
+            return self._register(model, registration, run, actor)
+        except (AlreadyRegistered, BadInput) as error:
+            self._tell(model, registration, run, error, actor)
+            raise
+
+    def _tell(self, model: str, registration: Registration, run: Run, error: AiInfraError, actor: str) -> None:
+        """Records a refused registration as a policyCheck event."""
+        rule = RISK_RULE if isinstance(error, AlreadyRegistered) else TREE_RULE
+        rules = [{"rule": rule, "verdict": "deny", "reasons": [str(error)[:1000]]}]
+        payload = {"action": "register", "verdict": "deny", "rules": rules, "run": run.id, "riskClass": registration.risk_class}
+        with begin(self.engine) as connection:
+            subject = Subject("model", model, run.artifact_id)
+            self.events.emit(connection, EventDraft("policyCheck", actor, subject, payload))
+
+    def _register(self, model: str, registration: Registration, run: Run, actor: str) -> dict[str, Any]:
         bundle, signer = None, None
         if registration.sign:
+            with self.engine.connect() as connection:
+                known = self._of_run(connection, model, run, registration)
+            if known is not None:
+                return self.get(model, known)
             # 1. Sign. A crash here leaves a signature in the proxy's record and an object that no row names: a retry
             #    of the registration gets the same signature.
+            files = self.artifacts.files(run.artifact_id)
             signed = self.signing.sign_model(BUILDER_KEY, oms.statement(files, name=f"{model}"), actor)
             signer, _ = oms.verify_any(signed, files, self.trust().signer_with_role(BUILDER_KEY))
             bundle = self.store.put(signed)
@@ -90,7 +124,7 @@ class Models:
             number = known or self._next_number(connection, model)
             if known is None:
                 self._insert(connection, model, number, registration, run, bundle, signer, actor)
-        return self.get(model, number)
+            return self._read(connection, model, number)
 
     def _insert(
         self,
@@ -125,7 +159,7 @@ class Models:
             "registered_by": actor,
             "registered_at": self.clock(),
         }
-        connection.execute(insert(tables.model_versions).values(**values))
+        connection.execute(insert(_VERSIONS), values)
         payload = {
             "model": model,
             "number": number,
@@ -144,13 +178,8 @@ class Models:
 
     def get(self, model: str, number: int) -> dict[str, Any]:
         """The record of a version, with its evaluations. Raises UnknownModel."""
-        table = tables.model_versions
-        query = select(table).where((table.c.model == model) & (table.c.number == number))
         with self.engine.connect() as connection:
-            row = connection.execute(query).mappings().first()
-        if row is None:
-            raise UnknownModel(f"no model version {model}@{number}")
-        return self._record(row)
+            return self._read(connection, model, number)
 
     def targets(self, version: dict[str, Any]) -> set[tuple[str, str]]:
         """(kind, id) of all whose flags hold for it: itself, the versions it was made from, their artifacts and data sets."""
@@ -242,32 +271,28 @@ class Models:
 
     def _of_run(self, connection: Connection, model: str, run: Run, registration: Registration) -> int | None:
         """The number of the version that this run is already, signed or not as asked."""
-        table = tables.model_versions
         # The same bytes have one risk class, under whatever name or run: else a rerun would need fewer approvals.
-        same = select(table).where((table.c.artifact_id == run.artifact_id) & (table.c.risk_class != registration.risk_class))
-        if (other := connection.execute(same).first()) is not None:
+        same = {"artifact": run.artifact_id, "risk": registration.risk_class}
+        if (other := connection.execute(_OTHER_CLASS, same).first()) is not None:
             raise AlreadyRegistered(
                 f"artifact {run.artifact_id} is {other.model}@{other.number}, of risk class {other.risk_class}: it keeps that"
             )
         # Nor does a model lower its class from version to version: other bytes of the same model serve the same people.
-        higher = select(table.c.number).where((table.c.model == model) & (table.c.risk_class == "high"))
-        if registration.risk_class == "low" and (number := connection.execute(higher).scalar()) is not None:
+        if registration.risk_class == "low" and (number := connection.execute(_HIGH, {"model": model}).scalar()) is not None:
             raise AlreadyRegistered(f"{model}@{number} is of risk class high: later versions of {model} are not low")
-        query = select(table.c.number).where((table.c.model == model) & (table.c.run_id == run.id))
-        query = query.where(table.c.signature.is_not(None) if registration.sign else table.c.signature.is_(None))
-        return connection.execute(query).scalar()
+        query = _SIGNED if registration.sign else _UNSIGNED
+        found: int | None = connection.execute(query, {"model": model, "run": run.id}).scalar()
+        return found
 
     def _next_number(self, connection: Connection, model: str) -> int:
-        table = tables.model_versions
-        last = select(table.c.number).where(table.c.model == model).order_by(table.c.number.desc()).limit(1)
-        return (connection.execute(last).scalar() or 0) + 1
+        return (connection.execute(_LAST, {"model": model}).scalar() or 0) + 1
 
-    def _record(self, row: RowMapping) -> dict[str, Any]:
-        table = tables.evaluations
-        query = select(table).where(table.c.artifact_id == row["artifact_id"]).order_by(table.c.issued_at)
-        with self.engine.connect() as connection:
-            found = [dict(item) for item in connection.execute(query).mappings()]
-        return dict(row) | {"evaluations": found}
+    def _read(self, connection: Connection, model: str, number: int) -> dict[str, Any]:
+        row = connection.execute(_VERSION, {"model": model, "number": number}).mappings().first()
+        if row is None:
+            raise UnknownModel(f"no model version {model}@{number}")
+        found = connection.execute(_EVALUATIONS, {"artifact": row["artifact_id"]}).mappings()
+        return dict(row) | {"evaluations": [dict(item) for item in found]}
 
 
 def _accuracy(measured: Measured) -> float:
@@ -281,6 +306,6 @@ def _accuracy(measured: Measured) -> float:
 def parse_reference(reference: str) -> tuple[str, int]:
     """`name@number` → its parts. Raises BadInput."""
     model, _, number = reference.rpartition("@")
-    if not model or not number.isascii() or not number.isdigit() or len(number) > 9:
+    if not model or not re.fullmatch(r"[1-9][0-9]{0,8}", number):
         raise BadInput(f"{reference[:100]!r}: want name@number")
     return model, int(number)
