@@ -247,9 +247,9 @@ def api_of(world: World, *versions: Servable) -> Iterator[Api]:
 
 
 @contextmanager
-def router_of(world: World, api: Api) -> Iterator["RouterProcess"]:
+def router_of(world: World, api: Api, module: str = "services.serving.router") -> Iterator["RouterProcess"]:
     """The router process, stopped at the end."""
-    router = RouterProcess(world, api)
+    router = RouterProcess(world, api, module)
     router.start()
     try:
         yield router
@@ -258,16 +258,16 @@ def router_of(world: World, api: Api) -> Iterator["RouterProcess"]:
 
 
 class RouterProcess:
-    """`python -m services.serving.router`"""
+    """`python -m services.serving.router`, or another module that runs it."""
 
-    def __init__(self, world: World, api: Api) -> None:
-        self._world, self._api = world, api
+    def __init__(self, world: World, api: Api, module: str = "services.serving.router") -> None:
+        self._world, self._api, self._module = world, api, module
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         environ = self._world.environ(self._api.url, self._api.router_port)
         log = (self._world.root / "router.log").open("ab")
-        self.process = subprocess.Popen([sys.executable, "-m", "services.serving.router"], env=environ, stderr=log, stdout=log)
+        self.process = subprocess.Popen([sys.executable, "-m", self._module], env=environ, stderr=log, stdout=log)
         log.close()
 
     def kill(self) -> None:

@@ -30,6 +30,7 @@ TYPES = frozenset(
         "rollout.started",
         "rollout.step",
         "rollout.completed",
+        "rollout.extended",
         "rollback",
         "quarantine.set",
         "quarantine.lifted",

@@ -28,7 +28,7 @@ from services.serving.ports import ServingBackend
 from services.serving.router import tables
 from services.serving.router.app import Parts, Router, salt_key
 from services.serving.router.desired import Follower
-from services.serving.router.launcher import ForkServerLauncher
+from services.serving.router.launcher import PREDICTOR, ForkServerLauncher
 from services.serving.router.proxy import Limits
 from services.serving.router.records import RecordLog
 from services.serving.router.state import State
@@ -51,8 +51,8 @@ def open_objects(settings: Settings) -> ObjectStore:
     return store
 
 
-def run_router(environ: Mapping[str, str], ready: Callable[[], None] = lambda: None) -> None:
-    """Serves until SIGTERM or SIGINT. ready: called when the port is bound.
+def run_router(environ: Mapping[str, str], ready: Callable[[], None] = lambda: None, predictor: str = PREDICTOR) -> None:
+    """Serves until SIGTERM or SIGINT. ready: called when the port is bound; predictor: the module that the fork server runs.
 
     Raises:
         BadSetting: a wrong setting, or the port is taken.
@@ -60,10 +60,10 @@ def run_router(environ: Mapping[str, str], ready: Callable[[], None] = lambda: N
     import uvloop  # part of the extra `serve`
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_router(Settings.from_env(environ), environ, ready))
+        runner.run(_router(Settings.from_env(environ), ForkServerLauncher(environ, predictor), ready))
 
 
-async def _router(settings: Settings, environ: Mapping[str, str], ready: Callable[[], None]) -> None:
+async def _router(settings: Settings, launcher: ForkServerLauncher, ready: Callable[[], None]) -> None:
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     identity, actor = settings.identity("router"), service_id("router")
     engine = open_engine(f"sqlite:///{settings.data / 'router.db'}")
@@ -78,7 +78,7 @@ async def _router(settings: Settings, environ: Mapping[str, str], ready: Callabl
 
     parts = Parts(
         session=session,
-        launcher=ForkServerLauncher(environ),
+        launcher=launcher,
         records=RecordLog(settings.data / "predictions", engine, outbox, system_clock, actor),
         relay=Relay(engine, outbox, HttpAuditBus(api)),
         follow=follow,
@@ -109,8 +109,13 @@ async def _until_signal() -> None:
     await stop.wait()
 
 
-def run_predictors(environ: Mapping[str, str], commands: int, events: int) -> None:
-    """The fork server of the predictors, until `commands` (a file descriptor) ends."""
+def run_predictors(
+    environ: Mapping[str, str], commands: int, events: int, around: Callable[[Any, Any], Any] = lambda order, app: app
+) -> None:
+    """The fork server of the predictors, until `commands` (a file descriptor) ends.
+
+    around: what stands around KServe's application for one order; a campaign plants its faults there.
+    """
     import torch
 
     from services.serving.predictor import server
@@ -134,7 +139,7 @@ def run_predictors(environ: Mapping[str, str], commands: int, events: int) -> No
         verified = load_verified(Order.from_json(order), open_objects(settings), trust, quarantine)
         model = server.ServedModel(verified, server.build_model(verified.files))
         model.warm_up()
-        server.serve(model, identity, ready)
+        server.serve(model, identity, ready, lambda app: around(verified.order, app))
 
     ForkServer(commands, events, serve).run()
 

@@ -121,8 +121,9 @@ def quality_log_e(pairs: Sequence[tuple[int, int]]) -> float:
     return log_mean_exp([pooled, by_class])
 
 
-def _pairs_log_e(only_stable: int, only_canary: int) -> float:
-    return harm_log_e([(0.5, 0, only_stable, only_canary)], [[ratio] for ratio in PAIR_RATIOS])
+def _pairs_log_e(against: int, favour: int) -> float:
+    """Of pairs that tell the two apart: those that speak against the canary, and those in its favour."""
+    return harm_log_e([(0.5, 0, against, favour)], [[ratio] for ratio in PAIR_RATIOS])
 
 
 def clear_log_e(phases: Sequence[tuple[float, int, int, int]], margin: float) -> float:
@@ -163,7 +164,8 @@ class Rule:
     measures: which of errors, latency, quality are compared; alpha: probability of a false rollback over the whole rollout;
     margins: measure to δ, the regression that clearing rules out (shares: 0.02 is 2 percentage points);
     edges: microseconds; tolerance: canary latencies are divided by it before they are binned, so that slower by up to that factor
-    is "no different"; labelled: quality pairs have labels (else disagreement alone can clear, and quality has no say in rollback).
+    is "no different"; labelled: quality pairs have labels (else disagreement alone can clear, and quality has no say in rollback);
+    mirrored: half of the bet on errors is on mirrored pairs, which see differences that few requests by coin do not.
     """
 
     measures: tuple[str, ...]
@@ -174,6 +176,7 @@ class Rule:
     dispersion: float
     tolerance: float
     labelled: bool
+    mirrored: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -186,6 +189,7 @@ class Rule:
             "dispersion": self.dispersion,
             "tolerance": self.tolerance,
             "labelled": self.labelled,
+            "mirrored": self.mirrored,
         }
 
     @classmethod
@@ -199,6 +203,7 @@ class Rule:
             dispersion=value["dispersion"],
             tolerance=value["tolerance"],
             labelled=value["labelled"],
+            mirrored=value.get("mirrored", False),  # rules before mirrored errors have none
         )
 
 
@@ -237,26 +242,31 @@ class Counts:
     """All that a verdict looks at.
 
     phases: never pooled over weights (Simpson's paradox); pairs: (class, pairs, only stable right, only canary right), each
-    golden probe once; mirrored: (mirrored requests that both answered, those with different labels).
+    golden probe once; mirrored: (mirrored requests that both answered, those with different labels); mirrored_errors: of mirrored
+    requests, whether answered or not, (those where only the canary failed, those where only stable failed).
     """
 
     phases: tuple[Phase, ...] = ()
     pairs: tuple[tuple[str, int, int, int], ...] = ()
     mirrored: tuple[int, int] = (0, 0)
+    mirrored_errors: tuple[int, int] = (0, 0)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "phases": [phase.to_json() for phase in self.phases],
             "pairs": {label: [n, b, c] for label, n, b, c in self.pairs},
             "mirrored": list(self.mirrored),
+            "mirroredErrors": list(self.mirrored_errors),
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Counts":
+        only_canary, only_stable = value.get("mirroredErrors", (0, 0))
         return cls(
             tuple(Phase.from_json(phase) for phase in value["phases"]),
             tuple((label, n, b, c) for label, (n, b, c) in sorted(value["pairs"].items())),
             (value["mirrored"][0], value["mirrored"][1]),
+            (only_canary, only_stable),
         )
 
 
@@ -284,6 +294,12 @@ class Verdict:
             "logClear": dict(self.log_clear),
         }
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Verdict":
+        return cls(
+            value["rollback"], value["cleared"], value["cause"], value["logMeanE"], dict(value["logE"]), dict(value["logClear"])
+        )
+
 
 def judge(rule: Rule, counts: Counts) -> Verdict:
     """The verdict on these counts. May be asked after every request: looking often costs nothing."""
@@ -298,7 +314,9 @@ def judge(rule: Rule, counts: Counts) -> Verdict:
 
 def _harm_errors(rule: Rule, counts: Counts) -> float:
     cells = [(phase.weight, 0, *phase.errors) for phase in counts.phases]
-    return harm_log_e(cells, [[ratio] for ratio in ERROR_RATIOS])
+    by_coin = harm_log_e(cells, [[ratio] for ratio in ERROR_RATIOS])
+    # An average of e-processes is one, under any dependence: what the mirror adds costs by_coin a factor of two at most.
+    return log_mean_exp([by_coin, _pairs_log_e(*counts.mirrored_errors)]) if rule.mirrored else by_coin
 
 
 def _harm_latency(rule: Rule, counts: Counts) -> float:

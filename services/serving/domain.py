@@ -39,11 +39,13 @@ class Margins(Strict):
 
 
 class Golden(Strict):
-    """Labelled probes: one split of a registered data set (id or name@version). limit: probes taken, from its start."""
+    """Labelled probes: one split of a registered data set (id or name@version). limit: probes taken, from its start;
+    at_once: probes in one request to each version."""
 
     dataset: Annotated[str, Field(max_length=200)]
     split: Annotated[str, Field(max_length=50)] = "test"
     limit: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    at_once: Annotated[int, Field(ge=1, le=1000)] = 48
 
 
 class RolloutSpec(Strict):
@@ -51,10 +53,11 @@ class RolloutSpec(Strict):
 
     steps: shares of the traffic in percent, rising, the last one 100; compares: the measures; alpha: probability of a false
     rollback; latency_tolerance: slower by up to this factor is no regression; min_, max_requests_per_step: finished requests of
-    both arms, before a step may end and after which an uncleared last step is `undecided`; warm_up: first answers of the canary
+    both arms, before a step may end and after which an uncleared last step is `undecided`; max_step_s: seconds after which any step
+    that goes no further is `undecided`, as with too little traffic; warm_up: first answers of the canary
     that are not counted; calibration_requests, calibration_s: stable requests that fix the latency bins, and how long to wait
     for them; golden: labelled probes, answered once by both; mirror: share of stable's requests that the canary answers too,
-    unseen by the client.
+    unseen by the client: failures are then compared by request, which finds smaller differences.
     """
 
     model: Name
@@ -67,6 +70,7 @@ class RolloutSpec(Strict):
     latency_tolerance: Annotated[float, Field(ge=1, le=10)] = 1.25
     min_requests_per_step: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     max_requests_per_step: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
+    max_step_s: Annotated[float, Field(gt=0, le=2_592_000)] = 86_400.0
     warm_up: Annotated[int, Field(ge=0, le=10_000)] = 20
     calibration_requests: Annotated[int, Field(ge=0, le=100_000)] = 500
     calibration_s: Annotated[float, Field(ge=0, le=3600)] = 5.0

@@ -23,6 +23,10 @@ class RolloutRunning(Conflict):
     """One rollout of a model in an environment at a time; wait for it or abort it."""
 
 
+class NotUndecided(Conflict):
+    """The test decides about this rollout, or has decided: a person only decides what it leaves open."""
+
+
 class Quarantined(Refused):
     """An active safety flag forbids to serve this version. Lifting it needs a signed clearance."""
 

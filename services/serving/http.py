@@ -1,15 +1,16 @@
 """Routes of serving in the API process. Reads need a certificate only."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
 from services.core.authorise import Authorise, allowed
 from services.core.canonical import canonical
 from services.core.digests import sha256
 from services.core.http import Actor, ServiceActor
-from services.core.statements import Strict, Text
+from services.core.statements import Reason, Strict, Text
 from services.serving.domain import DeploymentSpec, RolloutSpec
 from services.serving.rollouts import Rollouts
 from services.serving.service import Serving
@@ -19,6 +20,20 @@ class Abort(Strict):
     """reason: why a person ends the rollout."""
 
     reason: Text = "aborted by a person"
+
+
+class Completion(Strict):
+    """reason: why a person takes the canary although the test leaves it open."""
+
+    reason: Reason
+
+
+class Extension(Strict):
+    """requests: more of them in the present step; seconds: for them; reason: why."""
+
+    requests: Annotated[int, Field(ge=1, le=10_000_000)]
+    seconds: Annotated[float, Field(ge=1, le=2_592_000)] = 86_400.0
+    reason: Reason
 
 
 def create_router(serving: Serving, rollouts: Rollouts, authorise: Authorise) -> APIRouter:
@@ -68,6 +83,14 @@ def _rollouts(router: APIRouter, rollouts: Rollouts, authorise: Authorise) -> No
     @router.post("/v1/rollouts/{rollout}/abort")
     def abort(rollout: str, order: Abort, actor: str = allowed(authorise, "rollout.stop")) -> dict[str, Any]:
         return rollouts.abort(rollout, order.reason, actor)
+
+    @router.post("/v1/rollouts/{rollout}/complete")
+    def complete(rollout: str, order: Completion, actor: str = allowed(authorise, "rollout.complete")) -> dict[str, Any]:
+        return rollouts.complete(rollout, order.reason, actor)
+
+    @router.post("/v1/rollouts/{rollout}/extend")
+    def extend(rollout: str, order: Extension, actor: str = allowed(authorise, "rollout.extend")) -> dict[str, Any]:
+        return rollouts.extend(rollout, order.requests, order.seconds, order.reason, actor)
 
 
 def _services(router: APIRouter, serving: Serving) -> None:

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from services.core.database import begin
 from services.core.errors import BadInput
@@ -33,13 +33,11 @@ from services.serving.domain import (
     Reference,
     RolloutSpec,
 )
-from services.serving.errors import Quarantined, RolloutRunning, UnknownDeployment, UnknownRollout
+from services.serving.errors import NotUndecided, Quarantined, RolloutRunning, UnknownDeployment, UnknownRollout
 from services.serving.ports import GoldenProbes
 from services.serving.service import Serving
 
 START_TIMEOUT_MS = 60_000
-PAIRS_AT_ONCE = 48
-"""Probes in one look: one request to each version."""
 MIN_BLOCKS = 4
 """Fewer blocks of calibration requests say nothing about dispersion, which is then taken as 1 and recorded as not measured."""
 
@@ -93,6 +91,37 @@ class Rollouts:
         if row["state"] in ACTIVE:
             self._roll_back(row, ABORTED, reason, None, actor)
         return self.get(rollout)
+
+    def complete(self, rollout: str, reason: str, actor: str) -> dict[str, Any]:
+        """A person takes an undecided canary into all traffic, and answers for what the test could not clear.
+
+        Raises:
+            NotUndecided: it still runs, or has ended: only what the test leaves open is a person's to decide. RolloutRunning: it
+            changed in between.
+        """
+        row = self._undecided(rollout)
+        counts, verdict = Counts.from_json(row["counts"]), Verdict.from_json(row["verdict"])
+        self._complete(row, counts, verdict, f"completed by {actor}: {reason}", actor)
+        return self.get(rollout)
+
+    def extend(self, rollout: str, requests: int, seconds: float, reason: str, actor: str) -> dict[str, Any]:
+        """A person gives an undecided rollout more requests and time; its rule stays. Raises NotUndecided, RolloutRunning."""
+        row = self._undecided(rollout)
+        spec = RolloutSpec.from_json(row["spec"])
+        finished = sum(phase.requests for phase in Counts.from_json(row["counts"]).phases if phase.weight == row["weight"])
+        longer = spec.model_copy(update={"max_requests_per_step": finished + requests, "max_step_s": seconds})
+        with begin(self.serving.engine) as connection:
+            payload = {"rollout": rollout, "requests": requests, "seconds": int(seconds), "reason": reason, "seed": row["seed"]}
+            event = self._emit(connection, row, "rollout.extended", payload | _evidence_of(row), actor)
+            values = {"state": RUNNING, "reason": f"extended by {actor}: {reason}", "event": event, "spec": longer.to_json()}
+            self._change(connection, row, **values)
+        return self.get(rollout)
+
+    def _undecided(self, rollout: str) -> RowMapping:
+        row = self._row(rollout)
+        if row["state"] != UNDECIDED:
+            raise NotUndecided(f"rollout {rollout} is {row['state']}: only an undecided one is for a person to complete or extend")
+        return row
 
     def get(self, rollout: str) -> dict[str, Any]:
         """The record. Raises UnknownRollout."""
@@ -174,15 +203,15 @@ class Rollouts:
             self._roll_back(row, ROLLED_BACK, _cause(verdict), (counts, verdict))
             return
         finished = next((phase.requests for phase in counts.phases if phase.weight == row["weight"]), 0)
-        following = row["step"] + 1
-        if finished < spec.min_requests_per_step:
-            return
-        if following < len(spec.steps) - 1:
+        enough, following = finished >= spec.min_requests_per_step, row["step"] + 1
+        late = self.serving.clock() - row["since"] >= spec.max_step_s * 1000
+        if enough and following < len(spec.steps) - 1:
             self._step(row, spec, following, counts, verdict)
-        elif verdict.cleared:
-            self._complete(row, counts, verdict)
-        elif finished >= spec.max_requests_per_step and row["state"] == RUNNING:
-            self._hold(row, counts, verdict)
+        elif enough and verdict.cleared:
+            self._complete(row, counts, verdict, "cleared by every measure", service_id("api"))
+        elif row["state"] == RUNNING and (late or finished >= spec.max_requests_per_step):
+            little = f"{finished} requests in {spec.max_step_s:g} s are too little traffic; "
+            self._hold(row, counts, verdict, "" if enough else little)
 
     def _ask_probes(self, row: RowMapping, spec: RolloutSpec) -> None:
         """Sends the next golden probes to both versions. Each counts once, also after a restart: the table's key says so."""
@@ -193,7 +222,7 @@ class Rollouts:
         table = tables.rollout_pairs
         with self.serving.engine.connect() as connection:
             known = set(connection.execute(select(table.c.probe).where(table.c.rollout == row["id"])).scalars())
-        todo = [probe for probe in self._probes[row["id"]] if probe.id not in known][:PAIRS_AT_ONCE]
+        todo = [probe for probe in self._probes[row["id"]] if probe.id not in known][: spec.golden.at_once]
         if not todo:
             return
         # A crash between the answers and the write asks these probes again: they still count once.
@@ -203,17 +232,19 @@ class Rollouts:
 
     def _counts(self, row: RowMapping) -> Counts:
         seen = self.serving.backend.counts(row["id"])
-        return Counts(seen.phases, self._pairs(row["id"]), seen.mirrored)
+        return Counts(seen.phases, self._pairs(row["id"]), seen.mirrored, seen.mirrored_errors)
 
     def _pairs(self, rollout: str) -> tuple[tuple[str, int, int, int], ...]:
         table = tables.rollout_pairs
+        kinds = (table.c.label, table.c.stable_right, table.c.canary_right)
+        query = select(*kinds, func.count()).where(table.c.rollout == rollout).group_by(*kinds)
         classes: dict[str, list[int]] = {}
         with self.serving.engine.connect() as connection:
-            for pair in connection.execute(select(table).where(table.c.rollout == rollout)):
-                found = classes.setdefault(pair.label, [0, 0, 0])
-                found[0] += 1
-                found[1] += pair.stable_right and not pair.canary_right
-                found[2] += pair.canary_right and not pair.stable_right
+            for label, stable_right, canary_right, count in connection.execute(query):
+                found = classes.setdefault(label, [0, 0, 0])
+                found[0] += count
+                found[1] += count * (stable_right and not canary_right)
+                found[2] += count * (canary_right and not stable_right)
         return tuple((label, n, b, c) for label, (n, b, c) in sorted(classes.items()))
 
     def _step(self, row: RowMapping, spec: RolloutSpec, step: int, counts: Counts, verdict: Verdict) -> None:
@@ -221,14 +252,15 @@ class Rollouts:
             payload = {"rollout": row["id"], "from": row["weight"], "to": spec.weights[step], "seed": row["seed"]}
             event = self._emit(connection, row, "rollout.step", payload | _evidence(row, counts, verdict))
             self._change(
-                connection, row, step=step, weight=spec.weights[step], event=event,
+                connection, row, state=RUNNING, since=self.serving.clock(), step=step, weight=spec.weights[step], event=event,
                 counts=counts.to_json(), verdict=verdict.to_json(),
             )
 
-    def _hold(self, row: RowMapping, counts: Counts, verdict: Verdict) -> None:
-        """Neither worse nor cleared after the most requests the spec allows: never `passed`. Weight stays; looking goes on."""
+    def _hold(self, row: RowMapping, counts: Counts, verdict: Verdict, why: str) -> None:
+        """Neither worse nor cleared after the most requests or time allowed: never `passed`. Weight stays; looking goes on."""
         open_measures = [name for name, value in verdict.log_clear.items() if value < math.log(canary.CLEAR_AT)]
-        reason = f"not cleared: {', '.join(open_measures)}; abort it, or leave it to see more requests"
+        left = f"not cleared: {', '.join(open_measures)}" if open_measures else "not every step was taken"
+        reason = f"{why}{left}; abort, extend or complete it, or leave it to see more requests"
         with begin(self.serving.engine) as connection:
             payload = {"rollout": row["id"], "from": row["weight"], "to": row["weight"], "seed": row["seed"], "reason": reason}
             event = self._emit(connection, row, "rollout.step", payload | _evidence(row, counts, verdict))
@@ -237,13 +269,13 @@ class Rollouts:
                 counts=counts.to_json(), verdict=verdict.to_json(),
             )
 
-    def _complete(self, row: RowMapping, counts: Counts, verdict: Verdict) -> None:
-        actor = service_id("api")
+    def _complete(self, row: RowMapping, counts: Counts, verdict: Verdict, reason: str, actor: str) -> None:
         with begin(self.serving.engine) as connection:
             payload = {"rollout": row["id"], "stable": row["canary"], "before": row["stable"], "seed": row["seed"]}
-            event = self._emit(connection, row, "rollout.completed", payload | _evidence(row, counts, verdict))
+            more = {"reason": reason} | _evidence(row, counts, verdict)
+            event = self._emit(connection, row, "rollout.completed", payload | more, actor)
             self._change(
-                connection, row, state=COMPLETED, step=row["step"] + 1, weight=1.0, reason="cleared by every measure",
+                connection, row, state=COMPLETED, step=row["step"] + 1, weight=1.0, reason=reason,
                 event=event, counts=counts.to_json(), verdict=verdict.to_json(),
             )
             route = tables.routes
@@ -327,6 +359,7 @@ def make_rule(spec: RolloutSpec, reference: Reference) -> tuple[Rule, dict[str, 
         dispersion=calm,
         tolerance=spec.latency_tolerance,
         labelled=spec.golden is not None,
+        mirrored=spec.mirror > 0,
     )
     return rule, {"latencies": len(latencies), "dispersionRequests": len(reference.replicas) if len(blocks) >= MIN_BLOCKS else 0}
 
@@ -334,6 +367,11 @@ def make_rule(spec: RolloutSpec, reference: Reference) -> tuple[Rule, dict[str, 
 def _evidence(row: RowMapping, counts: Counts, verdict: Verdict) -> dict[str, Any]:
     """What `explain` recomputes the verdict from; a third party needs the event alone."""
     return {"rule": row["rule"], "counts": counts.to_json(), "verdict": verdict.to_json()}
+
+
+def _evidence_of(row: RowMapping) -> dict[str, Any]:
+    """The same, of the last verdict."""
+    return {"rule": row["rule"], "counts": row["counts"], "verdict": row["verdict"]}
 
 
 def _cause(verdict: Verdict) -> str:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -202,6 +203,17 @@ def test_without_labels_disagreement_clears_but_never_rolls_back() -> None:
     assert canary.judge(rule, canary.Counts(mirrored=(300, 2))).cleared
     verdict = canary.judge(rule, canary.Counts(mirrored=(300, 300)))
     assert (verdict.rollback, verdict.cleared) == (False, False)
+
+
+def test_mirrored_pairs_find_a_difference_that_the_coin_cannot() -> None:
+    rng = random.Random(6)
+    rule = replace(rule_of(latencies(rng, 500), ("errors",)), mirrored=True)
+    pairs = [(rng.random() < 0.015, rng.random() < 0.005) for _ in range(10_000)]
+    against, favour = sum(c and not s for c, s in pairs), sum(s and not c for c, s in pairs)
+    assert canary.judge(rule, canary.Counts(mirrored_errors=(against, favour))).rollback
+    assert not canary.judge(rule, canary.Counts(mirrored_errors=(favour, against))).rollback
+    assert not canary.judge(replace(rule, mirrored=False), canary.Counts(mirrored_errors=(against, favour))).rollback
+    assert canary.Rule.from_json(rule.to_json()) == rule
 
 
 def test_a_server_that_is_slow_by_spells_raises_the_dispersion() -> None:

@@ -57,8 +57,11 @@ def test_records_give_the_same_counts_again() -> None:
         place = {"id": "rol", "weight": weight, "arm": "canary" if canary else "stable"}
         place |= counter.add(weight, canary, outcome, latency)
         again.restore({"outcome": outcome, "rollout": place})
-    counter.add_mirrored(False)
-    again.restore({"outcome": OK, "rollout": {"id": "rol", "arm": "mirror", "agree": False}})
-    again.restore({"outcome": ERROR, "rollout": {"id": "rol", "arm": "mirror", "agree": None}})
+    mirrored = [(OK, OK, False), (OK, ERROR, None), (OK, UNAVAILABLE, None), (TIMEOUT, OK, None), (ERROR, ERROR, None)]
+    for stable, canary, agree in mirrored:
+        counter.add_mirrored(stable, canary, agree)
+        again.restore({"outcome": canary, "rollout": {"id": "rol", "arm": "mirror", "agree": agree, "stable": stable}})
+    again.restore({"outcome": OK, "rollout": {"id": "rol", "arm": "probe", "version": "stable", "probes": ["a"], "labels": ["1"]}})
     assert again.counts() == counter.counts()
+    assert (again.counts().mirrored, again.counts().mirrored_errors) == ((1, 1), (2, 1))
     assert Counts.from_json(counter.counts().to_json()) == counter.counts()

@@ -18,12 +18,13 @@ from services.serving import canary, tables
 from services.serving.canary import Counts, Phase
 from services.serving.controller import Controller
 from services.serving.domain import DeploymentSpec, Probe, Reference, RolloutSpec, Servable
-from services.serving.errors import AlreadyServed, Quarantined, RolloutRunning, UnknownDeployment, UnknownRollout
+from services.serving.errors import AlreadyServed, NotUndecided, Quarantined, RolloutRunning, UnknownDeployment, UnknownRollout
 from services.serving.rollouts import Rollouts
 from services.serving.service import Serving
 from tests.fakes.serving import AllowAll, Answer, ListedProbes, ScriptedBackend, StoredVersions
 
 ACTOR = "spiffe://ai-infra.local/person/dario"
+APPROVER = "spiffe://ai-infra.local/person/ana"
 API = "spiffe://ai-infra.local/service/api"
 PROBES = [Probe(f"golden:{n}", (0.0,), str(n % 10)) for n in range(200)]
 DIGEST = sha256(b"x")
@@ -217,6 +218,65 @@ def test_nothing_seen_is_never_passed(bench: Bench) -> None:
     assert (found["state"], found["weight"], "errors" in found["reason"]) == ("undecided", 0.5, True)
     assert bench.kinds().count("rollout.step") == 2
     assert bench.rollouts.abort(rollout, "not sure", ACTOR)["state"] == "aborted"
+
+
+def undecided(bench: Bench) -> str:
+    rollout = bench.running(maxRequestsPerStep=100, margins={"errors": 0.001})
+    bench.backend.seen = Counts((phase(0.1, 150),))
+    bench.rollouts.advance(rollout)
+    bench.backend.seen = Counts((phase(0.1, 150), phase(0.5, 120)))
+    bench.rollouts.advance(rollout)
+    assert bench.rollouts.get(rollout)["state"] == "undecided"
+    return rollout
+
+
+def test_too_little_traffic_is_undecided_never_passed(bench: Bench) -> None:
+    rollout = bench.running(maxStepS=60)
+    bench.backend.seen = Counts((phase(0.1, 12),))
+    bench.rollouts.advance(rollout)
+    assert bench.rollouts.get(rollout)["state"] == "running"
+    bench.now += 60_000
+    bench.rollouts.advance(rollout)
+    found = bench.rollouts.get(rollout)
+    assert (found["state"], found["weight"]) == ("undecided", 0.1)
+    assert "12 requests in 60 s are too little traffic" in found["reason"]
+    bench.backend.seen = Counts((phase(0.1, 150),))
+    bench.rollouts.advance(rollout)
+    assert (bench.rollouts.get(rollout)["state"], bench.rollouts.get(rollout)["weight"]) == ("running", 0.5)
+
+
+def test_a_person_completes_an_undecided_rollout_and_answers_for_it(bench: Bench) -> None:
+    rollout = undecided(bench)
+    found = bench.rollouts.complete(rollout, "seen by hand", APPROVER)
+    assert (found["state"], found["weight"], found["reason"]) == ("completed", 1.0, f"completed by {APPROVER}: seen by hand")
+    event = next(event for event in bench.events() if event["id"] == found["event"])
+    assert (event["type"], event["actor"], event["payload"]["reason"]) == ("rollout.completed", APPROVER, found["reason"])
+    assert event["payload"]["verdict"]["cleared"] is False
+    assert bench.serving.desired()["routes"][0]["stable"] == found["canary"]
+
+
+def test_a_person_extends_an_undecided_rollout_and_its_rule_stays(bench: Bench) -> None:
+    rollout = undecided(bench)
+    before = bench.rollouts.get(rollout)
+    found = bench.rollouts.extend(rollout, 500, 3600.0, "a quiet day", ACTOR)
+    assert (found["state"], found["rule"]) == ("running", before["rule"])
+    assert (found["spec"]["maxRequestsPerStep"], found["spec"]["maxStepS"]) == (620, 3600.0)
+    event = next(event for event in bench.events() if event["id"] == found["event"])
+    assert (event["type"], event["actor"], event["payload"]["reason"]) == ("rollout.extended", ACTOR, "a quiet day")
+    bench.backend.seen = Counts((phase(0.1, 150), phase(0.5, 619)))
+    bench.rollouts.advance(rollout)
+    assert bench.rollouts.get(rollout)["state"] == "running"
+    bench.backend.seen = Counts((phase(0.1, 150), phase(0.5, 620)))
+    bench.rollouts.advance(rollout)
+    assert bench.rollouts.get(rollout)["state"] == "undecided"
+
+
+def test_what_the_test_decides_is_no_persons_to_decide(bench: Bench) -> None:
+    rollout = bench.running()
+    with pytest.raises(NotUndecided, match="is running"):
+        bench.rollouts.complete(rollout, "now", APPROVER)
+    with pytest.raises(NotUndecided, match="is running"):
+        bench.rollouts.extend(rollout, 1, 1.0, "more", ACTOR)
 
 
 def test_an_undecided_rollout_is_still_rolled_back_by_later_requests(bench: Bench) -> None:

@@ -39,7 +39,7 @@ class LocalBackend:
         return Counts.from_json(self._ask("GET", f"/v1/rollouts/{rollout}/counts"))
 
     def answer(self, rollout: str, probes: Sequence[Probe]) -> list[Pair]:
-        body = {"rows": [list(probe.row) for probe in probes]}
+        body = {"probes": [probe.id for probe in probes], "rows": [list(probe.row) for probe in probes]}
         found = self._ask("POST", f"/v1/rollouts/{rollout}/answers", json=body)
         if found["stable"] is None and found["canary"] is None:
             raise Unavailable("neither version answered the probes")

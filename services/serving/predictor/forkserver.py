@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -23,6 +24,8 @@ from services.core.errors import AiInfraError
 from services.core.processes import die_with_parent
 
 POLL_S = 0.1
+STOP_S = 5.0
+"""Seconds from the wish to stop a predictor to its end by force; it finishes its requests within two."""
 MAX_MESSAGE = 500
 """Characters; at most 6 bytes each in ASCII JSON, so that a line stays below PIPE_BUF (4096) and writers never mix theirs."""
 
@@ -36,6 +39,7 @@ class ForkServer:
     def __init__(self, commands: int, events: int, serve: Serve) -> None:
         self._commands, self._events, self._serve = commands, events, serve
         self._children: dict[int, str] = {}
+        self._kill_at: dict[int, float] = {}
         self._buffer = b""
 
     def run(self) -> None:
@@ -43,6 +47,7 @@ class ForkServer:
         self._tell(event="idle")
         while self._read():
             self._reap()
+            self._kill()
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
 
@@ -63,6 +68,14 @@ class ForkServer:
         for pid, replica in self._children.items():
             if replica == command["replica"]:
                 os.kill(pid, signal.SIGTERM)
+                self._kill_at[pid] = time.monotonic() + STOP_S
+
+    def _kill(self) -> None:
+        """Ends predictors that hang and do not hear that they should stop."""
+        for pid, due in list(self._kill_at.items()):
+            if time.monotonic() >= due:
+                del self._kill_at[pid]
+                os.kill(pid, signal.SIGKILL)
 
     def _fork(self, replica: str, order: dict[str, Any]) -> None:
         parent = os.getpid()
@@ -91,6 +104,7 @@ class ForkServer:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
+            self._kill_at.pop(pid, None)
             self._tell(event="exited", replica=self._children.pop(pid), status=os.waitstatus_to_exitcode(status))
 
     def _tell(self, **event: Any) -> None:

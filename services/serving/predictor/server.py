@@ -38,6 +38,8 @@ CONFIG = "config.json"
 MAX_ROWS = 4096
 GRACE_S = 2
 
+Around = Callable[[ASGIApp], ASGIApp]
+
 # KServe's response class is deprecated, which FastAPI would say again for each process.
 warnings.filterwarnings("ignore", category=FastAPIDeprecationWarning)
 
@@ -119,23 +121,23 @@ class _RouterOnly:
         await self._app(scope, receive, send)
 
 
-def application(model: ServedModel) -> ASGIApp:
+def application(model: ServedModel, around: Around) -> ASGIApp:
     """KServe's application with this one model. Once in a process: KServe keeps the application in a module."""
     repository = ModelRepository()
     repository.update(model)
     extension = ModelRepositoryExtension(model_registry=repository)
     rest = RESTServer("kserve.model_server:app", DataPlane(model_registry=repository), extension, http_port=0)
     rest.create_application()
-    return _RouterOnly(kserve.model_server.app)
+    return _RouterOnly(around(kserve.model_server.app))
 
 
-def serve(model: ServedModel, identity: Identity, ready: Callable[[int], None]) -> None:
+def serve(model: ServedModel, identity: Identity, ready: Callable[[int], None], around: Around = lambda app: app) -> None:
     """Serves on a free loopback port until SIGTERM. ready: called with the port when requests are taken."""
     # The protocol is named: asyncio turns Nagle's delay off (40 ms for each answer) only where a socket says that it is TCP.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        application(model), http=TlsIdentityProtocol, log_config=None, access_log=False, timeout_keep_alive=75,
+        application(model, around), http=TlsIdentityProtocol, log_config=None, access_log=False, timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S, lifespan="off", ssl_certfile=identity.cert, ssl_keyfile=identity.key,
     )
     config.load()

@@ -2,20 +2,17 @@
 a certificate, as it holds digests only."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
-from services.core.clock import Clock
-from services.core.errors import AiInfraError, BadInput, Refused, Unavailable
-from services.core.ids import new_id
+from services.core.errors import AiInfraError, BadInput, Refused
 from services.core.tls import service_id, spiffe_id
 from services.serving.router.answers import problem
 from services.serving.router.fleet import Fleet
 from services.serving.router.pool import Pool
-from services.serving.router.proxy import Exchange, Proxy, labels
+from services.serving.router.probes import Probes
 from services.serving.router.records import RecordLog
 from services.serving.router.state import State
 
@@ -25,9 +22,9 @@ Handler = Callable[[web.Request], Awaitable[Any]]
 class Admin:
     """Handlers of the control plane."""
 
-    def __init__(self, state: State, fleet: Fleet, pool: Pool, records: RecordLog, proxy: Proxy, clock: Clock) -> None:
+    def __init__(self, state: State, fleet: Fleet, pool: Pool, records: RecordLog, probes: Probes) -> None:
         self._state, self._fleet, self._pool = state, fleet, pool
-        self._records, self._proxy, self._clock = records, proxy, clock
+        self._records, self._probes = records, probes
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -60,30 +57,18 @@ class Admin:
         return self._state.counter(request.match_info["id"]).counts().to_json()
 
     async def answers(self, request: web.Request) -> dict[str, Any]:
-        """Both versions' labels for each row. Body: {"rows": [[number]]}; answer: {"stable": […] or null, "canary": …}."""
-        route = self._state.split_of(request.match_info["id"])
-        assert route.split is not None
-        rows = (await request.json()).get("rows")
+        """Both versions' labels for each row. Body: {"probes": [id], "rows": [[number]]}.
+
+        Answer: {"stable": […] or null, "canary": […] or null}.
+        """
+        body = await request.json()
+        probes, rows = body.get("probes"), body.get("rows")
         if not isinstance(rows, list) or not rows or len({len(row) for row in rows}) != 1:
             raise BadInput("rows: want a list of rows of equal length")
-        body = _request(rows)
-        stable, canary = await asyncio.gather(
-            self._labels(route.stable, route.model, body), self._labels(route.split.canary, route.model, body)
-        )
+        if not isinstance(probes, list) or len(probes) != len(rows):
+            raise BadInput("probes: want the id of each row's probe")
+        stable, canary = await self._probes.answers(request.match_info["id"], probes, rows)
         return {"stable": stable, "canary": canary}
-
-    async def _labels(self, deployment: str, model: str, body: bytes) -> list[str] | None:
-        backend = self._pool.choose(deployment, new_id("prb"))
-        if backend is None:
-            raise Unavailable(f"no healthy predictor of deployment {deployment}")
-        return labels(await self._proxy.ask(backend, model, body, Exchange(self._clock())))
-
-
-def _request(rows: list[list[float]]) -> bytes:
-    """One v2 request for all rows."""
-    data = [value for row in rows for value in row]
-    tensor = {"name": "input", "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": data}
-    return json.dumps({"inputs": [tensor]}).encode("ascii")
 
 
 def _json(handler: Handler, *, api_only: bool = False) -> Handler:

@@ -19,6 +19,7 @@ from services.serving.router.admin import Admin
 from services.serving.router.fleet import Fleet
 from services.serving.router.launcher import Launcher
 from services.serving.router.pool import Pool
+from services.serving.router.probes import Probes
 from services.serving.router.proxy import Limits, Proxy
 from services.serving.router.records import RecordLog
 from services.serving.router.state import State
@@ -56,7 +57,8 @@ class Router:
         self.fleet = Fleet(parts.launcher, self.pool, parts.scheme)
         self.state = State(self.fleet, parts.records)
         proxy = Proxy(self.state, self.pool, parts.records, parts.session, parts.clock, parts.salt, parts.limits)
-        admin = Admin(self.state, self.fleet, self.pool, parts.records, proxy, parts.clock)
+        probes = Probes(self.state, self.pool, parts.records, proxy, parts.clock, parts.salt)
+        admin = Admin(self.state, self.fleet, self.pool, parts.records, probes)
         self.app = web.Application(client_max_size=8 << 20)
         self.app.add_routes([*proxy.routes(), *admin.routes()])
         self.app.cleanup_ctx.append(self._background)

@@ -8,6 +8,8 @@ from services.serving.canary import Counts, Phase, latency_bin
 
 OK, ERROR, TIMEOUT, UNAVAILABLE = "ok", "error", "timeout", "unavailable"
 """Outcomes of a prediction: answered below status 400; answered otherwise; not in time; no predictor took it."""
+UNCOUNTED = ("mirror", "probe")
+"""Arms that no coin chose: their records count for nothing but their own pairs."""
 
 
 def coin(seed: str, request_id: str) -> float:
@@ -25,6 +27,7 @@ class RolloutCounter:
         self._canary_seen = 0
         self._phases: dict[float, _Cells] = {}
         self._mirrored = [0, 0]
+        self._mirrored_errors = [0, 0]
 
     def add(self, weight: float, canary: bool, outcome: str, latency_us: int) -> dict[str, Any]:
         """Counts a finished request of a weight that was set before it; what the record says of it: {"bin", "counted"}."""
@@ -35,17 +38,20 @@ class RolloutCounter:
             self._count(weight, canary, outcome, slot)
         return {"bin": slot, "counted": counted}
 
-    def add_mirrored(self, agree: bool) -> None:
-        """A mirrored request that both versions answered."""
-        self._mirrored[0] += 1
-        self._mirrored[1] += not agree
+    def add_mirrored(self, stable: str, canary: str, agree: bool | None) -> None:
+        """A mirrored request: both outcomes, and whether the answers have the same label; None if one has no label."""
+        if agree is not None:
+            self._mirrored[0] += 1
+            self._mirrored[1] += not agree
+        if (stable == OK) != (canary == OK):
+            self._mirrored_errors[stable != OK] += 1
 
     def restore(self, record: dict[str, Any]) -> None:
         """Counts a record of this rollout again, after a restart."""
         place = record["rollout"]
         if place["arm"] == "mirror":
-            if place["agree"] is not None:
-                self.add_mirrored(place["agree"])
+            self.add_mirrored(place["stable"], record["outcome"], place["agree"])
+        if place["arm"] in UNCOUNTED:
             return
         canary = place["arm"] == "canary"
         self._canary_seen += canary
@@ -54,7 +60,8 @@ class RolloutCounter:
 
     def counts(self) -> Counts:
         phases = tuple(cells.phase(weight) for weight, cells in sorted(self._phases.items()))
-        return Counts(phases, (), (self._mirrored[0], self._mirrored[1]))
+        mirrored, errors = self._mirrored, self._mirrored_errors
+        return Counts(phases, (), (mirrored[0], mirrored[1]), (errors[0], errors[1]))
 
     def _bin(self, canary: bool, outcome: str, latency_us: int) -> int | None:
         """A failure that came fast says nothing of latency; one that ran into the limit is as slow as can be."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
+PREDICTOR = "services.serving.predictor"
 RESTART_S = 0.5
 STOP_S = 5.0
 
@@ -31,10 +32,10 @@ class Launcher(Protocol):
 
 
 class ForkServerLauncher:
-    """environ: of the fork server's process (settings). Commands given before it runs are kept for it."""
+    """environ: of the fork server's process (settings); module: what it runs. Commands given before it runs are kept for it."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = dict(environ)
+    def __init__(self, environ: Mapping[str, str], module: str = PREDICTOR) -> None:
+        self._environ, self._module = dict(environ), module
         self._process: asyncio.subprocess.Process | None = None
         self._waiting: list[bytes] = []
 
@@ -56,7 +57,7 @@ class ForkServerLauncher:
     async def _one_life(self, on_event: OnEvent) -> None:
         # A session of its own: Ctrl-C in the terminal reaches the router only, which then ends its predictors in order.
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.serving.predictor",
+            sys.executable, "-m", self._module,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=self._environ, start_new_session=True,
         )
         assert process.stdout is not None

@@ -31,6 +31,8 @@ from services.serving.router.state import Route, Split, State
 BUFFER = 64 << 10
 """Bytes up to which a body is held in memory; a longer one is streamed (and cannot be mirrored)."""
 UPLOAD_S = 10.0
+MAX_MIRRORS = 64
+"""Mirrored requests at once; more are not mirrored, so that a canary that hangs cannot fill the memory."""
 FORWARDED = ("content-type", "inference-header-content-length", "accept", "traceparent", "tracestate")
 RETURNED = ("content-type", "inference-header-content-length")
 JSON = "application/json"
@@ -153,17 +155,18 @@ class Proxy:
         if split is not None:
             chosen = coin(split.seed, call.id) < split.weight
             target = Target(split.canary if chosen else route.stable, chosen, self._comparable(route, split))
-        answer = await self._attempt(call, route, split, target)
+        answer, outcome = await self._attempt(call, route, split, target)
+        # Whatever stable's outcome was: a mirror that saw only its successes would compare unequal requests.
+        if split is not None and target.canary is False and target.counted and not call.more:
+            self._mirror(call, route, split, outcome)
         if answer is None and not call.streamed:
             # A failure of the canary is counted; the client need not suffer from it. Nor from a stable version that was replaced
             # while it was asked: then the route leads elsewhere by now.
             now = self._route(call.request).stable
             if now != target.deployment:
-                answer = await self._attempt(call, route, split, Target(now, False, counted=False, second=True))
+                answer, _ = await self._attempt(call, route, split, Target(now, False, counted=False, second=True))
         if answer is None:
             raise Unavailable(f"no healthy predictor of {route.model} in {route.environment}")
-        if split is not None and target.canary is False and target.counted and not call.more:
-            self._mirror(call, route, split)
         return answer
 
     def _comparable(self, route: Route, split: Split) -> bool:
@@ -177,8 +180,10 @@ class Proxy:
             self._begun.add(split.id)
         return any(healthy) and split.id in self._begun
 
-    async def _attempt(self, call: "Call", route: Route, split: Split | None, target: Target) -> web.StreamResponse | None:
-        """The answer of a deployment; None when none of its predictors gave one, and the request may go elsewhere."""
+    async def _attempt(
+        self, call: "Call", route: Route, split: Split | None, target: Target
+    ) -> tuple[web.StreamResponse | None, str]:
+        """The answer of a deployment, None when none of its predictors gave one and the request may go elsewhere; its outcome."""
         exchange = Exchange(self._clock())
         self._records.expect()
         answer: web.StreamResponse | None = None
@@ -196,7 +201,7 @@ class Proxy:
             log.exception("prediction %s was answered and not recorded", call.id)
         if answer is not None and exchange.stream is None:
             answer.headers.update(call.headers)
-        return answer
+        return answer, exchange.outcome
 
     async def _forward(
         self, call: "Call", route: Route, target: Target, backend: Backend, exchange: "Exchange"
@@ -273,29 +278,16 @@ class Proxy:
     def _write(
         self, record_id: str, call: "Call", deployment: str, exchange: "Exchange", place: dict[str, Any] | None
     ) -> None:
-        self._records.append(
-            {
-                "id": record_id,
-                "ts": exchange.ts,
-                "deployment": deployment,
-                "artifactId": self._state.order(deployment).get("artifactId"),
-                "inputDigest": "sha256:" + call.input.hexdigest(),
-                "outputDigest": "sha256:" + exchange.output.hexdigest() if exchange.status else None,
-                "latencyUs": exchange.latency_us,
-                "outcome": exchange.outcome,
-                "status": exchange.status,
-                "rollout": place,
-            }
-        )
+        self._records.append(exchange.record(record_id, deployment, self._state, call.input.hexdigest(), place))
 
-    def _mirror(self, call: "Call", route: Route, split: Split) -> None:
-        if split.mirror == 0 or coin(split.seed, call.id + "-mirror") >= split.mirror:
+    def _mirror(self, call: "Call", route: Route, split: Split, stable: str) -> None:
+        if split.mirror == 0 or coin(split.seed, call.id + "-mirror") >= split.mirror or len(self._mirrors) >= MAX_MIRRORS:
             return
-        task = asyncio.get_running_loop().create_task(self._ask_mirror(call, route, split))
+        task = asyncio.get_running_loop().create_task(self._ask_mirror(call, route, split, stable))
         self._mirrors.add(task)
         task.add_done_callback(self._mirrors.discard)
 
-    async def _ask_mirror(self, call: "Call", route: Route, split: Split) -> None:
+    async def _ask_mirror(self, call: "Call", route: Route, split: Split, stable: str) -> None:
         """The canary's answer to a request that stable answered: compared, recorded, shown to nobody."""
         exchange = Exchange(self._clock())
         self._records.expect()
@@ -305,9 +297,8 @@ class Proxy:
             answer = await self.ask(backend, route.model, call.body, exchange, call.request.headers.get("content-type", JSON))
             first, second = labels(call.answer), labels(answer)
             agree = None if first is None or second is None else first == second
-        if agree is not None:
-            self._state.counter(split.id).add_mirrored(agree)
-        place = {"id": split.id, "arm": "mirror", "agree": agree}
+        self._state.counter(split.id).add_mirrored(stable, exchange.outcome, agree)
+        place = {"id": split.id, "arm": "mirror", "agree": agree, "stable": stable}
         self._write(call.id + "-mirror", call, split.canary, exchange, place)
 
     async def ask(self, backend: Backend, model: str, body: bytes, exchange: "Exchange", kind: str = JSON) -> bytes | None:
@@ -381,6 +372,23 @@ class Exchange:
 
     def finished(self, begun: float) -> None:
         self.latency_us = int((time.perf_counter() - begun) * 1e6)
+
+    def record(
+        self, record_id: str, deployment: str, state: State, input_digest: str, place: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """The prediction record. input_digest: in hex; place: what a rollout says of it."""
+        return {
+            "id": record_id,
+            "ts": self.ts,
+            "deployment": deployment,
+            "artifactId": state.order(deployment).get("artifactId"),
+            "inputDigest": "sha256:" + input_digest,
+            "outputDigest": "sha256:" + self.output.hexdigest() if self.status else None,
+            "latencyUs": self.latency_us,
+            "outcome": self.outcome,
+            "status": self.status,
+            "rollout": place,
+        }
 
 
 async def _sent(writing: Awaitable[Any]) -> bool:
