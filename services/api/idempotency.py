@@ -1,9 +1,10 @@
 """Idempotency-Key on writes (draft-ietf-httpapi-idempotency-key-header): a repeated request gets the first one's answer.
 
-The key is remembered with the answer, after the effect. A crash in between lets a repeat run the use case again, which is
-idempotent by itself (by digests and names); this saves the caller from a second, different answer.
+The key is remembered with the answer, after the effect. A crash in between, or a database that is away then, lets a repeat run the
+use case again, which is idempotent by itself (by digests and names); this saves the caller from a second, different answer.
 """
 
+import logging
 import threading
 from typing import Any
 
@@ -14,10 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.core.clock import Clock
 from services.core.database import begin
 from services.core.digests import sha256
+from services.core.errors import Conflict, Unavailable
 from services.core.http import problem
 from services.core.tables import metadata
 
 MAX_KEY = 200
+
+log = logging.getLogger(__name__)
 
 table = Table(
     "idempotency",
@@ -70,7 +74,11 @@ class Idempotency:
     async def _once(self, owner: tuple[str, str], scope: Scope, receive: Receive, send: Send) -> None:
         body = await _read(receive)
         request = sha256(f"{scope['path']}\n".encode() + scope["query_string"] + b"\n" + body)
-        known = await run_in_threadpool(self._find, owner)
+        try:
+            known = await run_in_threadpool(self._find, owner)
+        except Unavailable as error:
+            await problem(503, "Unavailable", str(error), retryable=True)(scope, receive, send)
+            return
         if known is not None:
             if known.request != request:
                 detail = "this Idempotency-Key was used with another request: choose a new key for a new request"
@@ -81,7 +89,11 @@ class Idempotency:
         answer = _Recorder()
         await self._app(scope, _replay(body), answer)
         if answer.status < 500 and answer.status not in (401, 409):
-            await run_in_threadpool(self._store, owner, request, answer)
+            try:
+                await run_in_threadpool(self._store, owner, request, answer)
+            except (Unavailable, Conflict) as error:
+                # What was asked for has happened: the caller is told so. A repeat runs the use case again, which is idempotent.
+                log.warning("an answer was not remembered: %s", error)
         for message in answer.messages:
             await send(message)
 

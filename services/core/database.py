@@ -1,26 +1,41 @@
 """One SQLAlchemy Core engine for each database: SQLite by default, PostgreSQL in production. An ORM cost 2 to 4.5 times as much."""
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
-from services.core.errors import Unavailable
+from services.core.errors import Conflict, Unavailable
 
 BUSY_TIMEOUT_MS = 5_000
+"""How long a write waits for another one, on both databases."""
+CONNECT_TIMEOUT_S = 5
+POSTGRESQL_OPTIONS = f"-c lock_timeout={BUSY_TIMEOUT_MS} -c synchronous_commit=on"
+WRITER = 0x616931
+"""Key of the advisory lock that a write transaction on PostgreSQL holds; locks are per database."""
+UNIQUE = frozenset({"23505", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE"})
 
 
 def open_engine(url: str) -> Engine:
-    """An engine whose SQLite connections are durable (WAL, synchronous=FULL) and enforce foreign keys. Creates no table."""
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000})
-    event.listen(engine, "connect", _configure)
-    # Python's sqlite3 would begin a deferred transaction by itself, which fails with "locked" when it turns into a write.
-    event.listen(engine, "begin", lambda connection: None)
+    """An engine whose commits are durable when they return. Creates no table.
+
+    Its connections raise Unavailable where the database is locked, full, read-only or away, in reads as in writes.
+    SQLite: WAL, synchronous=FULL, foreign keys enforced. PostgreSQL: synchronous commit, waits bounded as on SQLite.
+    """
+    if url.startswith("sqlite"):
+        engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000})
+        event.listen(engine, "connect", _configure)
+        # Python's sqlite3 would begin a deferred transaction by itself, which fails with "locked" when it turns into a write.
+        event.listen(engine, "begin", lambda connection: None)
+    else:
+        limits = {"connect_timeout": CONNECT_TIMEOUT_S, "options": POSTGRESQL_OPTIONS}
+        engine = create_engine(url, pool_pre_ping=True, connect_args=limits)
+    event.listen(engine, "handle_error", _as_ours)
     return engine
 
 
@@ -32,18 +47,32 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _as_ours(context: ExceptionContext) -> BaseException | None:
+    """The error that callers know for one of the database; None leaves it as it is."""
+    if context.is_pre_ping:
+        return None  # the pool opens another connection
+    if isinstance(context.sqlalchemy_exception, OperationalError) or context.is_disconnect:
+        return Unavailable(f"the database did not answer: {context.original_exception}")
+    return None
+
+
 @contextmanager
 def begin(engine: Engine) -> Iterator[Connection]:
-    """One write transaction: committed at the end, rolled back on an exception.
+    """One write transaction: committed at the end, rolled back on an exception. One at a time in each database, so that what it
+    reads cannot change before it commits; readers are not held up.
 
     Raises:
-        Unavailable: the database is locked, full or away; nothing was written; retry.
+        Unavailable: the database is locked, full or away, or broke off a deadlock; nothing was written; retry.
+        Conflict: a row of this key is there already; nothing was written.
     """
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
                 # IMMEDIATE takes the write lock now, so a transaction that read first cannot fail half-way.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                # The same for PostgreSQL, whose transactions would else both find a name free and both take it.
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER})")
             try:
                 yield connection
             except BaseException:
@@ -52,17 +81,28 @@ def begin(engine: Engine) -> Iterator[Connection]:
             _commit(connection)
     except OperationalError as error:
         raise Unavailable(f"the database did not take the write: {error.orig}") from error
+    except IntegrityError as error:
+        if _constraint(error.orig) in UNIQUE:
+            raise Conflict("another write took this name or id first: repeat the call to see it") from error
+        raise
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Unavailable("the database connection was lost") from error
         raise
 
 
+def _constraint(error: BaseException | None) -> str:
+    """Which constraint was hurt: SQLite's name of the error, PostgreSQL's SQLSTATE."""
+    if isinstance(error, sqlite3.Error):
+        return str(error.sqlite_errorname)
+    return str(getattr(error, "sqlstate", ""))
+
+
 def _commit(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         try:
             connection.exec_driver_sql("COMMIT")
-        except OperationalError:
+        except (OperationalError, Unavailable):
             _roll_back(connection)
             raise
     connection.commit()
@@ -74,6 +114,6 @@ def _roll_back(connection: Connection) -> None:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("ROLLBACK")
         connection.rollback()
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, Unavailable) as error:
         logging.getLogger(__name__).debug("rollback: %s", error)
         connection.invalidate()

@@ -5,7 +5,6 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
 from services.core.errors import Unavailable
 
@@ -33,5 +32,5 @@ def upgrade(engine: Engine, name: str) -> None:
             settings.attributes["connection"] = connection
             command.upgrade(settings, "head")
             connection.commit()
-    except OperationalError as error:
-        raise Unavailable(f"the {name} database cannot be migrated: {error.orig}") from error
+    except Unavailable as error:
+        raise Unavailable(f"the {name} database cannot be migrated: {error}") from error

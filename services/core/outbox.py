@@ -3,6 +3,7 @@
 Each database has one outbox and is one source. Delivery is at least once; the log is idempotent by event id.
 """
 
+import itertools
 import threading
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +19,14 @@ from services.core.ids import new_id
 from services.core.logentry import NO_PREVIOUS, leaf_bytes, require_event
 
 BATCH = 500
+BATCH_BYTES = 1 << 20
+"""Of the events of one batch; with JSON's escapes they stay below the 4 MiB that a body may have."""
+STEP_BACK_MS = 60_000
+"""How far the clock may be behind the last event: such events take the last one's time. The log's check allows as much."""
+
+
+class ClockSteppedBack(Unavailable):
+    """The clock is further behind the last event than that: an event would be told at a time before its cause."""
 
 
 class AuditBus(Protocol):
@@ -58,19 +67,28 @@ class Outbox:
     def emit(self, connection: Connection, draft: EventDraft) -> str:
         """The id of the event, written with the next seq of this source in the caller's own transaction.
 
+        The connection is of `core.database.begin`, which lets one writer at a time take the next seq.
         Raises:
             BadInput, TooLarge: no entry of the log could hold it. It must not be written: no later event would pass it.
+            ClockSteppedBack: retry when the clock is right.
         """
-        if connection.dialect.name == "postgresql":
-            # One writer at a time takes the next seq; a reader's snapshot would give two writers the same one.
-            connection.exec_driver_sql(f"LOCK TABLE {self.table.name} IN EXCLUSIVE MODE")
-        last = select(self.table.c.seq).order_by(self.table.c.seq.desc()).limit(1)
-        seq = (connection.execute(last).scalar() or 0) + 1
+        query = select(self.table.c.seq, self.table.c.event).order_by(self.table.c.seq.desc()).limit(1)
+        last = connection.execute(query).first()
+        seq, ts = (1, self.clock()) if last is None else (last.seq + 1, self._after(parse(last.event)["ts"]))
         event_id = new_id("evt")
-        event = draft.to_event(event_id=event_id, source=self.source, seq=seq, ts=self.clock())
+        event = draft.to_event(event_id=event_id, source=self.source, seq=seq, ts=ts)
         leaf_bytes(require_event(event), NO_PREVIOUS)
         connection.execute(insert(self.table).values(seq=seq, id=event_id, event=canonical(event)))
         return event_id
+
+    def _after(self, last: int) -> int:
+        """The time of an event that follows one of the time `last`."""
+        now = self.clock()
+        if now < last - STEP_BACK_MS:
+            raise ClockSteppedBack(
+                f"the clock is {(last - now) // 1000} s behind the last event of {self.source}: set it right, then repeat the call"
+            )
+        return max(now, last)
 
 
 class Relay:
@@ -119,4 +137,7 @@ class Relay:
         table = self._outbox.table
         query = select(table.c.seq, table.c.event).where(table.c.log_index.is_(None)).order_by(table.c.seq).limit(BATCH)
         with self._engine.connect() as connection:
-            return [(row.seq, row.event) for row in connection.execute(query)]
+            rows = [(row.seq, row.event) for row in connection.execute(query)]
+        sizes = itertools.accumulate(len(event) for _, event in rows)
+        # One event is at most an entry of the log, so there is always one that fits.
+        return [row for row, size in zip(rows, sizes, strict=True) if size <= BATCH_BYTES]
