@@ -50,19 +50,19 @@ def router(sentinelnet: SentinelNet) -> APIRouter:
         actor: Actor, limit: Annotated[int, Query(ge=1, le=1000)] = 50, subject: str | None = None
     ) -> list[dict[str, Any]]:
         """The newest decisions first."""
-        sentinelnet.authorise(actor, "audit.read")
+        sentinelnet.authorise(actor, "decision.read")
         return [decision.to_json() for decision in sentinelnet.recent(limit, subject)]
 
     @routes.get("/decisions/{decision_id}")
     def explain(decision_id: str, actor: Actor) -> dict[str, Any]:
         """A decision with its input and what its rules are for."""
-        sentinelnet.authorise(actor, "audit.read")
+        sentinelnet.authorise(actor, "decision.read")
         return sentinelnet.explain(decision_id)
 
     @routes.get("/decisions/{decision_id}/replay")
     def replay(decision_id: str, actor: Actor) -> dict[str, Any]:
         """The decision computed again from its stored input."""
-        sentinelnet.authorise(actor, "audit.read")
+        sentinelnet.authorise(actor, "decision.read")
         return sentinelnet.replay(decision_id).to_json()
 
     @routes.post("/bundles", status_code=201)

@@ -95,7 +95,7 @@ def test_numbers_and_texts_reach_the_rules_exactly() -> None:
     assert [report["rule"] for report in found.refusals] == ["promotion.evaluation-thresholds"]
     name = 'a"b\\c\n\u0001é\U0001f600%s'
     refused = rego.verdict_on(BUNDLE, {"action": "authz", "actor": name, "operation": "x", "roles": [], "now": NOW})
-    assert refused.reports[0].reasons == (f"{name} may not x",)
+    assert refused.reports[0].reasons == (f"{name} may not x: no role may; the actor has none",)
 
 
 def test_input_that_is_no_json_is_refused_before_the_engine() -> None:

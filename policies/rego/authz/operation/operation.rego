@@ -13,10 +13,21 @@ default report := {"rule": "authz.operation", "verdict": "deny", "reasons": ["th
 
 report := lib.report("authz.operation", {"allowed": wrong}, met)
 
-wrong := sprintf("%s may not %s", [
+# With the way out: which role it takes, and which there are.
+wrong := concat("", [who, ": ", takes, "; ", has])
+
+who := sprintf("%s may not %s", [
 	lib.text(object.get(input, ["actor"], "")),
 	lib.text(object.get(input, ["operation"], "")),
 ])
+
+default takes := "no role may"
+
+takes := concat("", ["that takes the role ", concat(" or ", sort(data.authz.operations[input.operation]))])
+
+default has := "the actor has none"
+
+has := concat("", ["the actor has ", concat(", ", sort(input.roles))]) if count(input.roles) > 0
 
 # A person acts by a role.
 met contains "allowed" if {
