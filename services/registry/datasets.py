@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, RowMapping, bindparam, insert, select
 
 from services.core import dsse
 from services.core.canonical import canonical, parse
@@ -19,6 +19,11 @@ from services.core.trustfile import TrustNow
 from services.registry import tables
 from services.registry.errors import AlreadyRegistered, UnknownDataset
 from services.registry.ports import Events
+
+_REFERRED = select(tables.datasets).where(
+    (tables.datasets.c.id == bindparam("reference"))
+    | ((tables.datasets.c.name == bindparam("name")) & (tables.datasets.c.version == bindparam("version")))
+)
 
 
 class DatasetManifest(Strict):
@@ -121,15 +126,17 @@ class Datasets:
 
     def get(self, reference: str) -> dict[str, Any]:
         """The record of a data set. reference: its id or `name@version`. Raises UnknownDataset."""
-        table = tables.datasets
-        name, _, version = reference.rpartition("@")
-        query = select(table).where((table.c.id == reference) | ((table.c.name == name) & (table.c.version == version)))
-        with self.engine.connect() as connection:
-            row = connection.execute(query).mappings().first()
-        if row is None:
-            raise UnknownDataset(f"no data set {reference!r}: `ai-infra data list` shows those there are")
+        row = self._row(reference)
         manifest = parse(self.store.get(row["id"]))
         return dict(row) | {"manifest": manifest, "approvedBy": self.approvals(row["id"])["approvedBy"]}
+
+    def _row(self, reference: str) -> RowMapping:
+        name, _, version = reference.rpartition("@")
+        with self.engine.connect() as connection:
+            found = connection.execute(_REFERRED, {"reference": reference, "name": name, "version": version}).mappings().first()
+        if found is None:
+            raise UnknownDataset(f"no data set {reference!r}: `ai-infra data list` shows those there are")
+        return found
 
     def all(self) -> list[dict[str, Any]]:
         """Every record, without manifests, oldest first."""
@@ -142,7 +149,7 @@ class Datasets:
     def ancestors(self, references: list[str]) -> list[str]:
         """Ids of the data sets and of all that they were made from, sorted."""
         found: set[str] = set()
-        waiting = [self.get(reference)["id"] for reference in references]
+        waiting = [self._row(reference)["id"] for reference in references]
         while waiting:
             dataset = waiting.pop()
             if dataset not in found:

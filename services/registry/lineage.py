@@ -1,5 +1,6 @@
 """What a version was made from, and what was made from it: data sets, runs, models, deployments. Pure."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,19 +29,18 @@ class Graph:
 
     def reach(self, start: tuple[str, str], *, up: bool) -> "Graph":
         """The part that `start` was made from (up), or that was made from it."""
-        found, waiting = Graph(), [start]
+        found, waiting, near = Graph(), [start], defaultdict(list)
+        for edge in self.edges:
+            near[edge[1 if up else 0]].append(edge)
         while waiting:
             key = waiting.pop()
             if key in found.nodes or key not in self.nodes:
                 continue
             found.nodes[key] = self.nodes[key]
-            for edge in self._next(key, up):
+            for edge in near[key]:
                 found.edges.add(edge)
                 waiting.append(edge[0] if up else edge[1])
         return found
-
-    def _next(self, key: tuple[str, str], up: bool) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-        return [edge for edge in self.edges if edge[1 if up else 0] == key]
 
     def to_json(self) -> dict[str, Any]:
         return {

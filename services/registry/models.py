@@ -87,10 +87,11 @@ class Models:
         if not _NAME.fullmatch(model):
             raise BadInput(f"model {model[:100]!r}: want 1 to 100 of a-z, 0-9, '.', '_' and '-', a letter or digit first")
         run = self.runs.completed(registration.run)
-        for parent in registration.parents:
-            self.get(*parse_reference(parent))
+        # What a parent was made from, this version descends from too: its rules and flags hold here.
+        inherited = [item for parent in registration.parents for item in self.get(*parse_reference(parent))["ancestors"]]
+        ancestors = sorted({*self.datasets.ancestors(run.datasets), *inherited})
         try:
-            return self._register(model, registration, run, actor)
+            return self._register(model, registration, run, ancestors, actor)
         except (AlreadyRegistered, BadInput) as error:
             self._tell(model, registration, run, error, actor)
             raise
@@ -104,7 +105,9 @@ class Models:
             subject = Subject("model", model, run.artifact_id)
             self.events.emit(connection, EventDraft("policyCheck", actor, subject, payload))
 
-    def _register(self, model: str, registration: Registration, run: Run, actor: str) -> dict[str, Any]:
+    def _register(
+        self, model: str, registration: Registration, run: Run, ancestors: list[str], actor: str
+    ) -> dict[str, Any]:
         bundle, signer = None, None
         if registration.sign:
             with self.engine.connect() as connection:
@@ -123,7 +126,7 @@ class Models:
             known = self._of_run(connection, model, run, registration)
             number = known or self._next_number(connection, model)
             if known is None:
-                self._insert(connection, model, number, registration, run, bundle, signer, actor)
+                self._insert(connection, model, number, registration, run, ancestors, bundle, signer, actor)
             return self._read(connection, model, number)
 
     def _insert(
@@ -133,13 +136,11 @@ class Models:
         number: int,
         registration: Registration,
         run: Run,
+        ancestors: list[str],
         bundle: str | None,
         signer: str | None,
         actor: str,
     ) -> None:
-        # What a parent was made from, this version descends from too: its rules and flags hold here.
-        inherited = [item for parent in registration.parents for item in self.get(*parse_reference(parent))["ancestors"]]
-        ancestors = sorted({*self.datasets.ancestors(run.datasets), *inherited})
         values = {
             "model": model,
             "number": number,

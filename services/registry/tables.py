@@ -1,6 +1,6 @@
 """The registry's tables in the platform database. Bytes lie in the object store; rows hold their digests."""
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, String, Table, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, String, Table, UniqueConstraint
 
 from services.core.tables import metadata
 
@@ -61,6 +61,9 @@ model_versions = Table(
     Column("provenance", DIGEST, nullable=False),
     Column("registered_by", String(250), nullable=False),
     Column("registered_at", BigInteger, nullable=False),
+    # What each registration looks up: without them it would read every version of the model.
+    Index("ix_model_versions_model_run_id", "model", "run_id"),
+    Index("ix_model_versions_model_risk_class", "model", "risk_class"),
 )
 
 evaluations = Table(
