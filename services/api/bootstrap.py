@@ -1,6 +1,7 @@
 """Puts the API process together: the only file of it that names concrete classes and meets the environment."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -67,7 +68,7 @@ from services.training.service import Training
 log = logging.getLogger(__name__)
 
 ACTOR = service_id("api")
-RELAY_S, PUBLISH_S, ENFORCE_S, TRAIN_S = 0.2, 0.5, 0.3, 0.2
+RELAY_S, PUBLISH_S, ENFORCE_S, TRAIN_S, REFUSALS_S = 0.2, 0.5, 0.3, 0.2, 5.0
 
 
 @dataclass(frozen=True)
@@ -165,12 +166,13 @@ def build_platform(settings: Settings) -> FastAPI:
         training_routes(training.service, authorise),
         policy_routes(ground.sentinelnet),
         serving_routes(serving, rollouts, authorise),
-        audit_routes(ground.audit),
+        audit_routes(ground.audit, authorise),
     ]
     loops = [
         Loop("relay", RELAY_S, ground.relay.flush),
         Loop("publish", PUBLISH_S, ground.audit.publish),
         Loop("quarantine", ENFORCE_S, quarantine.enforce),
+        Loop("refusals", REFUSALS_S, ground.sentinelnet.tell_refusals),
         Controller(rollouts),
         training.loop,
     ]
@@ -183,7 +185,13 @@ def build_platform(settings: Settings) -> FastAPI:
             except AiInfraError as error:
                 log.warning("promotion %s was not carried out: %s", promotion, error)
 
-    return build_app(routers, loops, ground.engine, system_clock, recover, training.compute.close)
+    def finish() -> None:
+        """What an orderly end leaves nothing of: refusals that were counted and not told, and workers."""
+        with contextlib.suppress(AiInfraError):  # an engine or database that is away now takes them with it, as a crash does
+            ground.sentinelnet.tell_refusals(all_of_them=True)
+        training.compute.close()
+
+    return build_app(routers, loops, ground.engine, system_clock, recover, finish)
 
 
 @dataclass(frozen=True)

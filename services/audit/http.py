@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.audit.service import MAX_BATCH, MAX_LISTED, AuditLog
+from services.core.authorise import Authorise, allowed
 from services.core.errors import Refused
 from services.core.events import TOLD_BY
 from services.core.http import Actor, ServiceActor
@@ -26,9 +27,13 @@ class Batch(BaseModel):
     events: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_BATCH)]
 
 
-def create_router(audit: AuditLog) -> APIRouter:
-    """Reading needs an identity, appending a service's own: who else may read is the app's to add as a dependency."""
+def create_router(audit: AuditLog, authorise: Authorise) -> APIRouter:
+    """Reading takes a role; appending, a service's own identity.
+
+    A checkpoint is for any certificate: it holds a size and a root hash, and the more people keep one, the better.
+    """
     router = APIRouter(prefix="/v1/audit", tags=["audit"])
+    reader = allowed(authorise, "audit.read")
 
     @router.post("/events")
     def append(batch: Batch, actor: ServiceActor) -> dict[str, list[int]]:
@@ -41,13 +46,13 @@ def create_router(audit: AuditLog) -> APIRouter:
 
     @router.get("/events")
     def events(
-        actor: Actor,
         tail: Annotated[int | None, Query(ge=1, le=MAX_LISTED)] = None,
         after: Annotated[int, Query(ge=-1, lt=2**63)] = -1,
         limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 100,
         type: str | None = None,
         subject_kind: Annotated[str | None, Query(alias="subjectKind")] = None,
         subject_id: Annotated[str | None, Query(alias="subjectId")] = None,
+        actor: str = reader,
     ) -> dict[str, list[dict[str, Any]]]:
         if tail is not None:
             found = audit.tail(tail)
@@ -56,11 +61,11 @@ def create_router(audit: AuditLog) -> APIRouter:
         return {"entries": [entry.to_json() for entry in found]}
 
     @router.get("/events/{index}")
-    def event(index: Index, actor: Actor) -> dict[str, Any]:
+    def event(index: Index, actor: str = reader) -> dict[str, Any]:
         return audit.get(index).to_json()
 
     @router.get("/proof/{index}", response_class=Response, responses=content("text/plain"))
-    def proof(index: Index, actor: Actor) -> Response:
+    def proof(index: Index, actor: str = reader) -> Response:
         return Response(audit.prove(index), media_type=TEXT)
 
     @router.get("/checkpoint", response_class=Response, responses=content("text/plain"))
@@ -68,7 +73,7 @@ def create_router(audit: AuditLog) -> APIRouter:
         return Response(audit.checkpoint(), media_type=TEXT, headers={"Cache-Control": "no-cache"})
 
     @router.get("/tile/{path:path}", response_class=Response, responses=content(BYTES))
-    def tile(path: str, actor: Actor) -> Response:
+    def tile(path: str, actor: str = reader) -> Response:
         return Response(audit.tile(f"tile/{path}"), media_type=BYTES, headers={"Cache-Control": "max-age=31536000, immutable"})
 
     return router

@@ -61,6 +61,11 @@ class Verdict:
         """The reports that did not pass, as JSON: what `Refused.rules` takes."""
         return [report.to_json() for report in self.reports if report.verdict != "pass"]
 
+    @property
+    def told(self) -> str:
+        """The refusals as one line."""
+        return "; ".join(f"{report['rule']}: {', '.join(report['reasons'])}" for report in self.refusals)
+
     def rules_json(self) -> list[dict[str, Any]]:
         return [report.to_json() for report in self.reports]
 

@@ -156,7 +156,7 @@ def _datasets(story: Story) -> None:
         with story.as_("aude") as auditor:
             verdict = auditor.check_policy("train", facts)
         stage.claim("with the approval, the same training would pass", verdict["verdict"] == "pass")
-        checks = [e["event"] for e in trainer.events(type="policyCheck") if e["event"]["payload"]["action"] == "train"]
+            checks = [e["event"] for e in auditor.events(type="policyCheck") if e["event"]["payload"]["action"] == "train"]
         stage.claim(
             "both refusals are policyCheck events in the log", len([e for e in checks if e["payload"]["verdict"] == "deny"]) == 2
         )

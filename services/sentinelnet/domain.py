@@ -41,9 +41,10 @@ class Decision:
         """
         if self.passed:
             return self
-        refusals = self.verdict.refusals
-        told = "; ".join(f"{report['rule']}: {', '.join(report['reasons'])}" for report in refusals)
-        raise Denied(f"{self.action} of {self.subject.id}: {self.verdict.verdict} by {told} (decision {self.id})", refusals)
+        verdict = self.verdict
+        raise Denied(
+            f"{self.action} of {self.subject.id}: {verdict.verdict} by {verdict.told} (decision {self.id})", verdict.refusals
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -120,10 +121,11 @@ class Replay:
 
 
 def check_event(
-    decision_id: str, action: str, verdict: Verdict, revision: str, input_digest: str, subject: Subject, actor: str
-) -> EventDraft:
-    """The policyCheck event of a decision."""
-    payload = {
+    decision_id: str, action: str, verdict: Verdict, revision: str, input_digest: str, subject: Subject, actor: str,
+    suppressed: int = 0,
+) -> EventDraft:  # fmt: skip
+    """The policyCheck event of a decision. suppressed: see refusals."""
+    payload: dict[str, Any] = {
         "decision": decision_id,
         "action": action,
         "verdict": verdict.verdict,
@@ -131,6 +133,8 @@ def check_event(
         "policyRevision": revision,
         "inputDigest": input_digest,
     }
+    if suppressed:
+        payload["suppressed"] = suppressed
     return EventDraft("policyCheck", actor, subject, payload)
 
 

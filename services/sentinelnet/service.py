@@ -25,8 +25,9 @@ from services.core.rego import EvaluationFailed
 from services.core.trust import Trust
 from services.core.verdict import Report, Verdict, decide
 from services.sentinelnet.domain import Decision, Published, Replay, check_event, describe, published_event
-from services.sentinelnet.errors import NoSuchDecision, PolicyChanged, PolicyUnavailable
+from services.sentinelnet.errors import Denied, NoSuchDecision, PolicyChanged, PolicyUnavailable
 from services.sentinelnet.ports import PolicyEngine
+from services.sentinelnet.refusals import Refusals
 from services.sentinelnet.tables import decisions, policies
 
 BUNDLES_KEPT = 8
@@ -52,6 +53,7 @@ class SentinelNet:
         self._engine, self._database, self._store = engine, database, store
         self._outbox, self._relay, self._trust, self._clock = outbox, relay, trust, clock
         self._bundles: dict[str, Bundle] = {}
+        self._refusals = Refusals(clock)
         self._lock = threading.Lock()
 
     def decide(
@@ -74,15 +76,23 @@ class SentinelNet:
     def authorise(self, actor: str, operation: str) -> None:
         """Whether the actor may do this, by the roles that trust gives it.
 
-        A pass is not recorded: the write that follows has an event with the same actor. A refusal is.
+        A pass is not recorded: the write that follows has an event with the same actor. A refusal is, up to a number a minute;
+        further ones are counted, and the count is in the next recorded one (see refusals).
         Raises:
             Denied: a rule says no.
             PolicyUnavailable, PolicyChanged, Unavailable: see decide.
         """
-        person = next((person for person in self._trust().people if person.person == actor), None)
-        facts = {"actor": actor, "roles": sorted(person.roles) if person else [], "operation": operation}
-        if not self.check("authz", facts)[0].passed:
-            self.decide("authz", facts, Subject("operation", operation), actor).require_pass()
+        verdict, _ = self.check("authz", self._authz(actor, operation))
+        if verdict.passed:
+            return
+        if self._refusals.record(actor, operation):
+            self._record_refusal(actor, operation).require_pass()
+        raise Denied(f"authz of {operation}: {verdict.verdict} by {verdict.told} (counted in the log)", verdict.refusals)
+
+    def tell_refusals(self, *, all_of_them: bool = False) -> None:
+        """Records refusals that were only counted, once their minute is over. Raises as decide; what was not told is told later."""
+        for actor, operation in self._refusals.due(all_of_them=all_of_them):
+            self._record_refusal(actor, operation)
 
     def check(self, action: str, facts: Mapping[str, Any]) -> tuple[Verdict, str]:
         """What decide would say, and the revision that says it. Nothing is recorded."""
@@ -183,6 +193,16 @@ class SentinelNet:
             connection.execute(insert(policies).values(**row_values))
         return Published(**row_values)
 
+    def _authz(self, actor: str, operation: str) -> dict[str, Any]:
+        person = next((person for person in self._trust().people if person.person == actor), None)
+        return {"actor": actor, "roles": sorted(person.roles) if person else [], "operation": operation}
+
+    def _record_refusal(self, actor: str, operation: str) -> Decision:
+        published, subject = self.active(), Subject("operation", operation)
+        facts, bundle = self._authz(actor, operation), self._bundle(published)
+        with self._refusals.counted(actor) as suppressed:
+            return self._record("authz", facts, subject, actor, bundle, published, False, suppressed)
+
     def _record(
         self,
         action: str,
@@ -192,6 +212,7 @@ class SentinelNet:
         bundle: Bundle,
         active: Published | None,
         logged: bool,
+        suppressed: int = 0,
     ) -> Decision:
         value = _input(action, facts)
         if value.get("policyRevision", bundle.revision) != bundle.revision:
@@ -201,7 +222,7 @@ class SentinelNet:
         # 2. Store the input. A crash after it leaves an unreferenced object: harmless.
         digest = self._store.put(canonical(value))
         decision_id = new_id("dec")
-        event = check_event(decision_id, action, verdict, bundle.revision, digest, subject, actor)
+        event = check_event(decision_id, action, verdict, bundle.revision, digest, subject, actor, suppressed)
         # 3. Decision and event in one transaction. From here the decision stands; the effect is the caller's, after it.
         with begin(self._database) as connection:
             # The event first: it takes the writers' lock, so what is newest cannot change after we look.

@@ -110,7 +110,7 @@ def test_a_promotion_that_was_held_up_is_not_carried_out_under_other_policies(ri
 def test_a_service_tells_the_log_only_of_its_own_work(tmp_path: Path, name: str, kind: str) -> None:
     audit = Home(tmp_path).open()
     app = create_app("test")
-    app.include_router(create_router(audit))
+    app.include_router(create_router(audit, lambda actor, operation: None))
 
     async def by(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "spiffe_id": service_id(name)}, receive, send)

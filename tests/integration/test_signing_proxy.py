@@ -276,7 +276,7 @@ def test_the_proxy_and_the_log_serve_each_other(home: Path) -> None:
     proxy = open_client(f"https://127.0.0.1:{port}", api)
     log = AuditLog(engine, FolderStore(home / "log"), proxy, vkey)
     app = create_app("log")
-    app.include_router(create_router(log))
+    app.include_router(create_router(log, lambda actor, operation: None))
     stop = start_server(app, log_port, api)
     process = run({"AI_INFRA_HOME": str(home)} | environment)
     try:

@@ -31,7 +31,7 @@ class Rig:
         self.home = home
         self.audit = home.open()
         app = create_app("test")
-        app.include_router(create_router(self.audit))
+        app.include_router(create_router(self.audit, self.authorise))
         self._client_is = As(app, API)
         self.client = TestClient(self._client_is, raise_server_exceptions=False)
 
