@@ -1,7 +1,7 @@
 """How events become rows of the log. Pure: it is told what the table holds, and answers what to add."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from services.audit.errors import Gap, KnownEvent
@@ -30,7 +30,7 @@ class Row:
         )
 
     def values(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)

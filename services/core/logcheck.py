@@ -206,6 +206,7 @@ class EventChecker:
         for statement in ("PRAGMA journal_mode=OFF", "PRAGMA synchronous=OFF", "BEGIN"):
             self._ids.execute(statement)
         self._ids.execute("CREATE TABLE ids (id TEXT PRIMARY KEY, at INTEGER) WITHOUT ROWID")
+        self._new_ids: list[tuple[str, int]] = []
         self.breaks: dict[int, str] = {}
 
     def close(self) -> None:
@@ -225,12 +226,15 @@ class EventChecker:
             return
         if expected not in (None, prev_hash) and len(self.breaks) < MAX_PROBLEMS:
             self.breaks[index] = prev_hash
-        self._check_id(index, event["id"])
+        self._new_ids.append((event["id"], index))
+        if len(self._new_ids) >= TILE_WIDTH:
+            self._check_ids()
         self._check_source(index, event["source"], event["seq"], event["ts"])
         self._each(index, event)
 
     def finish(self, tree: "_Tree") -> None:
         """Reports what only the end can tell: gaps, and why the chain broke where it did."""
+        self._check_ids()
         for name, source in self._sources.items():
             for first, last in source.missing:
                 self._found.add(Kind.GAP, f"{name}: seq {first} to {last} is nowhere in the log")
@@ -249,14 +253,21 @@ class EventChecker:
                 at = index if tree.differs(index) and not tree.differs(index - 1) else index - 1
                 self._found.add(Kind.EDITED, f"entry {index}'s prevHash is of other bytes", at)
 
-    def _check_id(self, index: int, event_id: str) -> None:
-        added = self._ids.execute("INSERT OR IGNORE INTO ids VALUES (?, ?)", (event_id, index)).rowcount
-        if not added:
+    def _check_ids(self) -> None:
+        new, self._new_ids = self._new_ids, []
+        before = self._ids.total_changes
+        self._ids.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?)", new)
+        if self._ids.total_changes - before == len(new):
+            return
+        for event_id, index in new:
             (first,) = self._ids.execute("SELECT at FROM ids WHERE id = ?", (event_id,)).fetchone()
-            self._found.add(Kind.REUSED_ID, f"{event_id} is the id of entry {first} too", index)
+            if first != index:
+                self._found.add(Kind.REUSED_ID, f"{event_id} is the id of entry {first} too", index)
 
     def _check_source(self, index: int, name: str, seq: int, ts: int) -> None:
-        source = self._sources.setdefault(name, _Source())
+        source = self._sources.get(name)
+        if source is None:
+            source = self._sources[name] = _Source()
         if seq > source.last:
             if seq > source.last + 1 and len(source.missing) < MAX_PROBLEMS:
                 source.missing.append((source.last + 1, seq - 1))
@@ -297,16 +308,25 @@ class _Tree:
         for number in range(-(-size // TILE_WIDTH)):
             width = tlog.width_at(0, number, size)
             entries, hashes = self._bundle(number, width), self._tile(0, number, width)
-            self._whole = self._whole and (hashes is not None or len(entries) == width)
-            for item in hashes or map(merkle.leaf_hash, entries):
-                self._push(0, item)
+            own = [merkle.leaf_hash(entry) for entry in entries]
+            leaves = hashes or own
+            self._whole = self._whole and len(leaves) == width
+            root = merkle.root(leaves) if len(leaves) == TILE_WIDTH else None
+            if root is not None:
+                self._push(1, root)
             missing = 0 if entries else missing + 1
             if missing > MAX_MISSING:
                 self._whole = False
                 break
             if entries and self.short and not self._found.has(Kind.REMOVED):
                 self._found.add(Kind.REMOVED, "entries before it are missing", number * TILE_WIDTH)
-            self._entries(number, entries, hashes, events)
+            self._bundles = number + 1
+            if hashes is not None and own != hashes[: len(own)]:
+                self._diagnose(number * TILE_WIDTH, own, hashes)
+                root = None
+            for index, entry in enumerate(entries, number * TILE_WIDTH):
+                events.feed(index, entry)
+            self._grow(own, root)
             if len(entries) < width:
                 self.short = True
                 events.skip()
@@ -372,17 +392,17 @@ class _Tree:
             self._found.add(Kind.BAD_TILE, f"{tlog.tile_path(level, number, width)}: {error}")
             return None
 
-    def _entries(self, number: int, entries: list[bytes], hashes: list[bytes] | None, events: EventChecker) -> None:
-        self._bundles = number + 1
-        own = [merkle.leaf_hash(entry) for entry in entries]
-        if hashes is not None and own != hashes[: len(own)]:
-            self._diagnose(number * TILE_WIDTH, own, hashes)
-        for offset, entry in enumerate(entries):
-            events.feed(number * TILE_WIDTH + offset, entry)
-            if not self.short:
-                self._edge.append(own[offset])
-                if self._kept is not None and self._edge.size == self._kept.size:
-                    self._kept_root = self._edge.root()
+    def _grow(self, own: list[bytes], root: bytes | None) -> None:
+        """Adds a bundle's leaf hashes to the tree of what is there. root: over them, if that is known."""
+        if self.short:
+            return
+        if self._kept is not None and 0 < self._kept.size - self._edge.size <= len(own):
+            self._kept_root = self._edge.root_with(own[: self._kept.size - self._edge.size])
+        if len(own) == TILE_WIDTH:
+            self._edge.append(root or merkle.root(own), tlog.TILE_HEIGHT)
+        else:
+            for item in own:
+                self._edge.append(item)
 
     def _diagnose(self, start: int, own: list[bytes], hashes: list[bytes]) -> None:
         first = next(at for at, item in enumerate(own) if item != hashes[at])
@@ -404,7 +424,7 @@ class _Tree:
             self._differing.append((index, index))
 
     def _push(self, level: int, item: bytes) -> None:
-        if level == len(self._levels):
+        while level >= len(self._levels):
             self._levels.append([])
             self._counts.append(0)
         hashes = self._levels[level]
@@ -421,7 +441,7 @@ class _Tree:
                 self._check_tile(level)
 
     def _check_tile(self, level: int) -> None:
-        if level == 0 or not self._whole:
+        if not self._whole:
             return
         hashes, number = self._levels[level], self._counts[level]
         there = self._tile(level, number, len(hashes))

@@ -14,6 +14,8 @@ NO_PREVIOUS = "sha256:" + "0" * 64
 MAX_TEXT = 512
 """Characters in an event's id, source, actor, type, trace id, and in its subject's kind and id."""
 
+_TEXTS = ("id", "source", "actor", "subject kind", "subject id", "traceId")
+
 
 def require_event(event: Any) -> dict[str, Any]:
     """The event itself if it is one as its source makes it, without prevHash.
@@ -21,18 +23,26 @@ def require_event(event: Any) -> dict[str, Any]:
     Raises:
         BadInput: a missing, unknown or badly typed field, or a type that no event has.
     """
-    if not isinstance(event, dict) or set(event) != FIELDS:
+    if not isinstance(event, dict) or event.keys() != FIELDS:
         got = sorted(set(event) ^ FIELDS) if isinstance(event, dict) else type(event).__name__
         raise BadInput(f"an event has exactly the fields {sorted(FIELDS)}; missing or unknown: {got}")
-    if event["version"] != VERSION or event["type"] not in TYPES:
-        raise BadInput(f"event version {event['version']!r}, type {str(event['type'])[:80]!r}: no such event")
-    for name, least in (("seq", 1), ("ts", 0)):
-        if type(event[name]) is not int or event[name] < least:
-            raise BadInput(f"an event's {name} is an integer of {least} or more")
-    for name in ("id", "source", "actor"):
-        _require_text(name, event[name], least=1)
-    _require_text("traceId", event["traceId"], least=0)
-    _require_subject(event["subject"])
+    version, kind = event["version"], event["type"]
+    if type(version) is not int or version != VERSION or not isinstance(kind, str) or kind not in TYPES:
+        raise BadInput(f"event version {str(version)[:80]!r}, type {str(kind)[:80]!r}: no such event")
+    seq, ts = event["seq"], event["ts"]
+    if type(seq) is not int or seq < 1 or type(ts) is not int or ts < 0:
+        raise BadInput("an event's seq is an integer of 1 or more, its ts of 0 or more")
+    subject = event["subject"]
+    if not isinstance(subject, dict) or set(subject) != {"kind", "id", "digest"}:
+        raise BadInput("an event's subject has exactly the fields kind, id and digest")
+    texts = (event["id"], event["source"], event["actor"], subject["kind"], subject["id"], event["traceId"])
+    for text in texts:
+        if not isinstance(text, str) or len(text) > MAX_TEXT:
+            raise BadInput(f"an event's {_TEXTS[texts.index(text)]} is a text of at most {MAX_TEXT} characters")
+    if "" in texts[:-1]:
+        raise BadInput(f"an event's {_TEXTS[texts.index('')]} is empty")
+    if subject["digest"] is not None:
+        require_digest(subject["digest"])
     for name in ("manifestRef", "signatureRef"):
         if event[name] is not None:
             require_digest(event[name])
@@ -68,17 +78,3 @@ def parse_leaf(leaf: bytes) -> tuple[dict[str, Any], str]:
 def chain_hash(leaf: bytes) -> str:
     """What the next entry's prevHash says: SHA-256 of the bytes themselves, which is not the Merkle leaf hash."""
     return sha256(leaf)
-
-
-def _require_subject(subject: Any) -> None:
-    if not isinstance(subject, dict) or set(subject) != {"kind", "id", "digest"}:
-        raise BadInput("an event's subject has exactly the fields kind, id and digest")
-    _require_text("subject kind", subject["kind"], least=1)
-    _require_text("subject id", subject["id"], least=1)
-    if subject["digest"] is not None:
-        require_digest(subject["digest"])
-
-
-def _require_text(name: str, text: Any, *, least: int) -> None:
-    if not isinstance(text, str) or not least <= len(text) <= MAX_TEXT:
-        raise BadInput(f"an event's {name} is a text of {least} to {MAX_TEXT} characters")

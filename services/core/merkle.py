@@ -36,14 +36,22 @@ class CompactRange:
         self.size = 0
         self._peaks: list[bytes] = []
 
-    def append(self, leaf: bytes) -> None:
-        """leaf: a leaf *hash*."""
-        carry, bit = leaf, 1
+    def append(self, subtree: bytes, height: int = 0) -> None:
+        """subtree: a leaf *hash*, or the root over the next 2^height leaves, where the size is a multiple of that."""
+        carry, bit = subtree, 1 << height
         while self.size & bit:
             carry = node_hash(self._peaks.pop(), carry)
             bit <<= 1
         self._peaks.append(carry)
-        self.size += 1
+        self.size += 1 << height
+
+    def root_with(self, leaves: Iterable[bytes]) -> bytes:
+        """Root of the tree with these leaf hashes behind it, which are not added."""
+        longer = CompactRange()
+        longer.size, longer._peaks = self.size, list(self._peaks)
+        for leaf in leaves:
+            longer.append(leaf)
+        return longer.root()
 
     def root(self) -> bytes:
         """Root of the tree so far."""
@@ -51,11 +59,13 @@ class CompactRange:
 
 
 def root(leaves: Iterable[bytes]) -> bytes:
-    """Root over leaf hashes."""
-    edge = CompactRange()
-    for leaf in leaves:
-        edge.append(leaf)
-    return edge.root()
+    """Root over leaf hashes, all in memory; CompactRange is for more of them."""
+    level = list(leaves)
+    while len(level) > 1:
+        # A last one without a sibling moves up as it is: the same tree as RFC 6962's splitting makes.
+        lone = level[len(level) & ~1 :]
+        level = [hashlib.sha256(b"\x01" + level[at] + level[at + 1]).digest() for at in range(0, len(level) - 1, 2)] + lone
+    return level[0] if level else EMPTY_ROOT
 
 
 def nodes_of(leaves: Sequence[bytes]) -> Nodes:

@@ -154,6 +154,10 @@ SIGNED: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], set[str]]] = {
     "two sources, times apart": (lambda items: items.append(event(1, PROXY, ts=START - 10 * TIME_BACK_MS)), set()),
     "unknown type": (lambda items: items[5].update(type="nothing.happened"), {"bad event"}),
     "unknown field": (lambda items: items[5].update(extra=1), {"bad event"}),
+    "type that is no text": (lambda items: items[5].update(type=["model.registered"]), {"bad event"}),
+    "version that only equals 1": (lambda items: items[5].update(version=True), {"bad event"}),
+    "empty actor": (lambda items: items[5].update(actor=""), {"bad event"}),
+    "trace id too long": (lambda items: items[5].update(traceId="t" * 513), {"bad event"}),
     "seq below 1": (lambda items: items.append({**event(1, PROXY), "seq": 0}), {"bad event"}),
 }
 
