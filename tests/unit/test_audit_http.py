@@ -9,11 +9,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.audit.http import create_router
 from services.core import logcheck, tlog
-from services.core.errors import NotFound
+from services.core.errors import NotFound, Refused
 from services.core.http import create_app
 from tests.audit import API, PROXY, Home, chained, event, events
 
-ADA = "spiffe://ai-infra.local/person/ada"
+ADA, STRANGER = (f"spiffe://ai-infra.local/person/{name}" for name in ("ada", "stranger"))
 
 
 class As:
@@ -28,12 +28,17 @@ class As:
 
 class Rig:
     def __init__(self, home: Home) -> None:
-        self.home = home
+        self.home, self.asked = home, list[tuple[str, str]]()
         self.audit = home.open()
         app = create_app("test")
         app.include_router(create_router(self.audit, self.authorise))
         self._client_is = As(app, API)
         self.client = TestClient(self._client_is, raise_server_exceptions=False)
+
+    def authorise(self, actor: str, operation: str) -> None:
+        self.asked.append((actor, operation))
+        if actor == STRANGER:
+            raise Refused("no role")
 
     def by(self, who: str | None) -> TestClient:
         self._client_is.who = who
@@ -138,3 +143,11 @@ def test_the_whole_log_is_checked_through_its_urls(rig: Rig) -> None:
 
     report = logcheck.check_log(Reader(), rig.home.vkey)
     assert (report.size, report.problems) == (300, ())
+
+
+@pytest.mark.parametrize("path", ["events", "events/0", "proof/0", "tile/0/000.p/3", "tile/entries/000.p/3"])
+def test_reading_takes_a_role_and_keeping_a_checkpoint_a_certificate(rig: Rig, path: str) -> None:
+    rig.home.filled(3)
+    assert [rig.by(who).get(f"/v1/audit/{path}").status_code for who in (ADA, STRANGER)] == [200, 403]
+    assert rig.asked == [(ADA, "audit.read"), (STRANGER, "audit.read")]
+    assert [rig.by(who).get("/v1/audit/checkpoint").status_code for who in (STRANGER, None)] == [200, 401]

@@ -1,13 +1,14 @@
 """Decisions are recorded with their event, explained, computed again; bundles are published by signature only."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.core import dsse
-from services.core.bundle import to_tar
+from services.core.bundle import Bundle, to_tar
 from services.core.canonical import canonical
 from services.core.digests import sha256
 from services.core.errors import BadInput, Conflict, Unavailable
@@ -17,7 +18,9 @@ from services.core.policy_facts import clearance_input
 from services.core.rego import EvaluationFailed
 from services.core.statements import Clearance, PolicyBundle, expect
 from services.core.tls import person_id, service_id
+from services.sentinelnet.backends.regopy import RegopyEngine
 from services.sentinelnet.errors import Denied, NoSuchDecision, PolicyChanged, PolicyUnavailable
+from services.sentinelnet.refusals import RECORDED, WINDOW_MS
 from tests import signing as world
 from tests.fakes.policy_engine import SaysEngine
 from tests.sentinelnet import BUNDLE, GOOD, NOW, SAM, Platform, blocking, edited, signed
@@ -181,6 +184,59 @@ def test_operations_need_a_role_that_trust_gives(actor: str, operation: str, all
     assert (refused["actor"], refused["payload"]["action"], refused["payload"]["verdict"]) == (actor, "authz", "deny")
 
 
+def refused_each(platform: Platform, actor: str, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(Denied, match=f"{actor} may not train.start: that takes the role trainer; the actor has none"):
+            platform.net.authorise(actor, "train.start")
+
+
+def told_of(platform: Platform, actor: str) -> list[int]:
+    return [event["payload"].get("suppressed", 0) for event in platform.events() if event["actor"] == actor]
+
+
+def test_refusals_beyond_the_bound_are_counted_in_the_next_recorded_one(platform: Platform) -> None:
+    first, other = person_id("first"), person_id("other")
+    refused_each(platform, first, RECORDED + 5)
+    refused_each(platform, other, 2)
+    platform.net.tell_refusals()
+    assert (told_of(platform, first), told_of(platform, other)) == ([0] * RECORDED, [0, 0])
+    platform.now_ms += WINDOW_MS
+    refused_each(platform, first, 1)
+    assert told_of(platform, first) == [*[0] * RECORDED, 5]
+    platform.net.tell_refusals(all_of_them=True)
+    assert (len(told_of(platform, first)), len(told_of(platform, other))) == (RECORDED + 1, 2)
+
+
+@pytest.mark.parametrize("ends", ["its minute", "the process"])
+def test_counted_refusals_are_told_when_their_time_ends(ends: str, platform: Platform) -> None:
+    refused_each(platform, person_id("first"), RECORDED + 3)
+    platform.now_ms += WINDOW_MS - (ends == "the process")
+    platform.net.tell_refusals(all_of_them=ends == "the process")
+    platform.net.tell_refusals(all_of_them=True)
+    assert told_of(platform, person_id("first")) == [*[0] * RECORDED, 3]
+
+
+def test_a_count_that_could_not_be_told_is_told_later(tmp_path: Path) -> None:
+    class Away(RegopyEngine):
+        away = False
+
+        def evaluate(self, bundle: Bundle, input_value: Mapping[str, Any]) -> Any:
+            if self.away:
+                raise PolicyUnavailable("away")
+            return super().evaluate(bundle, input_value)
+
+    platform = Platform(tmp_path, engine=(engine := Away()))
+    platform.publish()
+    refused_each(platform, person_id("first"), RECORDED + 3)
+    platform.now_ms += WINDOW_MS
+    engine.away = True
+    with pytest.raises(PolicyUnavailable):
+        platform.net.tell_refusals()
+    engine.away = False
+    platform.net.tell_refusals()
+    assert told_of(platform, person_id("first")) == [*[0] * RECORDED, 3]
+
+
 def test_published_bundle_becomes_active_and_is_in_the_outbox(platform: Platform) -> None:
     made = platform.publish(BLOCKED, 2)
     assert platform.net.active() == made
@@ -240,7 +296,7 @@ def test_bundle_that_an_engine_cannot_evaluate_is_refused(platform: Platform) ->
     body = b"package sentinelnet.dataset.pii\n\nimport rego.v1\n\nreport := json.match_schema(1, 2)\n"
     bad = edited({"dataset/pii/pii.rego": body})
     before = platform.events()
-    with pytest.raises(BadInput, match=r"no built-in json\.match_schema"):
+    with pytest.raises(BadInput, match=r"json\.match_schema is no built-in"):
         platform.net.publish(to_tar(bad), signed(bad, 2), SAM)
     assert platform.events() == before
 
