@@ -2,9 +2,8 @@
 
 What regopy 1.5 does differently from OPA, and what is done about it here:
 
-* a built-in that it lacks yields nothing, without an error: `check_bundle` refuses the bundle, and `verdict.decide` takes silence
-  for a deny;
-* `with input as …` ends the process: refused;
+* a built-in that it lacks yields nothing, without an error, and some answer otherwise: `check_bundle` refuses a bundle that uses
+  one (`rego_lint`), and `verdict.decide` takes silence for a deny;
 * `Interpreter.set_input` writes numbers with six digits and strings without escapes: the input goes in as JSON text instead;
 * it compiles at the first query: a compiled bundle is kept for each revision.
 """
@@ -13,7 +12,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import regopy
@@ -21,6 +20,7 @@ import regopy
 from services.core.bundle import BadBundle, Bundle, bundle_revision, load_bundle, to_tar
 from services.core.canonical import canonical
 from services.core.errors import AiInfraError
+from services.core.rego_lint import problems
 from services.core.verdict import Verdict, decide
 
 __all__ = [
@@ -29,9 +29,6 @@ __all__ = [
 
 ENTRY_POINT = "data.sentinelnet.decision"
 COMPILED_KEPT = 8
-
-UNREPEATABLE = ("http.", "net.", "opa.", "rand.", "rego.", "time.now_ns", "trace", "uuid.")
-"""Built-ins whose answer depends on more than input and data: a decision must be the same when it is computed again."""
 
 regopy.set_default_log_level("None")  # it would write compile errors to stderr; they come as exceptions too
 
@@ -66,19 +63,13 @@ def check_bundle(bundle: Bundle) -> None:
     """What a bundle must fulfil before it can become active: it gives the same decisions on every engine that we use.
 
     Raises:
-        BadBundle: a call of a built-in that regopy lacks or whose answer can change, `with input as`, a module that does not
-            compile, or an action some rule of which does not report on an empty input.
+        BadBundle: what `rego_lint` refuses, a module that does not compile, or an action some rule of which does not report on
+            an empty input.
     """
-    functions = {name for text in bundle.modules.values() for name in _defined(_code(text))}
-    for path, text in bundle.modules.items():
-        code = _code(text)
-        if re.search(r"\bwith\s+input\s+as\b", code):
-            raise BadBundle(f"{path}: `with input as` ends the embedded engine; set parts of it (`with input.x as`)")
-        for name in sorted(set(_called(code))):
-            if name.startswith(UNREPEATABLE):
-                raise BadBundle(f"{path}: {name} can answer differently later; a decision must be repeatable")
-            if name.rsplit(".", 1)[-1] not in functions and not _has_builtin(name):
-                raise BadBundle(f"{path}: the embedded engine has no built-in {name}, and the bundle defines none")
+    refused = problems(bundle.modules)
+    if refused:
+        more = f" (and {len(refused) - 1} more: `ai-infra policy lint`)" if len(refused) > 1 else ""
+        raise BadBundle(f"{refused[0]}{more}")
     for action in bundle.actions:
         silent = [report for report in verdict_on(bundle, {"action": action}).reports if not _reported(report.reasons)]
         if silent:
@@ -89,6 +80,7 @@ _lock = threading.Lock()
 """regopy says nothing about threads; a decision takes milliseconds, so they take turns."""
 
 _cache: OrderedDict[str, Any] = OrderedDict()
+_kept: list[Any] = []
 
 
 def _compiled(bundle: Bundle) -> Any:
@@ -99,7 +91,7 @@ def _compiled(bundle: Bundle) -> Any:
         interpreter = regopy.Interpreter()
         for path, text in bundle.modules.items():
             interpreter.add_module(path, text)
-        interpreter.add_data_json(json.dumps(bundle.data))
+        interpreter.add_data_json(_term(bundle.data))
         plan = interpreter.build(ENTRY_POINT)
     except Exception as error:  # whatever the native engine raises: no decision
         raise EvaluationFailed(f"the bundle does not compile: {_first_line(error)}") from error
@@ -110,47 +102,29 @@ def _compiled(bundle: Bundle) -> Any:
 
 
 def _query(plan: Any, term: str) -> Any:
+    # The interpreter is kept: making one and reading its first input takes longer than most decisions. One that failed is not.
+    interpreter = _kept.pop() if _kept else regopy.Interpreter()
     try:
-        interpreter = regopy.Interpreter()
         interpreter.set_input_term(term)
         output = interpreter.query_bundle(plan)
         if not output.ok() or not output.results or not output.results[0].expressions:
             return None
+        _kept.append(interpreter)
         return output.results[0].expressions[0]
     except Exception as error:
         raise EvaluationFailed(_first_line(error)) from error
 
 
-def _term(input_value: Mapping[str, Any]) -> str:
-    # ASCII only: a JSON text with escapes is a Rego term too.
-    canonical(dict(input_value))
-    return json.dumps(input_value, allow_nan=False)
+def _term(value: Mapping[str, Any]) -> str:
+    # JSON is a Rego term too. Only what JSON must escape is escaped, as in the literals of rules: texts are compared as written.
+    canonical(dict(value))
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
 def _first_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     named = re.search(r"errormsg \d+:([^)]*)\)", text)
     return (named.group(1) if named else text)[:300] or type(error).__name__
-
-
-def _code(text: str) -> str:
-    """The source without comments and with empty strings, so that words in them are not taken for calls."""
-    return re.sub(r'"(?:\\.|[^"\\\n])*"|`[^`]*`|#[^\n]*', lambda found: '""' if found.group()[0] in "\"`" else "", text)
-
-
-def _called(code: str) -> Iterator[str]:
-    for found in re.finditer(r"(?<![\w.])([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\(", code):
-        if found.group(1) not in {"in", "not", "if", "with", "as", "some", "every", "contains", "else", "default"}:
-            yield found.group(1)
-
-
-def _defined(code: str) -> Iterator[str]:
-    for found in re.finditer(r"^(?:default\s+)?([A-Za-z_]\w*)\(", code, re.MULTILINE):
-        yield found.group(1)
-
-
-def _has_builtin(name: str) -> bool:
-    return name == "set" or bool(regopy.Interpreter().is_builtin(name))
 
 
 def _reported(reasons: tuple[str, ...]) -> bool:

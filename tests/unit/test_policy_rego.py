@@ -7,6 +7,7 @@ import pytest
 from services.core import rego
 from services.core.bundle import BadBundle
 from services.core.errors import BadJson
+from services.core.rego_lint import problems
 from tests.sentinelnet import BUNDLE, GOOD, NOW, blocking, edited
 
 RULE = "authz/operation/operation.rego"
@@ -52,13 +53,20 @@ def test_rule_that_gives_nothing_or_breaks_denies(body: str, reason: str) -> Non
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ('report := net.cidr_contains("10.0.0.0/8", input.ip)\n', "no built-in net|can answer differently"),
-        ("report := json.match_schema(input, {})\n", "no built-in json.match_schema"),
+        ('report := net.cidr_contains("10.0.0.0/8", input.ip)\n', r"net\.cidr_contains can answer differently"),
+        ("report := json.match_schema(input, {})\n", r"json\.match_schema is no built-in that"),
         ("report := time.now_ns()\n", "repeatable"),
+        ('report := time.parse_rfc3339_ns("2026-01-01T00:00:00Z")\n', "repeatable"),
         ('report := http.send({"url": "http://x"})\n', "repeatable"),
         ("report := rand.intn(`x`, 2)\n", "repeatable"),
+        ("report := max([input.now, 10])\n", "compares numbers as text"),
+        ('report := sprintf("%q", [input.actor])\n', "not %q"),
+        ("report := sprintf(`%s %v`, [input.actor, 1])\n", "not %v"),
+        ("report := sprintf(input.format, [1])\n", "as a literal text"),
         ("x := 1 with input as {}\n\nreport := x\n", "with input as"),
-        ("report := unheard_of(1)\n", "no built-in unheard_of"),
+        ("report := unheard_of(1)\n", "unheard_of is no built-in that"),
+        ("report := lib.unheard_of(1)\n", r"lib\.unheard_of is no built-in that"),
+        ("match_schema(x) := x\n\nreport := json.match_schema(1)\n", r"json\.match_schema is no built-in that"),
         ("report := {} if false\n", "did not report"),
         ("report :=\n", "could not be evaluated"),
     ],
@@ -66,6 +74,12 @@ def test_rule_that_gives_nothing_or_breaks_denies(body: str, reason: str) -> Non
 def test_bundle_that_the_engines_would_not_agree_on_is_refused(body: str, reason: str) -> None:
     with pytest.raises(BadBundle, match=reason):
         rego.check_bundle(_with(body))
+
+
+def test_every_problem_is_told_with_its_line() -> None:
+    body = '# min(1)\nreport := {\n\t`x\ny`: min([1]),\n\t"z": sprintf("%d %x", [1, 2]),\n\t"t": trace("%q"),\n}\n'
+    told = [(problem.line, problem.text.split(" ")[0]) for problem in problems(_with(body).modules)]
+    assert told == [(8, "min"), (9, "sprintf"), (10, "trace")]
 
 
 def test_words_in_comments_and_texts_are_no_calls() -> None:

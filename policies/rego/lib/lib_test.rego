@@ -7,8 +7,15 @@ test_rule_without_needs_does_not_report if {
 	not lib.report("x", {}, set())
 }
 
-test_list_without_texts_does_not_report if {
-	not lib.each("x", [1, 2], {0}, ["one text"])
+test_item_that_is_neither_good_nor_bad_leaves_the_list_without_a_report if {
+	not lib.each("x", [1, 2, 3], [true], ["one text"])
+	not lib.each("x", [1, 2], [true], [])
+}
+
+test_list_passes_when_every_item_is_good_and_is_not_empty if {
+	lib.each("x", [1, 2], [true, true], []).verdict == "pass"
+	lib.each("x", [1, 2], [true], ["wrong"]) == {"rule": "x", "verdict": "deny", "reasons": ["wrong"]}
+	lib.each("x", [], [], []).verdict == "deny"
 }
 
 test_percent_is_exact_to_two_digits if {

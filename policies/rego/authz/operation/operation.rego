@@ -4,6 +4,9 @@
 # custom:
 #   owner: admin
 #   runbook: runbooks/access-refused.md
+#   severity: deny
+#   reads: [actor, operation, roles]
+#   limits: [authz.operations, authz.people, authz.service_operations]
 package sentinelnet.authz.operation
 
 import data.sentinelnet.lib

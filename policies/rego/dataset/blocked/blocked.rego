@@ -4,6 +4,9 @@
 # custom:
 #   owner: steward
 #   runbook: runbooks/data-use.md
+#   severity: deny
+#   reads: [datasets]
+#   limits: [limits.blocked_datasets]
 package sentinelnet.dataset.blocked
 
 import data.sentinelnet.lib
@@ -11,17 +14,19 @@ import rego.v1
 
 default report := {"rule": "dataset.blocked", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
 
-report := lib.each("dataset.blocked", lib.datasets, good, texts)
+report := lib.each("dataset.blocked", lib.datasets, good, bad)
 
-good contains i if {
-	some i, d in lib.datasets
+good := [true | some d in lib.datasets; allowed(d)]
+
+bad := [sprintf("data set %s is blocked, or its bytes have another digest", [lib.text(object.get(d, "id", ""))]) |
+	some d in lib.datasets
+	is_object(d)
+	not allowed(d)
+]
+
+allowed(d) if {
 	lib.is_digest(d.id)
 	every blocked in data.limits.blocked_datasets {
 		blocked != d.id
 	}
 }
-
-texts := [sprintf("data set %s is blocked, or its bytes have another digest", [lib.text(object.get(d, "id", ""))]) |
-	some d in lib.datasets
-	is_object(d)
-]

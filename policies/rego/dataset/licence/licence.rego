@@ -4,6 +4,9 @@
 # custom:
 #   owner: steward
 #   runbook: runbooks/data-use.md
+#   severity: deny
+#   reads: [datasets, job.purpose, provenance.purpose]
+#   limits: [limits.licences]
 package sentinelnet.dataset.licence
 
 import data.sentinelnet.lib
@@ -11,7 +14,7 @@ import rego.v1
 
 default report := {"rule": "dataset.licence", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
 
-report := lib.each("dataset.licence", lib.datasets, good, texts)
+report := lib.each("dataset.licence", lib.datasets, good, bad)
 
 purpose := input.job.purpose if {
 	is_string(input.job.purpose)
@@ -19,13 +22,13 @@ purpose := input.job.purpose if {
 	is_string(input.provenance.purpose)
 } else := "commercial"
 
-good contains i if {
-	some i, d in lib.datasets
-	d.licence in data.limits.licences[purpose]
-}
+good := [true | some d in lib.datasets; allowed(d)]
 
-texts := [concat(" ", ["data set", lib.text(object.get(d, "id", "")), "has the licence", licence, "which is not on the list for", purpose, "use"]) |
+bad := [concat(" ", ["data set", lib.text(object.get(d, "id", "")), "has the licence", licence, "which is not on the list for", purpose, "use"]) |
 	some d in lib.datasets
 	is_object(d)
+	not allowed(d)
 	licence := concat("", [lib.text(object.get(d, "licence", "")), ","])
 ]
+
+allowed(d) if d.licence in data.limits.licences[purpose]

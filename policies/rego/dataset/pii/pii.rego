@@ -4,6 +4,9 @@
 # custom:
 #   owner: steward
 #   runbook: runbooks/data-use.md
+#   severity: deny
+#   reads: [datasets]
+#   limits: []
 package sentinelnet.dataset.pii
 
 import data.sentinelnet.lib
@@ -11,22 +14,21 @@ import rego.v1
 
 default report := {"rule": "dataset.pii", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
 
-report := lib.each("dataset.pii", lib.datasets, good, texts)
+report := lib.each("dataset.pii", lib.datasets, good, bad)
 
-good contains i if {
-	some i, d in lib.datasets
-	d.pii == "none"
-}
+good := [true | some d in lib.datasets; allowed(d)]
+
+bad := [sprintf("data set %s: personal data is %s and no steward approved it", [lib.text(object.get(d, "id", "")), lib.text(object.get(d, "pii", ""))]) |
+	some d in lib.datasets
+	is_object(d)
+	not allowed(d)
+]
+
+allowed(d) if d.pii == "none"
 
 # approvedBy names the stewards whose signature over this very digest was verified.
-good contains i if {
-	some i, d in lib.datasets
+allowed(d) if {
 	d.pii in ["present", "unknown"]
 	some person in d.approvedBy
 	lib.same(person, person)
 }
-
-texts := [sprintf("data set %s: personal data is %s and no steward approved it", [lib.text(object.get(d, "id", "")), lib.text(object.get(d, "pii", ""))]) |
-	some d in lib.datasets
-	is_object(d)
-]

@@ -4,6 +4,9 @@
 # custom:
 #   owner: security
 #   runbook: runbooks/quarantine.md
+#   severity: deny
+#   reads: [flags]
+#   limits: []
 package sentinelnet.dataset.quarantine
 
 import data.sentinelnet.lib

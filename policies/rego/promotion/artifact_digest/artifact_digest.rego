@@ -4,6 +4,9 @@
 # custom:
 #   owner: security
 #   runbook: runbooks/artifact-integrity.md
+#   severity: deny
+#   reads: [artifact.id, artifact.recomputed, request.artifactId, version.artifactId]
+#   limits: []
 package sentinelnet.promotion.artifact_digest
 
 import data.sentinelnet.lib

@@ -4,6 +4,9 @@
 # custom:
 #   owner: evaluator
 #   runbook: runbooks/evaluation.md
+#   severity: deny
+#   reads: [evaluation.issuedAt, now]
+#   limits: [limits.clock_skew_s, limits.evaluation_max_age_s]
 package sentinelnet.promotion.evaluation_fresh
 
 import data.sentinelnet.lib

@@ -4,6 +4,9 @@
 # custom:
 #   owner: evaluator
 #   runbook: runbooks/evaluation.md
+#   severity: deny
+#   reads: [datasets, evaluation, request.evaluation, version.artifactId]
+#   limits: [limits.evaluation_splits]
 package sentinelnet.promotion.evaluation_present
 
 import data.sentinelnet.lib

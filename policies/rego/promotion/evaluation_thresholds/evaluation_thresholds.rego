@@ -4,6 +4,9 @@
 # custom:
 #   owner: evaluator
 #   runbook: runbooks/evaluation.md
+#   severity: deny
+#   reads: [evaluation.metrics, evaluation.samples]
+#   limits: [limits.evaluation_min_samples, limits.min_accuracy, limits.min_class_recall]
 package sentinelnet.promotion.evaluation_thresholds
 
 import data.sentinelnet.lib

@@ -4,6 +4,9 @@
 # custom:
 #   owner: security
 #   runbook: runbooks/promotion-request.md
+#   severity: deny
+#   reads: [now, policyRevision, request, version]
+#   limits: [limits.clock_skew_s, limits.stage_steps]
 package sentinelnet.promotion.request
 
 import data.sentinelnet.lib

@@ -4,6 +4,9 @@
 # custom:
 #   owner: security
 #   runbook: runbooks/quarantine.md
+#   severity: quarantine
+#   reads: [flags, version.stage]
+#   limits: []
 package sentinelnet.promotion.safety_flag
 
 import data.sentinelnet.lib

@@ -4,6 +4,9 @@
 # custom:
 #   owner: security
 #   runbook: runbooks/artifact-integrity.md
+#   severity: deny
+#   reads: [artifact.signature]
+#   limits: []
 package sentinelnet.promotion.signature
 
 import data.sentinelnet.lib

@@ -4,6 +4,9 @@
 # custom:
 #   owner: security
 #   runbook: runbooks/quarantine.md
+#   severity: deny
+#   reads: [clearance, flag, now]
+#   limits: [limits.clock_skew_s]
 package sentinelnet.serving.clearance
 
 import data.sentinelnet.lib

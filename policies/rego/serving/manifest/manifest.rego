@@ -4,6 +4,9 @@
 # custom:
 #   owner: deployer
 #   runbook: runbooks/deploy-refused.md
+#   severity: deny
+#   reads: [environment, manifest, version.artifactId]
+#   limits: []
 package sentinelnet.serving.manifest
 
 import data.sentinelnet.lib

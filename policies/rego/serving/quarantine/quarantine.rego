@@ -4,6 +4,9 @@
 # custom:
 #   owner: security
 #   runbook: runbooks/quarantine.md
+#   severity: quarantine
+#   reads: [flags]
+#   limits: []
 package sentinelnet.serving.quarantine
 
 import data.sentinelnet.lib

@@ -4,6 +4,9 @@
 # custom:
 #   owner: deployer
 #   runbook: runbooks/deploy-refused.md
+#   severity: deny
+#   reads: [environment, version.stage]
+#   limits: [limits.deployable]
 package sentinelnet.serving.stage
 
 import data.sentinelnet.lib

@@ -4,6 +4,9 @@
 # custom:
 #   owner: security
 #   runbook: runbooks/policy-publish.md
+#   severity: deny
+#   reads: [active, bundle.recomputed, now, signature, statement]
+#   limits: [limits.clock_skew_s]
 package sentinelnet.signing.bundle
 
 import data.sentinelnet.lib

@@ -4,6 +4,9 @@
 # custom:
 #   owner: trainer
 #   runbook: runbooks/provenance.md
+#   severity: deny
+#   reads: [provenance.dirty]
+#   limits: []
 package sentinelnet.training.clean_tree
 
 import data.sentinelnet.lib

@@ -4,6 +4,9 @@
 # custom:
 #   owner: trainer
 #   runbook: runbooks/provenance.md
+#   severity: deny
+#   reads: [datasets, provenance, version.artifactId, version.runKey]
+#   limits: []
 package sentinelnet.training.provenance
 
 import data.sentinelnet.lib

@@ -1,0 +1,129 @@
+"""What a policy may not say, because OPA and the embedded engine would not answer alike. Reads text; evaluates nothing.
+
+Differences met with OPA 1.22 and regopy 1.5, each a test in tests/policy/test_builtins.py: a built-in that regopy lacks yields nothing,
+without an error; min, max and sort compare numbers as text ("10" before "9"); text functions see escapes (`\\"` counts two);
+sprintf leaves %q as it is; RFC 3339 times ending in Z are undefined; `with input as` ends the process; concat of a set has
+another order.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+ALLOWED = frozenset(
+    {
+        "abs", "array.concat", "ceil", "concat", "count", "endswith", "floor", "is_array", "is_boolean", "is_null", "is_number",
+        "is_object", "is_set", "is_string", "numbers.range", "object.get", "object.keys", "object.remove", "regex.match", "round",
+        "set", "sort", "sprintf", "startswith", "sum", "type_name",
+    }
+)  # fmt: skip
+"""Built-ins that both engines answer alike on the examples of tests/policy/test_builtins.py; a new one needs examples there.
+sort and concat: of arrays of texts only."""
+
+UNREPEATABLE = ("http.", "net.", "opa.", "rand.", "rego.", "time.", "trace", "uuid.", "io.jwt.decode_verify", "io.jwt.encode")
+"""Built-ins whose answer depends on more than input and data: a decision must be the same when it is computed again."""
+
+HINTS = {
+    "min": "the embedded engine compares numbers as text; compare with < and else",
+    "max": "the embedded engine compares numbers as text; compare with < and else",
+    "print": "OPA alone has it",
+}
+
+_KEYWORDS = frozenset({"in", "not", "if", "with", "as", "some", "every", "contains", "else", "default", "import", "package"})
+_STRING = r'"(?:\\.|[^"\\\n])*"|`[^`]*`'
+_TOKEN = re.compile(rf"(?P<format>(?<![\w.])sprintf\(\s*(?P<literal>{_STRING})?)|{_STRING}|#[^\n]*")
+_VERB = re.compile(r"%(.?)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """line: from 1."""
+
+    path: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.text}"
+
+
+def problems(modules: Mapping[str, str]) -> list[Problem]:
+    """Everything that would make the two engines disagree, by path and line. modules: path → source."""
+    sources = {path: _Source.read(text) for path, text in modules.items()}
+    functions: dict[str, set[str]] = {}
+    for source in sources.values():
+        functions.setdefault(source.package, set()).update(source.functions)
+    found = [
+        Problem(path, line, text)
+        for path, source in sources.items()
+        for line, text in (*_inputs_replaced(source), *_foreign_calls(source, functions), *_formats(modules[path]))
+    ]
+    return sorted(found, key=lambda problem: (problem.path, problem.line, problem.text))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """code: without comments, with empty strings, so that words in them are not taken for calls; lines stay where they are."""
+
+    code: str
+    package: str
+    imports: Mapping[str, str]
+    functions: frozenset[str]
+
+    @classmethod
+    def read(cls, text: str) -> "_Source":
+        code = re.sub(rf"{_STRING}|#[^\n]*", lambda found: _blank(found.group()), text)
+        package = re.search(r"^package\s+([\w.]+)", code, re.MULTILINE)
+        imported = re.finditer(r"^import\s+data\.([\w.]+)(?:\s+as\s+(\w+))?", code, re.MULTILINE)
+        return cls(
+            code,
+            package.group(1) if package else "",
+            {found.group(2) or found.group(1).rsplit(".", 1)[-1]: found.group(1) for found in imported},
+            frozenset(re.findall(r"^(?:default\s+)?([A-Za-z_]\w*)\(", code, re.MULTILINE)),
+        )
+
+    def line(self, position: int) -> int:
+        return self.code.count("\n", 0, position) + 1
+
+
+def _blank(token: str) -> str:
+    return "\n" * token.count("\n") + ('""' if token[0] in "\"`" else "")
+
+
+def _inputs_replaced(source: _Source) -> Iterator[tuple[int, str]]:
+    for found in re.finditer(r"\bwith\s+input\s+as\b", source.code):
+        yield source.line(found.start()), "`with input as` ends the embedded engine; set parts of it (`with input.x as`)"
+
+
+def _foreign_calls(source: _Source, functions: Mapping[str, set[str]]) -> Iterator[tuple[int, str]]:
+    for found in re.finditer(r"(?<![\w.])([A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*)\s*\(", source.code):
+        name = re.sub(r"\s+", "", found.group(1))
+        if name not in ALLOWED and name not in _KEYWORDS and not _is_own(name, source, functions):
+            yield source.line(found.start()), _why_not(name)
+
+
+def _is_own(name: str, source: _Source, functions: Mapping[str, set[str]]) -> bool:
+    head, _, function = name.rpartition(".")
+    if not head:
+        return name in source.functions or name in functions.get(source.package, ())
+    package = head.removeprefix("data.") if head.startswith("data.") else source.imports.get(head, "")
+    return function in functions.get(package, ())
+
+
+def _why_not(name: str) -> str:
+    if name.startswith(UNREPEATABLE):
+        return f"{name} can answer differently later; a decision must be repeatable"
+    hint = HINTS.get(name, "the bundle defines no such function either")
+    return f"{name} is no built-in that OPA and the embedded engine answer alike ({hint})"
+
+
+def _formats(text: str) -> Iterator[tuple[int, str]]:
+    for found in _TOKEN.finditer(text):
+        if found.group("format") is None:
+            continue
+        line = text.count("\n", 0, found.start()) + 1
+        literal = found.group("literal")
+        if literal is None:
+            yield line, "sprintf wants its format as a literal text"
+        elif wrong := sorted({verb for verb in _VERB.findall(literal) if verb not in ("s", "d", "%")}):
+            yield line, f"sprintf formats %s and %d alike on both engines, not %{wrong[0]}"
