@@ -276,7 +276,7 @@ class AuditLog:
         with self._engine.connect() as connection:
             leaf: bytes | None = connection.execute(select(table.c.leaf).where(table.c.index == index)).scalar()
         if leaf is None:
-            raise NotFound(f"no entry {index} in the log")
+            raise NotFound(f"no entry {index} in the log: `ai-infra audit tail` shows the newest")
         return leaf
 
     def _one(self, query: Select[Any], name: str) -> Entry:

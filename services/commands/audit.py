@@ -52,15 +52,15 @@ def prove(
     index: int,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File; default: stdout.")] = None,
     person: As = "aude",
+    as_json: Json = False,
 ) -> None:
     """A C2SP .tlog-proof that an entry is in the log."""
     with connected(person) as client:
         text = client.proof(index)
-    if output is None:
-        print(text, end="")
-    else:
+    if output is not None:
         output.write_text(text)
-        say(f"{output}")
+    found = {"index": index, "file": None if output is None else str(output), "proof": text}
+    show(found, as_json, lambda _: print(text, end="") if output is None else say(f"{output}"))
 
 
 @app.command(epilog="Example: ai-infra audit reconcile")
@@ -78,7 +78,7 @@ def _table(found: list[dict[str, Any]]) -> None:
     for entry in found:
         event = entry["event"]
         rows.append((entry["index"], _time(event["ts"]), event["type"], event["subject"]["id"], event["actor"].rsplit("/", 1)[-1]))
-    table("audit log", ("index", "time", "type", "subject", "actor"), rows)
+    table("audit log", ("index", "time", "type", "subject", "actor"), rows, "the first event comes with the first start")
 
 
 def _report(found: dict[str, Any]) -> None:

@@ -64,8 +64,11 @@ def show(value: Any, as_json: bool, human: Callable[[Any], None]) -> None:
         human(value)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on the terminal. Cells are plain text: nothing in them is read as markup."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str = "") -> None:
+    """A table on the terminal. Cells are plain text: nothing in them is read as markup. empty: said instead of no rows."""
+    if not rows:
+        say(f"{title}: none{f'; {empty}' if empty else ''}")
+        return
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -51,7 +51,7 @@ def approve(
 
 def _table(found: list[dict[str, Any]]) -> None:
     rows = [(f"{d['name']}@{d['version']}", d["licence"], d["pii"], short(d["id"])) for d in found]
-    table("data sets", ("name", "licence", "personal data", "id"), rows)
+    table("data sets", ("name", "licence", "personal data", "id"), rows, "register one: `ai-infra data register FILE`")
 
 
 def _one(found: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ from services.commands.common import As, Json, Target, connected, say, short, sh
 
 app = typer.Typer(help="Register, evaluate, trace and export model versions.", no_args_is_help=True)
 
+EMPTY = "train one with `ai-infra train JOB`, then `ai-infra model register NAME --run RUN`"
+
 
 def add_to(root: typer.Typer) -> None:
     root.add_typer(app, name="model")
@@ -51,11 +53,13 @@ def export(
     target: Annotated[Path, typer.Argument(help="New folder.")],
     environment: Annotated[Target | None, typer.Option("--env", help="Default: the latest promotion.")] = None,
     person: As = "aude",
+    as_json: Json = False,
 ) -> None:
     """Write a promoted version's files and its model.sig (OpenSSF Model Signing)."""
     with connected(person) as client:
         files = client.export(reference, target, environment)
-    say(f"{len(files)} files and model.sig in {target}")
+    found = {"folder": str(target), "signature": str(target / "model.sig"), "files": [entry.to_json() for entry in files]}
+    show(found, as_json, lambda _: say(f"{len(files)} files and model.sig in {target}"))
 
 
 @app.command(epilog="Example: ai-infra model upload ./model --meta origin=vendor")
@@ -126,7 +130,7 @@ def _table(found: list[dict[str, Any]]) -> None:
     rows = [
         (f"{v['model']}@{v['number']}", v["stage"], v["risk_class"], short(v["artifact_id"]), short(v["signer_id"])) for v in found
     ]
-    table("model versions", ("version", "stage", "risk", "artifact", "signer"), rows)
+    table("model versions", ("version", "stage", "risk", "artifact", "signer"), rows, EMPTY)
 
 
 def _one(version: dict[str, Any]) -> None:

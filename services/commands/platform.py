@@ -54,9 +54,9 @@ def status(person: As = "aude", as_json: Json = False) -> None:
 
     def draw(_: object) -> None:
         rows = [(f"{v['model']}@{v['number']}", v["stage"], v["risk_class"]) for v in value["models"]]
-        table("versions", ("version", "stage", "risk"), rows)
+        table("versions", ("version", "stage", "risk"), rows, "train and register one: `ai-infra train --help`")
         served = [(f"{d['model']}@{d['number']}", d["environment"], d["state"], d["id"]) for d in value["deployments"]]
-        table("deployments", ("version", "environment", "state", "id"), served)
+        table("deployments", ("version", "environment", "state", "id"), served, "`ai-infra deploy NAME@NUMBER --env prod`")
         table("active flags", ("target", "reason"), [(f["target"], f["reason"]) for f in value["flags"]])
         say(f"{value['logSize']} entries in the log")
 

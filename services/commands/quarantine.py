@@ -44,4 +44,4 @@ def list_all(person: As = "aude", as_json: Json = False) -> None:
 
 def _table(found: list[dict[str, Any]]) -> None:
     rows = [(f["id"], f["kind"], f["target"], f["reason"], "lifted" if f.get("clearance") else "active") for f in found]
-    table("flags", ("id", "kind", "target", "reason", "state"), rows)
+    table("flags", ("id", "kind", "target", "reason", "state"), rows, "set one: `ai-infra quarantine set --help`")

@@ -1,6 +1,7 @@
 """`ai-infra deploy`, `predict`, `rollout`."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -168,13 +169,18 @@ def extend(
 
 def _deployments(found: list[dict[str, Any]]) -> None:
     rows = [(d["id"], f"{d['model']}@{d['number']}", d["environment"], d["state"], d["reason"]) for d in found]
-    table("deployments", ("id", "version", "environment", "state", "reason"), rows)
+    table("deployments", ("id", "version", "environment", "state", "reason"), rows, "`ai-infra deploy NAME@NUMBER --env prod`")
 
 
 def _rollouts(found: list[dict[str, Any]]) -> None:
     for item in found:
         _rollout(item)
+    if not found:
+        say("rollouts: none; `ai-infra rollout start NAME@NUMBER --env prod` moves traffic to another version")
 
 
 def _rollout(found: dict[str, Any]) -> None:
     say(f"{found['id']}  {found['model']} in {found['environment']}: {found['state']} at {found['weight']:.0%}  {found['reason']}")
+    if "log E" in found["reason"]:
+        bound = math.log(1 / found["spec"]["alpha"])
+        say(f"  log E: how strongly the traffic speaks against the canary; from {bound:.1f} on it is rolled back, 0 is no evidence")

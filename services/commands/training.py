@@ -112,7 +112,7 @@ def follow(client: "Client", run: str, *, quiet: bool = False) -> dict[str, Any]
 
 def _table(found: list[dict[str, Any]]) -> None:
     rows = [(r["id"], r["job"]["name"], r["state"], short(r["artifactId"])) for r in found]
-    table("runs", ("id", "job", "state", "artifact"), rows)
+    table("runs", ("id", "job", "state", "artifact"), rows, "start one: `ai-infra train JOB`")
 
 
 def _one(run: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ class Artifacts:
         with self.engine.connect() as connection:
             row = connection.execute(select(tables.artifacts).where(tables.artifacts.c.id == artifact_id)).mappings().first()
         if row is None:
-            raise UnknownArtifact(f"no artifact {artifact_id}")
+            raise UnknownArtifact(f"no artifact {artifact_id}: `ai-infra run list` and `ai-infra model list` show those there are")
         return dict(row) | {"files": parse(self.store.get(artifact_id))}
 
     def files(self, artifact_id: str) -> list[FileEntry]:

@@ -291,7 +291,7 @@ class Models:
     def _read(self, connection: Connection, model: str, number: int) -> dict[str, Any]:
         row = connection.execute(_VERSION, {"model": model, "number": number}).mappings().first()
         if row is None:
-            raise UnknownModel(f"no model version {model}@{number}")
+            raise UnknownModel(f"no model version {model}@{number}: `ai-infra model list` shows those there are")
         found = connection.execute(_EVALUATIONS, {"artifact": row["artifact_id"]}).mappings()
         return dict(row) | {"evaluations": [dict(item) for item in found]}
 

@@ -167,7 +167,7 @@ class Promotions:
             query = select(manifests).where(manifests.c.promotion == promotion_id)
             manifest = connection.execute(query).mappings().first()
         if row is None:
-            raise UnknownPromotion(f"no promotion {promotion_id!r}")
+            raise UnknownPromotion(f"no promotion {promotion_id[:100]!r}: `ai-infra promotion list` shows those there are")
         return dict(row) | {"manifest": dict(manifest) if manifest else None}
 
     def approvals(self, promotion_id: str) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class SentinelNet:
         with self._database.connect() as connection:
             row = connection.execute(select(decisions).where(decisions.c.id == decision_id)).first()
         if row is None:
-            raise NoSuchDecision(f"no decision {decision_id!r}")
+            raise NoSuchDecision(f"no decision {decision_id[:100]!r}: `ai-infra policy list` shows the newest")
         return _decision(row)
 
     def recent(self, limit: int = 50, subject: str | None = None) -> list[Decision]:

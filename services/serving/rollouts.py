@@ -337,7 +337,7 @@ class Rollouts:
         with self.serving.engine.connect() as connection:
             row = connection.execute(select(table).where(table.c.id == rollout)).mappings().first()
         if row is None:
-            raise UnknownRollout(f"no rollout {rollout[:100]!r}")
+            raise UnknownRollout(f"no rollout {rollout[:100]!r}: `ai-infra rollout list` shows those there are")
         return row
 
 

@@ -209,7 +209,7 @@ class Serving:
         table = tables.deployments
         row = connection.execute(select(table).where(table.c.id == deployment)).mappings().first()
         if row is None:
-            raise UnknownDeployment(f"no deployment {deployment[:100]!r}")
+            raise UnknownDeployment(f"no deployment {deployment[:100]!r}: `ai-infra deployments` shows those there are")
         return row
 
     def _active_rollouts(self, connection: Connection, deployments: Sequence[str]) -> list[RowMapping]:
