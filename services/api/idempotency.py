@@ -8,7 +8,7 @@ import logging
 import threading
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, String, Table, insert, select
+from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, String, Table, bindparam, insert, select
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,6 +33,9 @@ table = Table(
     Column("body", LargeBinary, nullable=False),
     Column("at", BigInteger, nullable=False),
 )
+
+
+_FIND = select(table).where((table.c.actor == bindparam("actor")) & (table.c.key == bindparam("key")))
 
 
 class Idempotency:
@@ -98,14 +101,13 @@ class Idempotency:
             await send(message)
 
     def _find(self, owner: tuple[str, str]) -> Any:
-        query = select(table).where((table.c.actor == owner[0]) & (table.c.key == owner[1]))
         with self._engine.connect() as connection:
-            return connection.execute(query).first()
+            return connection.execute(_FIND, {"actor": owner[0], "key": owner[1]}).first()
 
     def _store(self, owner: tuple[str, str], request: str, answer: "_Recorder") -> None:
         values = {"actor": owner[0], "key": owner[1], "request": request, "status": answer.status}
-        with begin(self._engine) as connection:
-            connection.execute(insert(table).values(**values, body=answer.body, at=self._clock()))
+        with begin(self._engine, alone=False) as connection:
+            connection.execute(insert(table), values | {"body": answer.body, "at": self._clock()})
 
 
 class _Recorder:

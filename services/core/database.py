@@ -16,6 +16,8 @@ BUSY_TIMEOUT_MS = 5_000
 """How long a write waits for another one, on both databases."""
 CONNECT_TIMEOUT_S = 5
 POSTGRESQL_OPTIONS = f"-c lock_timeout={BUSY_TIMEOUT_MS} -c synchronous_commit=on"
+POOL = 20
+"""Connections to PostgreSQL that are kept open: opening one costs it a new process. As many again when all are busy."""
 WRITER = 0x616931
 """Key of the advisory lock that a write transaction on PostgreSQL holds; locks are per database."""
 UNIQUE = frozenset({"23505", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE"})
@@ -34,7 +36,7 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "begin", lambda connection: None)
     else:
         limits = {"connect_timeout": CONNECT_TIMEOUT_S, "options": POSTGRESQL_OPTIONS}
-        engine = create_engine(url, pool_pre_ping=True, connect_args=limits)
+        engine = create_engine(url, pool_pre_ping=True, pool_size=POOL, max_overflow=POOL, connect_args=limits)
     event.listen(engine, "handle_error", _as_ours)
     return engine
 
@@ -57,10 +59,11 @@ def _as_ours(context: ExceptionContext) -> BaseException | None:
 
 
 @contextmanager
-def begin(engine: Engine) -> Iterator[Connection]:
+def begin(engine: Engine, *, alone: bool = True) -> Iterator[Connection]:
     """One write transaction: committed at the end, rolled back on an exception. One at a time in each database, so that what it
     reads cannot change before it commits; readers are not held up.
 
+    alone: False for a single insert that nothing else is decided on: PostgreSQL makes it durable together with others.
     Raises:
         Unavailable: the database is locked, full or away, or broke off a deadlock; nothing was written; retry.
         Conflict: a row of this key is there already; nothing was written.
@@ -70,7 +73,7 @@ def begin(engine: Engine) -> Iterator[Connection]:
             if engine.dialect.name == "sqlite":
                 # IMMEDIATE takes the write lock now, so a transaction that read first cannot fail half-way.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
+            elif alone:
                 # The same for PostgreSQL, whose transactions would else both find a name free and both take it.
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER})")
             try:
@@ -99,12 +102,12 @@ def _constraint(error: BaseException | None) -> str:
 
 
 def _commit(connection: Connection) -> None:
-    if connection.dialect.name == "sqlite":
-        try:
-            connection.exec_driver_sql("COMMIT")
-        except (OperationalError, Unavailable):
-            _roll_back(connection)
-            raise
+    """As a statement, which the engine's hooks see like every other one."""
+    try:
+        connection.exec_driver_sql("COMMIT")
+    except (OperationalError, Unavailable):
+        _roll_back(connection)
+        raise
     connection.commit()
 
 

@@ -3,12 +3,28 @@
 Each database has one outbox and is one source. Delivery is at least once; the log is idempotent by event id.
 """
 
+import functools
 import itertools
 import threading
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Column, Connection, Engine, Integer, LargeBinary, MetaData, String, Table, insert, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Select,
+    String,
+    Table,
+    Update,
+    bindparam,
+    insert,
+    select,
+    update,
+)
 
 from services.core.canonical import canonical, parse
 from services.core.clock import Clock
@@ -72,13 +88,12 @@ class Outbox:
             BadInput, TooLarge: no entry of the log could hold it. It must not be written: no later event would pass it.
             ClockSteppedBack: retry when the clock is right.
         """
-        query = select(self.table.c.seq, self.table.c.event).order_by(self.table.c.seq.desc()).limit(1)
-        last = connection.execute(query).first()
+        last = connection.execute(_newest(self.table)).first()
         seq, ts = (1, self.clock()) if last is None else (last.seq + 1, self._after(parse(last.event)["ts"]))
         event_id = new_id("evt")
         event = draft.to_event(event_id=event_id, source=self.source, seq=seq, ts=ts)
         leaf_bytes(require_event(event), NO_PREVIOUS)
-        connection.execute(insert(self.table).values(seq=seq, id=event_id, event=canonical(event)))
+        connection.execute(insert(self.table), {"seq": seq, "id": event_id, "event": canonical(event)})
         return event_id
 
     def _after(self, last: int) -> int:
@@ -89,6 +104,17 @@ class Outbox:
                 f"the clock is {(last - now) // 1000} s behind the last event of {self.source}: set it right, then repeat the call"
             )
         return max(now, last)
+
+
+@functools.cache
+def _newest(table: Table) -> Select[tuple[int, bytes]]:
+    """Made once for each table: putting a statement together costs more than the database takes to answer it."""
+    return select(table.c.seq, table.c.event).order_by(table.c.seq.desc()).limit(1)
+
+
+@functools.cache
+def _note(table: Table) -> Update:
+    return update(table).where(table.c.seq == bindparam("of")).values(log_index=bindparam("index"))
 
 
 class Relay:
@@ -111,10 +137,9 @@ class Relay:
                 #    answers with the same indexes.
                 indexes = self._bus.append([parse(event) for _, event in batch])
                 # 2. Note the indexes.
+                noted = [{"of": seq, "index": index} for (seq, _), index in zip(batch, indexes, strict=True)]
                 with begin(self._engine) as connection:
-                    table = self._outbox.table
-                    for (seq, _), index in zip(batch, indexes, strict=True):
-                        connection.execute(update(table).where(table.c.seq == seq).values(log_index=index))
+                    connection.execute(_note(self._outbox.table), noted)
                 moved += len(batch)
         return moved
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import Connection, Engine, bindparam, insert, select
+from sqlalchemy import BindParameter, Connection, Engine, bindparam, insert, select
 
 from services.core import oms
 from services.core.clock import Clock
@@ -28,7 +28,8 @@ EVALUATOR_KEY = "evaluator"
 RISK_RULE, TREE_RULE = "registration.risk-class", "registration.artifact"
 """Names under which a registration is refused."""
 
-_VERSIONS, _MODEL, _RUN = tables.model_versions, bindparam("model"), bindparam("run")
+_VERSIONS = tables.model_versions
+_MODEL: BindParameter[str] = bindparam("model")
 # Made once: putting a statement together costs more than the database takes to answer it.
 _VERSION = select(_VERSIONS).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.number == bindparam("number")))
 _LAST = select(_VERSIONS.c.number).where(_VERSIONS.c.model == _MODEL).order_by(_VERSIONS.c.number.desc()).limit(1)
@@ -36,7 +37,7 @@ _HIGH = select(_VERSIONS.c.number).where((_VERSIONS.c.model == _MODEL) & (_VERSI
 _OTHER_CLASS = select(_VERSIONS).where(
     (_VERSIONS.c.artifact_id == bindparam("artifact")) & (_VERSIONS.c.risk_class != bindparam("risk"))
 )
-_OF_RUN = select(_VERSIONS.c.number).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.run_id == _RUN))
+_OF_RUN = select(_VERSIONS.c.number).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.run_id == bindparam("run")))
 _SIGNED, _UNSIGNED = (_OF_RUN.where(found) for found in (_VERSIONS.c.signature.is_not(None), _VERSIONS.c.signature.is_(None)))
 _EVALUATIONS = (
     select(tables.evaluations)

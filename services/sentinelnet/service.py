@@ -31,6 +31,7 @@ from services.sentinelnet.refusals import Refusals
 from services.sentinelnet.tables import decisions, policies
 
 BUNDLES_KEPT = 8
+_NEWEST = select(policies).order_by(policies.c.version.desc()).limit(1)
 
 
 class SentinelNet:
@@ -310,7 +311,7 @@ def _input(action: str, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _newest(connection: Connection) -> Row[Any] | None:
-    return connection.execute(select(policies).order_by(policies.c.version.desc()).limit(1)).first()
+    return connection.execute(_NEWEST).first()
 
 
 def _published(row: Row[Any]) -> Published:
