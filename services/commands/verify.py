@@ -87,6 +87,7 @@ def evidence(
         typer.Option(min=0, max=1 << 30, help="Bytes: a larger model is not put in; its verifier needs --model. Default: 1 GiB."),
     ] = None,
     person: As = "aude",
+    as_json: Json = False,
 ) -> None:
     """Write everything that a stranger needs to verify one prediction, or a promotion, offline."""
     from services.core.archive import WEIGHTS_UP_TO
@@ -97,7 +98,9 @@ def evidence(
     with connected(person) as client:
         up_to = WEIGHTS_UP_TO if weights_up_to is None else weights_up_to
         client.evidence(reference, output, environment, weights_up_to=up_to)
-    say(f"{output} ({output.stat().st_size:,} bytes): verify it with `ai-infra verify {output} --trust trust.json`")
+    found = {"file": str(output), "size": output.stat().st_size}
+    told = f"{output} ({found['size']:,} bytes): verify it with `ai-infra verify {output} --trust trust.json`"
+    show(found, as_json, lambda _: say(told))
 
 
 def draw(report: "Report") -> None:
