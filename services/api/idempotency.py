@@ -5,6 +5,7 @@ use case again, which is idempotent by itself (by digests and names); this saves
 """
 
 import logging
+import re
 import threading
 from typing import Any
 
@@ -20,6 +21,7 @@ from services.core.http import problem
 from services.core.tables import metadata
 
 MAX_KEY = 200
+KEY = re.compile(rf"[!-~]{{1,{MAX_KEY}}}")
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +57,9 @@ class Idempotency:
         if key is None:
             await self._app(scope, receive, send)
             return
-        if not key or len(key) > MAX_KEY:
-            await problem(400, "BadInput", f"Idempotency-Key: want 1 to {MAX_KEY} characters", retryable=False)(
-                scope, receive, send
-            )
+        if not KEY.fullmatch(key):
+            detail = f"Idempotency-Key: want 1 to {MAX_KEY} visible ASCII characters"
+            await problem(400, "BadInput", detail, retryable=False)(scope, receive, send)
             return
         owner = (str(scope.get("spiffe_id")), key)
         with self._lock:

@@ -61,7 +61,7 @@ KEY_HEADER = {
     "in": "header",
     "required": False,
     "description": "A repetition gets the first answer; another request under the same key is a conflict.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+    "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
 }
 
 

@@ -26,7 +26,7 @@ def _digest(text: str) -> str:
         raise ValueError(str(error)) from error  # pydantic adds the field's name
 
 
-Digest = Annotated[str, AfterValidator(_digest)]
+Digest = Annotated[str, AfterValidator(_digest), Field(json_schema_extra={"pattern": "^sha256:[0-9a-f]{64}$"})]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 SignerId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Spiffe = Annotated[str, Field(pattern=r"^spiffe://[a-z0-9._/-]{1,240}$")]
