@@ -2,14 +2,14 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.core import archive as layout
-from services.core import dsse
+from services.core import dsse, merkle
 from services.core.bundle import Bundle, load_bundle, to_tar
 from services.core.canonical import canonical, parse
 from services.core.trust import Signer, Trust
@@ -17,19 +17,34 @@ from services.registry.ports import Measured
 from services.verify.service import verify
 from tests import signing as world
 from tests.archives import Members, edited, flipped, read
+from tests.predictions import Served, served
 from tests.registry import GOOD, Rig, copied, key_of, opened, trust
+from tests.sentinelnet import BUNDLE
 
 
 @pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    with tempfile.TemporaryDirectory() as folder, opened(Path(folder)) as rig:
-        rig.promoted()
-        yield rig
+def platform() -> Iterator[Served]:
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def whole(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rig.archive(tmp_path_factory.mktemp("archive") / "evidence.zip")
+def rig(platform: Served) -> Rig:
+    return platform.rig
+
+
+@pytest.fixture(scope="module")
+def archives(platform: Served, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Of two predictions of one batch, and one of a later batch."""
+    folder = tmp_path_factory.mktemp("archive")
+    first = [platform.predict(seal=False), platform.predict(seal=False)]
+    platform.seal()
+    return [platform.archive(item, folder / f"{item}.zip") for item in (*first, platform.predict())]
+
+
+@pytest.fixture(scope="module")
+def whole(archives: list[Path]) -> Path:
+    return archives[0]
 
 
 def resigned(envelope: bytes, name: str | None = None, **changes: object) -> bytes:
@@ -138,9 +153,72 @@ def dataset_swapped(members: Members) -> None:
     members[first] = members[second]
 
 
+def record_of(**changes: object) -> Callable[[Members], None]:
+    """The record with changed fields, and a proof of a batch of its own."""
+
+    def change(members: Members) -> None:
+        members[layout.PREDICTION] = canonical(parse(members[layout.PREDICTION]) | changes)
+
+    return change
+
+
+def proof_of(**changes: object) -> Callable[[Members], None]:
+    def change(members: Members) -> None:
+        members[layout.PREDICTION_PROOF] = canonical(parse(members[layout.PREDICTION_PROOF]) | changes)
+
+    return change
+
+
+def forged_batch(members: Members) -> None:
+    """A batch of the record alone, which nobody sealed."""
+    root = merkle.leaf_hash(members[layout.PREDICTION])
+    proof_of(index=0, size=1, root="sha256:" + root.hex(), proof=[])(members)
+
+
+def another_deploy_input(members: Members) -> None:
+    members[layout.DEPLOY_INPUT] = canonical(parse(members[layout.DEPLOY_INPUT]) | {"flags": [], "now": 1})
+
+
+def other_deploy_policies(members: Members) -> None:
+    other_policies(members)
+    members[layout.DEPLOY_POLICY] = members[layout.POLICY]
+    members[layout.POLICY] = to_tar(load_bundle(BUNDLE_TAR))
+
+
+def index_of(**changes: object) -> Callable[[Members], None]:
+    def change(members: Members) -> None:
+        members[layout.INDEX] = canonical(parse(members[layout.INDEX]) | changes)
+
+    return change
+
+
+BUNDLE_TAR = to_tar(BUNDLE)
+
+
 @pytest.mark.parametrize(
     ("change", "link"),
     [
+        (record_of(outcome="error"), "batch root"),
+        (record_of(artifactId=world.digest("another")), "batch root"),
+        (record_of(id="prd-another"), "prediction record"),
+        (record_of(ts="now"), "prediction record"),
+        (record_of(ts=True), "prediction record"),
+        (proof_of(index=1), "batch root"),
+        (proof_of(size=3), "batch root"),
+        (proof_of(root=world.digest("another")), "batch root"),
+        (proof_of(proof=[]), "batch root"),
+        (proof_of(proof=["zz"]), "batch root"),
+        (proof_of(batch=7), "batch in the log"),
+        (proof_of(event="evt-another"), "batch in the log"),
+        (proof_of(more=1), "batch root"),
+        (forged_batch, "batch in the log"),
+        (index_of(deployDecision="dec-another"), "deployment"),
+        (index_of(prediction="prd-another"), "prediction record"),
+        (index_of(number=2), "deployment"),
+        (index_of(environment="prod"), "deployment"),
+        (index_of(decision="dec-another"), "log inclusion"),
+        (another_deploy_input, "deployment decision"),
+        (other_deploy_policies, "deployment decision"),
         (checkpoint_of_another_key, "log checkpoint"),
         (grown_checkpoint, "log checkpoint"),
         (edited_entry, "log entries"),
@@ -165,10 +243,12 @@ def dataset_swapped(members: Members) -> None:
         (dataset_swapped, "decision facts"),
     ],
 )
-def test_a_forged_member_breaks_the_link_that_it_belongs_to(whole: Path, tmp_path: Path, change: object, link: str) -> None:
-    report = verify(edited(whole, tmp_path / "e.zip", change), trust())  # type: ignore[arg-type]
+def test_a_forged_member_breaks_the_link_that_it_belongs_to(
+    whole: Path, tmp_path: Path, change: Callable[[Members], None], link: str
+) -> None:
+    report = verify(edited(whole, tmp_path / "e.zip", change), trust())
     assert report.broken is not None
-    assert (report.broken.name, report.to_json()["brokenLink"]) == (link, link)
+    assert (report.broken.name, report.to_json()["brokenLink"]) == (link, link), report.broken.detail
     reached = [item.status for item in report.links]
     assert "ok" not in reached[reached.index("broken") :]
 
@@ -211,16 +291,18 @@ def test_a_trust_file_that_wants_more_approvals_breaks_the_quorum(whole: Path) -
 def test_a_key_revoked_before_its_signature_breaks_the_link_and_after_it_does_not(rig: Rig, whole: Path) -> None:
     signer = world.keys.signer_id(world.SERVICE_KEYS["manifest"].public_key())
     completed = next(entry.index for entry in rig.audit.search(type="promotion.completed"))
-    assert verify(whole, trust(revoked={signer: completed + 1})).broken is None
-    broken = verify(whole, trust(revoked={signer: completed})).broken
-    assert broken is not None
-    assert broken.name == "manifest signature"
+    started = next(entry.index for entry in rig.audit.search(type="deploy.started"))
+    found = {at: verify(whole, trust(revoked={signer: at})).broken for at in (completed, completed + 1, started)}
+    # Between promotion and deployment, the deployment was allowed under a key that was out already.
+    assert {at: broken and broken.name for at, broken in found.items()} == {
+        completed: "manifest signature", completed + 1: "deployment decision", started: None,
+    }  # fmt: skip
 
 
 def test_a_kept_checkpoint_tells_that_the_log_was_not_cut_or_forked(rig: Rig, whole: Path) -> None:
     kept = read(whole)[layout.CHECKPOINT]
     report = verify(whole, trust(), against=kept)
-    assert (report.broken, report.links[-1].status) == (None, "ok")
+    assert (report.broken, report.status_of("log is not forked or cut")) == (None, "ok")
     rig.dataset("later")
     rig.relay.flush()
     rig.audit.publish()
