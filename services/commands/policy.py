@@ -61,14 +61,16 @@ def list_all(
 
 
 @app.command(name="test", epilog="Example: ai-infra policy test policies/rego")
-def run_tests(folder: Annotated[Path, typer.Argument(help="Folder of Rego modules and tests.")] = Path("policies/rego")) -> None:
+def run_tests(
+    folder: Annotated[Path, typer.Argument(help="Folder of Rego modules and tests.")] = Path("policies/rego"), as_json: Json = False
+) -> None:
     """Run the rules' own tests with OPA, with coverage."""
     from services.core.errors import NotFound, Refused
 
     opa = shutil.which("opa")
     if opa is None:
         raise NotFound("opa is not on PATH: install Open Policy Agent, or run `make peers` and add its cache to PATH")
-    if subprocess.run([opa, "test", "--verbose", str(folder)], check=False).returncode != 0:
+    if subprocess.run([opa, "test", *(["--format", "json"] if as_json else ["--verbose"]), str(folder)], check=False).returncode != 0:
         raise Refused(f"the tests of {folder} fail")
 
 

@@ -4,12 +4,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from services.commands.common import Exit, exit_code, guarded
+from services.cli import app
+from services.commands.common import Exit, exit_code, guarded, table
 from services.core import errors
 from services.home import Home, create
 
@@ -50,6 +54,40 @@ def test_help_loads_no_framework(arguments: list[str]) -> None:
     loaded = set(done.stdout.rpartition("MODULES")[2].split())
     assert "services" in loaded
     assert loaded & HEAVY == set()
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command below a group, with its words."""
+    for name, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert shown.exit_code == 0
+    assert COMMANDS[path].help
+    example = " ".join((COMMANDS[path].epilog or "").split())
+    assert example.startswith("Example")
+    assert f"ai-infra {' '.join(path)}" in example
+    assert "Example" in shown.stdout
+
+
+def test_every_command_that_answers_has_json_beside_what_people_read() -> None:
+    without = {path for path, command in COMMANDS.items() if not any("--json" in option.opts for option in command.params)}
+    assert without == {("up",)}  # it answers nothing: it runs until it is stopped
+
+
+def test_a_table_without_rows_says_the_next_step(capsys: pytest.CaptureFixture[str]) -> None:
+    table("runs", ("id", "state"), [], "start one: `ai-infra train JOB`")
+    table("flags", ("id",), [])
+    assert capsys.readouterr().out == "runs: none; start one: `ai-infra train JOB`\nflags: none\n"
 
 
 @pytest.mark.parametrize(
