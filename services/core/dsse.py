@@ -88,16 +88,6 @@ def sign(payload: bytes, private_key: PrivateKey, payload_type: str = PAYLOAD_TY
     return keys.sign(private_key, pae(payload_type, payload))
 
 
-def add_signature(envelope_bytes: bytes, signature: Signature) -> bytes:
-    """The envelope with one more signature; one that it has already is not added twice.
-
-    Raises:
-        BadEnvelope: it would have more than 64 signatures.
-    """
-    held = parse(envelope_bytes)
-    return merge(held, Envelope(held.payload_type, held.payload, (signature,))).to_bytes()
-
-
 def merge(first: Envelope, second: Envelope) -> Envelope:
     """One envelope with the signatures of both, each once.
 

@@ -66,10 +66,12 @@ class Artifacts:
     ) -> str:
         """The artifact's id; its row and event are written in the caller's transaction, unless they are there.
 
-        The caller has stored every file and `tree_bytes(files)` before. Raises BadInput: a file is named model.sig.
+        The caller has stored every file and `tree_bytes(files)` before. Raises BadInput: a file is named model.sig,
+        or two paths are one file on some systems.
         """
         if any(entry.path == SIGNATURE_FILE for entry in files):
             raise BadInput(f"{SIGNATURE_FILE} is where an export puts the signature over the tree: leave it out or rename it")
+        require_files([entry.to_json() for entry in files])
         artifact_id = tree_digest(files)
         table = tables.artifacts
         if connection.execute(select(table.c.id).where(table.c.id == artifact_id)).first() is not None:
@@ -99,8 +101,8 @@ class Artifacts:
         return dict(row) | {"files": parse(self.store.get(artifact_id))}
 
     def files(self, artifact_id: str) -> list[FileEntry]:
-        """The files as recorded."""
-        return [FileEntry.from_json(item) for item in self.get(artifact_id)["files"]]
+        """The files as recorded. Raises BadInput: the list holds what no upload could have brought in."""
+        return require_files(self.get(artifact_id)["files"])
 
     def recomputed(self, artifact_id: str) -> list[FileEntry]:
         """The files with sizes and digests computed now from the stored bytes; one that is gone is left out."""

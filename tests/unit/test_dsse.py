@@ -84,10 +84,10 @@ def test_the_keyid_of_a_trusted_key_on_a_foreign_signature_counts_for_nothing(ke
 
 def test_merging_keeps_each_signature_once(key: ec.EllipticCurvePrivateKey) -> None:
     first, second = dsse.sign(b"x", key), dsse.sign(b"x", keys.generate_p256())
-    start = Envelope(dsse.PAYLOAD_TYPE, b"x", (first,)).to_bytes()
-    once = dsse.add_signature(start, second)
-    assert dsse.parse(once).signatures == (first, second)
-    assert dsse.add_signature(once, second) == once
+    more = Envelope(dsse.PAYLOAD_TYPE, b"x", (second,))
+    once = dsse.merge(Envelope(dsse.PAYLOAD_TYPE, b"x", (first,)), more)
+    assert once.signatures == (first, second)
+    assert dsse.merge(once, more) == once
 
 
 def test_merging_other_payloads_is_refused() -> None:
@@ -99,7 +99,7 @@ def test_an_envelope_grows_to_64_signatures_and_no_further() -> None:
     held = Envelope("t", b"x", tuple(Signature(str(n), b"s") for n in range(64)))
     assert dsse.parse(held.to_bytes()) == held
     with pytest.raises(BadEnvelope, match="at most 64"):
-        dsse.add_signature(held.to_bytes(), Signature("64", b"s"))
+        dsse.merge(held, Envelope("t", b"x", (Signature("64", b"s"),)))
 
 
 GOOD = {"payload": "eA==", "payloadType": "t", "signatures": [{"keyid": "k", "sig": "eA=="}]}
