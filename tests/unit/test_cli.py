@@ -1,9 +1,9 @@
 """The command: it starts fast and light, and every error is a message and an exit code."""
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 def test_help_comes_within_a_second(tmp_path: Path) -> None:
     def seconds() -> float:
-        started = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert "Put models into production" in run("--help", folder=tmp_path).stdout
-        return time.monotonic() - started
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    # The best of some: other work on the machine is not the command's own time.
-    assert min(seconds() for _ in range(5)) < 1.0
+    # Processor time, the best of some: other work on the machine is not the command's own.
+    assert min(seconds() for _ in range(3)) < 1.0
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"], ["train", "--help"], ["rollout", "--help"]], ids=" ".join)
