@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.verdict import SEVERITY, decide
+from services.core.errors import BadInput
+from services.core.verdict import SEVERITY, Report, decide
 
 GOOD = {"rule": "a.b", "verdict": "pass", "reasons": []}
+MALFORMED = "the rule's report is malformed"
+FIELDS = f"{MALFORMED}: a report has exactly the fields rule, verdict and reasons"
+WORDS = f"{MALFORMED}: rule is a string and verdict one of ['pass', 'remediate', 'quarantine', 'deny']"
+TEXTS = f"{MALFORMED}: reasons is a list of strings"
+REASONED = f"{MALFORMED}: a pass has no reasons, everything else has one"
 
 
 @pytest.mark.parametrize(
@@ -22,21 +28,22 @@ GOOD = {"rule": "a.b", "verdict": "pass", "reasons": []}
         ([{"rule": "a.c", "verdict": "pass", "reasons": []}], "the rule did not report"),
         ([GOOD, GOOD], "the rule reported 2 times"),
         ([GOOD, {"rule": "a.b", "verdict": "deny", "reasons": ["x"]}], "the rule reported 2 times"),
-        ([{"rule": "a.b", "verdict": "pass"}], "the rule's report is malformed"),
-        ([GOOD | {"extra": 1}], "the rule's report is malformed"),
-        ([GOOD | {"verdict": "allow"}], "the rule's report is malformed"),
-        ([GOOD | {"verdict": True}], "the rule's report is malformed"),
-        ([GOOD | {"verdict": []}], "the rule's report is malformed"),
-        ([GOOD | {"reasons": ["but"]}], "the rule's report is malformed"),
-        ([GOOD | {"reasons": "x"}], "the rule's report is malformed"),
-        ([GOOD | {"reasons": [1]}], "the rule's report is malformed"),
-        ([GOOD | {"verdict": "deny"}], "the rule's report is malformed"),
+        ([{"rule": "a.b", "verdict": "pass"}], FIELDS),
+        ([GOOD | {"extra": 1}], FIELDS),
+        ([GOOD | {"verdict": "allow"}], WORDS),
+        ([GOOD | {"verdict": True}], WORDS),
+        ([GOOD | {"verdict": []}], WORDS),
+        ([GOOD | {"reasons": ["but"]}], REASONED),
+        ([GOOD | {"reasons": "x"}], TEXTS),
+        ([GOOD | {"reasons": [1]}], TEXTS),
+        ([GOOD | {"verdict": "deny", "reasons": {"x": 1}}], TEXTS),
+        ([GOOD | {"verdict": "deny"}], REASONED),
     ],
 )
 def test_doubt_is_a_deny_that_names_the_rule(raw: Any, reason: str) -> None:
     found = decide(raw, ["a.b"])
     assert (found.verdict, [report.rule for report in found.reports]) == ("deny", ["a.b"])
-    assert found.reports[0].reasons[0].startswith(reason)
+    assert found.reports[0].reasons == (reason,)
 
 
 def test_failure_of_the_engine_denies_every_rule() -> None:
@@ -46,10 +53,25 @@ def test_failure_of_the_engine_denies_every_rule() -> None:
     )
 
 
+@pytest.mark.parametrize("rule", [1, None, ["a.b"]])
+def test_a_stored_report_without_a_rule_is_refused(rule: Any) -> None:
+    with pytest.raises(BadInput, match="rule is a string"):
+        Report.from_json(GOOD | {"rule": rule})
+
+
+def test_a_stored_report_is_read_as_it_was_written() -> None:
+    written = {"rule": "a.b", "verdict": "deny", "reasons": ["a", "b"]}
+    assert Report.from_json(written) == Report("a.b", "deny", ("a", "b"))
+    assert Report.from_json(written).to_json() == written
+
+
 def test_unknown_action_denies() -> None:
-    assert decide([GOOD], []).refusals == [
-        {"rule": "sentinelnet.action", "verdict": "deny", "reasons": ["no rule is stated for this action"]}
-    ]
+    found = decide([GOOD], [])
+    assert (found.verdict, found.passed) == ("deny", False)
+    refusal = {"rule": "sentinelnet.action", "verdict": "deny", "reasons": ["no rule is stated for this action"]}
+    assert (found.refusals, found.rules_json()) == ([refusal], [refusal])
+    assert found.told == "sentinelnet.action: no rule is stated for this action"
+    assert decide(None, [], "it broke").told == "sentinelnet.action: it broke"
 
 
 def test_reports_that_nobody_asked_for_change_nothing() -> None:
