@@ -37,9 +37,10 @@ class RouterBackend(ScriptedBackend):
 
 @dataclass
 class Served:
-    """A rig whose promoted version is deployed to staging, and a router's records. rig: the platform below."""
+    """A rig whose promoted version is deployed to staging, and a router's records. rig: the platform below; number: the version."""
 
     rig: Rig
+    number: int = 1
     name: str = "router"
     count: int = 0
     deployment: str = field(init=False)
@@ -54,7 +55,7 @@ class Served:
             self.rig.engine, self.rig.ports.events, self.rig.clock, self._versions(), self.rig.ports.policy,
             RouterBackend(log=self.records),
         )  # fmt: skip
-        self.deployment = self.deploy()
+        self.deployment = self.deploy(self.number)
 
     def deploy(self, number: int = 1, environment: str = "staging") -> str:
         spec = DeploymentSpec(model="digits", number=number, environment=environment)  # type: ignore[arg-type]
