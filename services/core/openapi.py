@@ -51,6 +51,7 @@ MEANINGS = {
     404: "No such thing",
     409: "It exists with other content, or changed in between",
     413: "Over a stated limit",
+    429: "More than can be answered in time; retry",
     503: "Something did not answer; nothing was changed; retry",
 }
 
@@ -89,7 +90,7 @@ def _mended(found: dict[str, Any], idempotent: bool) -> dict[str, Any]:
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     schemas["Problem"] = PROBLEM
-    components["responses"] = {f"Problem{status}": _problem(status) for status in MEANINGS}
+    components["responses"] = {f"Problem{status}": problem_response(status) for status in MEANINGS}
     components["securitySchemes"] = {"certificate": {"type": "mutualTLS"}}
     found["security"] = [{"certificate": []}]
     for path, item in found["paths"].items():
@@ -115,7 +116,8 @@ def _problems(path: str, method: str) -> list[int]:
     return sorted(found)
 
 
-def _problem(status: int) -> dict[str, Any]:
+def problem_response(status: int) -> dict[str, Any]:
+    """The documented answer with this status."""
     body = {"schema": {"$ref": "#/components/schemas/Problem"}}
     answer = {"description": MEANINGS[status], "content": {"application/problem+json": body}}
-    return answer | ({"headers": {"Retry-After": RETRY_AFTER}} if status == 503 else {})
+    return answer | ({"headers": {"Retry-After": RETRY_AFTER}} if status in (429, 503) else {})

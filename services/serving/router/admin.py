@@ -7,10 +7,12 @@ from typing import Any
 
 from aiohttp import web
 
+from services.core.canonical import parse
 from services.core.errors import AiInfraError, BadInput, Refused
 from services.core.tls import service_id, spiffe_id
 from services.serving.router.answers import problem
 from services.serving.router.fleet import Fleet
+from services.serving.router.openapi import document
 from services.serving.router.pool import Pool
 from services.serving.router.probes import Probes
 from services.serving.router.records import RecordLog
@@ -28,6 +30,7 @@ class Admin:
 
     def routes(self) -> list[web.RouteDef]:
         return [
+            web.get("/openapi.json", _json(self.openapi)),
             web.get("/healthz", _json(self.health)),
             web.get("/v1/predictions/{id}", _json(self.prediction)),
             web.get("/v1/deployments/{id}/health", _json(self.deployment, api_only=True)),
@@ -35,6 +38,9 @@ class Admin:
             web.get("/v1/rollouts/{id}/counts", _json(self.counts, api_only=True)),
             web.post("/v1/rollouts/{id}/answers", _json(self.answers, api_only=True)),
         ]
+
+    async def openapi(self, request: web.Request) -> dict[str, Any]:
+        return document()
 
     async def health(self, request: web.Request) -> dict[str, Any]:
         return {"live": True, "lost": self._records.lost}
@@ -61,14 +67,22 @@ class Admin:
 
         Answer: {"stable": […] or null, "canary": […] or null}.
         """
-        body = await request.json()
-        probes, rows = body.get("probes"), body.get("rows")
-        if not isinstance(rows, list) or not rows or len({len(row) for row in rows}) != 1:
-            raise BadInput("rows: want a list of rows of equal length")
-        if not isinstance(probes, list) or len(probes) != len(rows):
+        body = parse(await request.read())
+        if not isinstance(body, dict) or set(body) != {"probes", "rows"}:
+            raise BadInput("want exactly the fields probes and rows")
+        probes, rows = body["probes"], body["rows"]
+        if not _are_rows(rows):
+            raise BadInput("rows: want a list of rows of numbers, of equal length")
+        if not isinstance(probes, list) or len(probes) != len(rows) or not all(isinstance(probe, str) for probe in probes):
             raise BadInput("probes: want the id of each row's probe")
         stable, canary = await self._probes.answers(request.match_info["id"], probes, rows)
         return {"stable": stable, "canary": canary}
+
+
+def _are_rows(value: Any) -> bool:
+    if not isinstance(value, list) or not value or not all(isinstance(row, list) and row for row in value):
+        return False
+    return len({len(row) for row in value}) == 1 and all(type(item) in (int, float) for row in value for item in row)
 
 
 def _json(handler: Handler, *, api_only: bool = False) -> Handler:
