@@ -21,7 +21,7 @@ from services.audit.publish import write_tiles
 from services.audit.tables import events as table
 from services.core import logfile, merkle, tlog
 from services.core.database import begin
-from services.core.errors import BadInput, NotFound
+from services.core.errors import BadInput, Conflict, NotFound
 from services.core.keys import BadSignature
 from services.core.logcheck import Findings, Kind, Report, check_log
 from services.core.logentry import NO_PREVIOUS, chain_hash, parse_leaf
@@ -44,6 +44,7 @@ class AuditLog:
         self._engine, self._store, self._signer, self._vkey = engine, store, signer, vkey
         # The database has a lock of its own; this one makes threads wait their turn instead of running into its timeout.
         self._appending = threading.Lock()
+        self._head: Known | None = None
         self._publishing = threading.Lock()
 
     def append(self, events: list[dict[str, Any]]) -> list[int]:
@@ -56,14 +57,30 @@ class AuditLog:
         """
         if len(events) > MAX_BATCH:
             raise BadInput(f"{len(events)} events at once: send at most {MAX_BATCH}")
-        with self._appending, begin(self._engine) as connection:
+        with self._appending:
+            # After an error nobody knows what the table holds: the next append asks it.
+            head, self._head = self._head, None
+            if head is not None:
+                try:
+                    # Unless a batch simply follows, the table tells what it is: repeated, forged, or after another process's.
+                    return self._append(events, dataclasses.replace(head, entries={}, seqs=dict(head.seqs)), head.seqs)
+                except Conflict:
+                    pass
+            return self._append(events, None, head.seqs if head else {})
+
+    def _append(self, events: list[dict[str, Any]], head: Known | None, seqs: dict[str, int]) -> list[int]:
+        """head: what the table held when this process last wrote; was more added since, index or seq are taken, and nothing is
+        written. None: ask the table. seqs: of sources in earlier batches, as far as this process knows."""
+        with begin(self._engine) as connection:
             if connection.dialect.name == "postgresql":
                 # One appender at a time: index, prevHash and seq all follow from the rows before. Readers are not held up.
                 connection.exec_driver_sql("LOCK TABLE events IN EXCLUSIVE MODE")
-            indexes, rows = domain.plan(events, _known(connection, events))
+            known = head or _known(connection, events)
+            indexes, rows = domain.plan(events, known)
             # A crash before the commit leaves nothing; after it, the sender repeats the batch and gets these indexes.
             if rows:
                 connection.execute(insert(table), [row.values() for row in rows])
+        self._head = dataclasses.replace(known, entries={}, seqs={**seqs, **known.seqs})
         return indexes
 
     def publish(self) -> Checkpoint | None:
