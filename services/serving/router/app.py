@@ -16,6 +16,7 @@ from services.core.errors import AiInfraError, Unavailable
 from services.core.outbox import Relay
 from services.core.tls import write_private
 from services.serving.router.admin import Admin
+from services.serving.router.answers import as_problems
 from services.serving.router.fleet import Fleet
 from services.serving.router.launcher import Launcher
 from services.serving.router.pool import Pool
@@ -59,7 +60,7 @@ class Router:
         proxy = Proxy(self.state, self.pool, parts.records, parts.session, parts.clock, parts.salt, parts.limits)
         probes = Probes(self.state, self.pool, parts.records, proxy, parts.clock, parts.salt)
         admin = Admin(self.state, self.fleet, self.pool, parts.records, probes)
-        self.app = web.Application(client_max_size=8 << 20)
+        self.app = web.Application(client_max_size=8 << 20, middlewares=[as_problems])
         self.app.add_routes([*proxy.routes(), *admin.routes()])
         self.app.cleanup_ctx.append(self._background)
 
