@@ -155,8 +155,8 @@ def _datasets(story: Story) -> None:
         facts = {"now": int(time.time()), "job": {"purpose": "commercial"}, "datasets": [held], "flags": []}
         with story.as_("aude") as auditor:
             verdict = auditor.check_policy("train", facts)
-        stage.claim("with the approval, the same training would pass", verdict["verdict"] == "pass")
             checks = [e["event"] for e in auditor.events(type="policyCheck") if e["event"]["payload"]["action"] == "train"]
+        stage.claim("with the approval, the same training would pass", verdict["verdict"] == "pass")
         stage.claim(
             "both refusals are policyCheck events in the log", len([e for e in checks if e["payload"]["verdict"] == "deny"]) == 2
         )
