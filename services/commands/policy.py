@@ -99,4 +99,4 @@ def _verdict(found: dict[str, Any]) -> None:
 
 def _table(found: list[dict[str, Any]]) -> None:
     rows = [(d["id"], d["action"], d["subject"]["id"], d["verdict"], d["actor"].rsplit("/", 1)[-1]) for d in found]
-    table("decisions", ("id", "action", "subject", "verdict", "actor"), rows, "one is made with each training, promotion, deployment")
+    table("decisions", ("id", "action", "subject", "verdict", "actor"), rows, "each training, promotion, deployment makes one")

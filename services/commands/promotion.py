@@ -55,7 +55,7 @@ def show_one(promotion: str, person: As = "petra", as_json: Json = False) -> Non
 
 def _table(found: list[dict[str, Any]]) -> None:
     rows = [(p["id"], f"{p['model']}@{p['number']}", p["to_stage"], p["state"]) for p in found]
-    table("promotions", ("id", "version", "to", "state"), rows, "ask for one: `ai-infra promotion request NAME@NUMBER --to staging`")
+    table("promotions", ("id", "version", "to", "state"), rows, "ask for one: `ai-infra promotion request --help`")
 
 
 def _one(found: dict[str, Any]) -> None:

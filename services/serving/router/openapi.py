@@ -36,7 +36,7 @@ def document() -> dict[str, Any]:
         "info": {"title": "ai-infra router", "version": "0.1.0"},
         "security": [{"certificate": []}],
         "paths": {
-            "/healthz": {"get": _answers("Whether the process answers, and how many records its predecessor lost", ["live", "lost"])},
+            "/healthz": {"get": _answers("Whether it answers, and how many records its predecessor lost", ["live", "lost"])},
             "/v1/predictions/{id}": {"get": _answers("A prediction's record, and the batch that it was sealed in", [], 404, 503)},
             "/v1/deployments/{id}/health": {"get": _answers("Its predictors; the API asks", ["ready", "refused", "replicas"], 403)},
             "/v1/deployments/{id}/reference": {"get": _answers("Latencies of stable; the API asks", ["latencies"], 403, 404, 503)},
