@@ -252,5 +252,5 @@ def test_a_run_key_is_the_digest_of_the_canonical_bytes() -> None:
 
 def test_the_seven_inputs_are_those_of_the_specification() -> None:
     wanted = ("codeRef", "image", "dependencyLock", "datasets", "hyperparameters", "seed", "environment")
-    assert facts.REQUIRED_INPUTS == wanted
+    assert wanted == facts.REQUIRED_INPUTS
     assert service_id("api") == world.provenance().builder
