@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 from services.core.database import open_engine
 from services.core.errors import Unavailable
-from services.core.migrations import FOLDER, upgrade
+from services.core.migrations import FOLDER, config, head, upgrade
 from services.migrations.__main__ import TABLES
 from tests.postgres import databases
 
@@ -32,6 +33,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_every_folder_of_revisions_has_its_tables_named() -> None:
     assert {path.name for path in FOLDER.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(TABLES)
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_the_newest_revision_is_told_by_its_files_name(name: str) -> None:
+    assert head(name) == ScriptDirectory.from_config(config(name)).get_current_head()
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))
