@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.engine import Row
 
-from services.core import rego
+from services.core import dsse, rego
 from services.core.bundle import Bundle, load_bundle, to_tar
 from services.core.canonical import canonical, parse
 from services.core.clock import Clock
@@ -22,6 +22,7 @@ from services.core.objects import ObjectStore
 from services.core.outbox import Outbox, Relay
 from services.core.policy_facts import publish_input
 from services.core.rego import EvaluationFailed
+from services.core.statements import PolicyBundle, expect
 from services.core.trust import Trust
 from services.core.verdict import Report, Verdict, decide
 from services.sentinelnet.domain import Decision, Published, Replay, check_event, describe, published_event
@@ -53,7 +54,7 @@ class SentinelNet:
     ) -> None:
         self._engine, self._database, self._store = engine, database, store
         self._outbox, self._relay, self._trust, self._clock = outbox, relay, trust, clock
-        self._bundles: dict[str, Bundle] = {}
+        self._bundles: dict[tuple[str, int, str], Bundle] = {}
         self._refusals = Refusals(clock)
         self._lock = threading.Lock()
 
@@ -291,17 +292,30 @@ class SentinelNet:
         return _published(row)
 
     def _bundle(self, published: Published) -> Bundle:
-        known = self._bundles.get(published.revision)
+        key = (published.revision, published.version, published.envelope)
+        known = self._bundles.get(key)
         if known is not None:
             return known
         bundle = load_bundle(self._store.get(published.bundle))
         if bundle.revision != published.revision:
             raise PolicyUnavailable(f"the stored bundle {published.bundle} is not revision {published.revision}: restore it")
+        self._require_signed(published)
         with self._lock:
             while len(self._bundles) >= BUNDLES_KEPT:
                 self._bundles.pop(next(iter(self._bundles)))
-            self._bundles[published.revision] = bundle
+            self._bundles[key] = bundle
         return bundle
+
+    def _require_signed(self, published: Published) -> None:
+        """A row is not believed: a bundle decides because security signed it, with a key that was valid at its place in the log."""
+        held = dsse.parse(self._store.get(published.envelope))
+        statement = expect(PolicyBundle, held.payload)
+        outbox = self._outbox.table
+        with self._database.connect() as connection:
+            index = connection.execute(select(outbox.c.log_index).where(outbox.c.id == published.event_id)).scalar()
+        signers = dsse.verified_signers(held, self._trust().policy_keys(index))
+        if not signers or (statement.revision, statement.version) != (published.revision, published.version):
+            raise PolicyUnavailable(f"version {published.version} of the policies is not signed by security: restore the row")
 
 
 def _input(action: str, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Attack:
     passed: bool = False
     edited: bool = False
     recorded: bool = True
+    retryable: bool = False
     withdrawn: bool = False
     meanwhile: tuple[str, ...] = ()
 

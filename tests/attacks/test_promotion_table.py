@@ -38,7 +38,7 @@ def test_an_attack_is_refused_by_name_and_changes_nothing(attack: Attack, tmp_pa
         left = new_objects(rig, before, after)
         states = {promotion["state"] for promotion in rig.promotions.all()}
     assert isinstance(caught.value, AiInfraError)
-    assert not caught.value.retryable
+    assert caught.value.retryable is attack.retryable
     if attack.recorded:
         _require_one_refusal(attack, events)
     else:
