@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 DEMO_HOME ?= .ai-infra-demo
 
-.PHONY: help demo test check peers lock clean
+.PHONY: help demo test mutation check peers lock clean
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ demo: .venv/.demo ## the main job, from data set to canaried serving and offline
 
 test: .venv/.dev ## all tests (peers that are absent are skipped by name; `make peers` builds them)
 	$(BIN)/python -m pytest
+
+mutation: .venv/.dev ## how many small changes of the code behind verdicts the tests notice (minutes; MODULES="core/merkle.py …", OUT=folder)
+	$(BIN)/python -m tests.mutation $(MODULES) $(if $(OUT),--out $(OUT))
 
 check: .venv/.dev ## linters and types
 	$(BIN)/ruff check .
