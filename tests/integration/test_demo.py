@@ -38,13 +38,9 @@ CLAIMS = {
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def told(demo: tuple[Path, dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
     """The home that a demo left, and what it says that it showed."""
-    folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "services.cli", "demo", "--home", str(folder / "home"), "--json", str(folder / "demo.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    return folder / "home", json.loads((folder / "demo.json").read_text())
+    return demo
 
 
 @pytest.fixture(scope="module")
