@@ -16,6 +16,7 @@ from services.core.database import open_engine
 from services.core.events import EventDraft, Subject
 from services.core.logcheck import Report, check_log
 from services.core.logentry import NO_PREVIOUS, chain_hash, leaf_bytes
+from tests import databases
 from tests.fakes.checkpoint_signer import FakeCheckpointSigner
 
 API = "spiffe://ai-infra.local/service/api"
@@ -55,7 +56,7 @@ class Home:
     def __init__(self, folder: Path, url: str | None = None) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder / "log"
-        self.engine: Engine = open_engine(url or f"sqlite:///{folder / 'audit.db'}")
+        self.engine: Engine = open_engine(url or databases.url(folder, "audit"))
         metadata.create_all(self.engine)
         self.signer = FakeCheckpointSigner()
         self.store = FolderStore(self.folder)

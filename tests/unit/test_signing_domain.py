@@ -17,6 +17,7 @@ from services.core.tls import service_id
 from services.signing import domain
 from services.signing.errors import BadPayload, CheckpointRefused, KeyRefused
 from services.signing.ports import CheckpointState
+from tests import databases
 from tests import signing as world
 from tests.signing import NOW, ORIGIN, Rig
 
@@ -30,7 +31,7 @@ STATEMENTS: Mapping[str, Predicate] = {
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
-    return Rig(f"sqlite:///{tmp_path / 'signing.db'}")
+    return Rig(databases.url(tmp_path, "signing"))
 
 
 def evidence(of: PromotionRequest, decision: Vsa, *approvers: str) -> dict[str, bytes]:

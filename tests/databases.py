@@ -1,0 +1,71 @@
+"""Where the tests' databases lie: SQLite files, or databases of a PostgreSQL server with TEST_DATABASE=postgresql.
+
+The suites are the same for both; `make test-postgresql` runs them on PostgreSQL.
+"""
+
+import atexit
+import functools
+import itertools
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.postgres import start
+
+CHOICE = os.environ.get("TEST_DATABASE", "sqlite")
+"""sqlite or postgresql."""
+
+
+def url(folder: Path, name: str, choice: str = CHOICE) -> str:
+    """The SQLAlchemy URL of a folder's database. A folder that was copied has a copy of the other's database, as with SQLite.
+
+    choice: sqlite or postgresql.
+    """
+    if choice == "sqlite":
+        return f"sqlite:///{folder / name}.db"
+    # The marker says whose the database is; a copied marker names the folder that it was copied from.
+    marker = folder / f"{name}.postgresql"
+    owner, database = marker.read_text().split("\n") if marker.exists() else ("", "template1")
+    if owner != str(folder):
+        database = _server().create(template=database)
+        marker.write_text(f"{folder}\n{database}")
+    return _server().url(database)
+
+
+class Server:
+    """One PostgreSQL for the whole run of tests."""
+
+    def __init__(self) -> None:
+        self._folder, self._numbers = tempfile.mkdtemp(prefix="ai-infra-postgresql-"), itertools.count()
+        self._wheel: Any = start(Path(self._folder))
+        self._connection = psycopg.connect(self._wheel.get_uri(), autocommit=True)
+        # The tests' databases survive no power failure, which nobody needs them to.
+        self._connection.execute("ALTER SYSTEM SET fsync = off")
+        self._connection.execute("SELECT pg_reload_conf()")
+
+    def create(self, template: str) -> str:
+        """The name of a new database. Sessions of the template are ended: it could not be copied else."""
+        name = f"test{next(self._numbers)}"
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        self._connection.execute(ended, (template,))
+        self._connection.execute(f'CREATE DATABASE {name} TEMPLATE "{template}"')  # type: ignore[call-overload]
+        return name
+
+    def url(self, database: str) -> str:
+        return str(self._wheel.get_uri(database)).replace("postgresql://", "postgresql+psycopg://", 1)
+
+    def close(self) -> None:
+        self._connection.close()
+        self._wheel.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@functools.cache
+def _server() -> Server:
+    server = Server()
+    atexit.register(server.close)
+    return server
