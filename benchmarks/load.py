@@ -85,6 +85,7 @@ class _Generator:
             print(json.dumps(await getattr(self, command.pop("do"))(**command)), flush=True)
 
     async def measure(self, url: str, identity: str, clients: int, seconds: float, warm_up: float) -> dict[str, Any]:
+        make = _maker(url, identity)
         start = time.perf_counter() + warm_up
         seen: list[tuple[float, int]] = []
 
@@ -93,7 +94,7 @@ class _Generator:
                 seen.append((latency * 1000, status))
 
         cpu = time.process_time()
-        self._begin(url, identity, clients, 0.0, answered)
+        self._begin(make, clients, 0.0, answered)
         await asyncio.sleep(warm_up + seconds)
         spent = time.process_time() - cpu
         await self._end()
@@ -111,7 +112,7 @@ class _Generator:
         def answered(begun: float, latency: float, status: int) -> None:
             self._statuses[status] += 1
 
-        self._begin(url, identity, clients, pause, answered)
+        self._begin(_maker(url, identity), clients, pause, answered)
         if burst:
             self._clients.append(asyncio.ensure_future(self._bursts(url, identity, burst, answered)))
         return {}
@@ -120,8 +121,7 @@ class _Generator:
         await self._end()
         return {"statuses": {str(status): count for status, count in self._statuses.items()}}
 
-    def _begin(self, url: str, identity: str, clients: int, pause: float, answered: Any) -> None:
-        make = _maker(url, identity)
+    def _begin(self, make: Any, clients: int, pause: float, answered: Any) -> None:
         self._clients += [asyncio.ensure_future(_keep(make, seed, pause, answered)) for seed in range(clients)]
 
     async def _bursts(self, url: str, identity: str, clients: int, answered: Any) -> None:

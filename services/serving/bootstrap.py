@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx
 from aiohttp import web
 
 from services.core import backends as registers
@@ -25,13 +26,16 @@ from services.core.tls import client_context, server_context, service_id
 from services.core.trust import Trust
 from services.serving import backends
 from services.serving.ports import ServingBackend
+from services.serving.renewal import renew
 from services.serving.router import tables
 from services.serving.router.app import Parts, Router, salt_key
 from services.serving.router.desired import Follower
+from services.serving.router.front import HEAD_S, Front
 from services.serving.router.launcher import PREDICTOR, ForkServerLauncher
 from services.serving.router.proxy import Limits
 from services.serving.router.records import RecordLog
 from services.serving.router.state import State
+from services.serving.router.upstream import Connections
 from services.serving.settings import Settings
 from services.signing.bus import HttpAuditBus
 
@@ -69,8 +73,9 @@ async def _router(settings: Settings, launcher: ForkServerLauncher, ready: Calla
     engine = open_engine(f"sqlite:///{settings.data / 'router.db'}")
     upgrade(engine, "router")
     outbox = Outbox(tables.outbox, actor, system_clock)
-    api = client(settings.api_url, identity, timeout_s=API_TIMEOUT_S)
-    connector = aiohttp.TCPConnector(ssl=client_context(identity), limit=0, keepalive_timeout=KEEP_ALIVE_S)
+    inside, outside = client_context(identity), server_context(identity)
+    api = httpx.Client(base_url=settings.api_url, verify=inside, timeout=API_TIMEOUT_S)
+    connector = aiohttp.TCPConnector(ssl=inside, limit=0, keepalive_timeout=KEEP_ALIVE_S)
     session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
 
     def follow(state: State) -> Awaitable[None]:
@@ -78,18 +83,25 @@ async def _router(settings: Settings, launcher: ForkServerLauncher, ready: Calla
 
     parts = Parts(
         session=session,
+        connections=Connections(inside),
         launcher=launcher,
         records=RecordLog(settings.data / "predictions", engine, outbox, system_clock, actor),
         relay=Relay(engine, outbox, HttpAuditBus(api)),
         follow=follow,
         clock=system_clock,
         salt=salt_key(settings.data / "salt.key"),
-        limits=Limits(settings.timeout_s, settings.max_body),
+        limits=Limits(settings.timeout_s, settings.max_body, settings.max_in_flight),
     )
     runner = web.AppRunner(Router(parts).app, access_log=None, shutdown_timeout=5.0, keepalive_timeout=KEEP_ALIVE_S)
     await runner.setup()
+    assert runner.server is not None
+    front = Front(runner.server)
+    renewing = asyncio.ensure_future(renew(identity, (inside, outside)))
+    server: asyncio.Server | None = None
     try:
-        await web.TCPSite(runner, settings.host, settings.port, ssl_context=server_context(identity)).start()
+        server = await asyncio.get_running_loop().create_server(
+            front, settings.host, settings.port, ssl=outside, ssl_handshake_timeout=HEAD_S, backlog=1024
+        )
     except OSError as error:
         remedy = "stop what listens there or set AI_INFRA_ROUTER_PORT"
         raise BadSetting(f"port {settings.port} on {settings.host} is taken: {remedy}") from error
@@ -97,6 +109,10 @@ async def _router(settings: Settings, launcher: ForkServerLauncher, ready: Calla
         ready()
         await _until_signal()
     finally:
+        renewing.cancel()
+        if server is not None:
+            server.close()
+        front.close()
         await runner.cleanup()
         api.close()
         engine.dispose()

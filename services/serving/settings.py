@@ -16,7 +16,8 @@ DEFAULT_PORT = 8444
 class Settings:
     """home: AI_INFRA_HOME; data: the router's own folder; certs: holds router/ and predictor/, each with tls.crt, tls.key, ca.crt.
 
-    timeout_s: seconds that a predictor may take for one answer; max_body: bytes of one inference request.
+    timeout_s: seconds that a predictor may take for one answer; max_body: bytes of one inference request;
+    max_in_flight: requests that one predictor may have at once, above which the router answers 429.
     """
 
     env: str
@@ -30,6 +31,7 @@ class Settings:
     object_location: str
     timeout_s: float = 2.0
     max_body: int = 1 << 20
+    max_in_flight: int = 12
 
     @property
     def data(self) -> Path:
@@ -54,5 +56,6 @@ class Settings:
             object_location=environ.get("AI_INFRA_OBJECTS", str(home / "objects")),
             timeout_s=settings.number(environ, "AI_INFRA_PREDICT_TIMEOUT_S", 2.0, 0.01, 600),
             max_body=int(settings.number(environ, "AI_INFRA_PREDICT_MAX_BODY", 1 << 20, 1, 1 << 30)),
+            max_in_flight=int(settings.number(environ, "AI_INFRA_PREDICT_MAX_IN_FLIGHT", 12, 1, 10_000)),
         )
 

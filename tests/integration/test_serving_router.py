@@ -22,16 +22,19 @@ from services.serving.router.launcher import OnEvent
 from services.serving.router.proxy import BUFFER, Limits
 from services.serving.router.records import RecordLog
 from services.serving.router.state import State
+from services.serving.router.upstream import Connections
 
 TIMEOUT_S = 0.4
 MAX_BODY = 1 << 20
+MAX_IN_FLIGHT = 4
 INFER = "/env/staging/v2/models/m/infer"
 BODY = b'{"inputs": []}'
 JSON = {"content-type": "application/json"}
 
 
 class Upstream:
-    """One predictor's address. mode: answer, hang, fail, break (closes in the middle), drop, big; released: when drop happens."""
+    """One predictor's address. mode: answer, hang, fail, break (closes in the middle), drop, late, big, huge; released: when drop
+    happens, and when late answers."""
 
     def __init__(self, label: str) -> None:
         self.label, self.mode = label, "answer"
@@ -56,7 +59,7 @@ class Upstream:
         return [{name.lower(): value for name, value in headers.items()}["x-request-id"] for _, headers in self.seen]
 
     async def _ready(self, request: web.Request) -> web.Response:
-        return web.Response(status=200 if self.mode in ("answer", "big") else 503)
+        return web.Response(status=503 if self.mode in ("hang", "fail") else 200)
 
     async def _infer(self, request: web.Request) -> web.StreamResponse:
         self.seen.append((await request.read(), dict(request.headers)))
@@ -65,9 +68,11 @@ class Upstream:
         if self.mode == "drop" and request.transport is not None:
             await self.released.wait()
             request.transport.abort()
+        if self.mode == "late":
+            await self.released.wait()
         if self.mode == "fail":
             return web.json_response({"error": "no"}, status=500)
-        if self.mode in ("break", "big"):
+        if self.mode in ("break", "big", "huge"):
             return await self._stream(request)
         return web.json_response({"outputs": [{"name": "label", "data": [self.label]}]})
 
@@ -75,7 +80,7 @@ class Upstream:
         answer = web.StreamResponse()
         await answer.prepare(request)
         for _ in range(40):
-            await answer.write(b"x" * 10_000)
+            await answer.write(b"x" * (1_000_000 if self.mode == "huge" else 10_000))
         if self.mode == "break" and request.transport is not None:
             request.transport.abort()
         return answer
@@ -136,13 +141,14 @@ class Bench:
         self.records = RecordLog(self.root / "predictions", engine, outbox, system_clock, service_id("router"))
         parts = Parts(
             session=aiohttp.ClientSession(auto_decompress=False),
+            connections=Connections(None),
             launcher=self.launcher,
             records=self.records,
             relay=None,
             follow=_never,
             clock=system_clock,
             salt=b"s" * 32,
-            limits=Limits(TIMEOUT_S, MAX_BODY),
+            limits=Limits(TIMEOUT_S, MAX_BODY, MAX_IN_FLIGHT),
             scheme="http",
         )
         self.router = Router(parts)
@@ -300,6 +306,59 @@ def test_a_hung_predictor_times_out_and_is_ejected(tmp_path: Path) -> None:
     bench(tmp_path, test, stable=2)
 
 
+def test_more_than_a_predictor_can_take_is_refused_at_once_and_leaves_no_record(tmp_path: Path) -> None:
+    async def test(b: Bench) -> None:
+        await b.apply(desired())
+        b.stable[0].mode = "late"
+        b.stable[0].released.clear()
+        taken = [asyncio.ensure_future(b.post()) for _ in range(MAX_IN_FLIGHT)]
+        while len(b.stable[0].seen) < MAX_IN_FLIGHT:
+            await asyncio.sleep(0.01)
+        refused = await asyncio.gather(*(b.post() for _ in range(6)))
+        assert {(seen.status, seen.headers["retry-after"], seen.problem["title"]) for seen in refused} == {(429, "1", "Overloaded")}
+        b.stable[0].released.set()
+        assert {seen.status for seen in await asyncio.gather(*taken)} == {200}
+        assert len(b.written()) == MAX_IN_FLIGHT
+
+    bench(tmp_path, test)
+
+
+def test_in_a_rollout_a_refusal_counts_against_the_version_that_was_full(tmp_path: Path) -> None:
+    async def test(b: Bench) -> None:
+        await b.apply(desired(split=split_of(1e-9)))
+        b.stable[0].mode = "late"
+        b.stable[0].released.clear()
+        taken = [asyncio.ensure_future(b.post()) for _ in range(MAX_IN_FLIGHT)]
+        while len(b.stable[0].seen) < MAX_IN_FLIGHT:
+            await asyncio.sleep(0.01)
+        assert (await b.post()).status == 429
+        b.stable[0].released.set()
+        await asyncio.gather(*taken)
+        assert b.router.state.counter("rol-1").counts().phases[0].errors == (0, 1)
+
+    bench(tmp_path, test)
+
+
+def test_a_client_that_reads_nothing_is_cut_and_no_predictor_is_blamed(tmp_path: Path) -> None:
+    async def test(b: Bench) -> None:
+        await b.apply(desired())
+        b.stable[0].mode = "huge"
+        port = int(b.url.rsplit(":", 1)[1])
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        head = f"POST {INFER} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(BODY)}\r\n\r\n"
+        for _ in range(3):
+            writer.write(head.encode() + BODY)
+        await asyncio.sleep(0.1)
+        b.stable[0].mode = "answer"
+        assert (await b.post()).status == 200
+        await asyncio.sleep(2 * TIMEOUT_S)
+        assert {item["outcome"] for item in b.written()} == {"ok"}
+        assert len(b.router.pool.healthy("dep-s")) == 1
+        writer.close()
+
+    bench(tmp_path, test)
+
+
 def test_a_dead_predictor_costs_no_client_an_answer_and_comes_back(tmp_path: Path) -> None:
     async def test(b: Bench) -> None:
         await b.apply(desired(stable=2))
@@ -426,7 +485,7 @@ def test_counts_and_probes_are_for_the_api_process_only(tmp_path: Path) -> None:
         await b.apply(desired(split=split_of(0.5)))
         async with b.client.get(b.url + "/v1/rollouts/rol-1/counts") as response:
             assert response.status == 403
-        async with b.client.post(b.url + "/v1/rollouts/rol-1/answers", json={"rows": [[1.0]]}) as response:
+        async with b.client.post(b.url + "/v1/rollouts/rol-1/answers", json={"probes": ["p"], "rows": [[1.0]]}) as response:
             assert response.status == 403
 
     bench(tmp_path, test)

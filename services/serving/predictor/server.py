@@ -7,7 +7,7 @@ import asyncio
 import re
 import socket
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import kserve.model_server
@@ -32,6 +32,7 @@ from services.core.tls import Identity, server_context, service_id
 from services.serving.errors import BadModel
 from services.serving.models import mlp
 from services.serving.predictor.loading import Verified
+from services.serving.renewal import renew
 
 WEIGHTS = re.compile(r"[^/]+\.safetensors")
 CONFIG = "config.json"
@@ -143,13 +144,17 @@ def serve(model: ServedModel, identity: Identity, ready: Callable[[int], None], 
     config.load()
     config.ssl = server_context(identity)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(uvicorn.Server(config), listener, ready))
+        runner.run(_serve(uvicorn.Server(config), listener, ready, renew(identity, (config.ssl,))))
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket, ready: Callable[[int], None]) -> None:
+async def _serve(
+    server: uvicorn.Server, listener: socket.socket, ready: Callable[[int], None], renewing: Coroutine[Any, Any, None]
+) -> None:
+    renewal = asyncio.ensure_future(renewing)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
     if server.started:
         ready(listener.getsockname()[1])
     await serving
+    renewal.cancel()

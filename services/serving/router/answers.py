@@ -8,6 +8,7 @@ from aiohttp import web
 
 from services.core.errors import AiInfraError
 from services.core.http import status_of
+from services.serving.errors import Overloaded
 
 RETRY_AFTER_S = 1
 PROBLEM = "application/problem+json"
@@ -36,7 +37,7 @@ def _plain(status: int, title: str, detail: str) -> web.Response:
 
 def problem(error: AiInfraError, headers: dict[str, str], kind: str | None = None) -> web.Response:
     """The answer to an error of ours."""
-    status, name = status_of(error), kind or type(error).__name__
+    status, name = 429 if isinstance(error, Overloaded) else status_of(error), kind or type(error).__name__
     body = {
         "type": f"urn:ai-infra:error:{name}",
         "title": name,
@@ -45,7 +46,7 @@ def problem(error: AiInfraError, headers: dict[str, str], kind: str | None = Non
         "retryable": error.retryable,
         "error": str(error),
     }
-    if status == 503:
+    if status in (429, 503):
         headers = headers | {"Retry-After": str(RETRY_AFTER_S)}
     return web.Response(
         body=json.dumps(body).encode("utf-8"), status=status, headers=headers, content_type=PROBLEM

@@ -24,6 +24,7 @@ from services.serving.router.probes import Probes
 from services.serving.router.proxy import Limits, Proxy
 from services.serving.router.records import RecordLog
 from services.serving.router.state import State
+from services.serving.router.upstream import Connections
 
 TICK_S = 0.1
 RELAY_S = 0.5
@@ -36,9 +37,10 @@ Follow = Callable[[State], Awaitable[None]]
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """follow: keeps the state in step with the API, until cancelled; relay: None where nothing takes the events; scheme: of the
-    predictors' addresses."""
+    predictors' addresses; session: for what is no inference."""
 
     session: aiohttp.ClientSession
+    connections: Connections
     launcher: Launcher
     records: RecordLog
     relay: Relay | None
@@ -54,10 +56,12 @@ class Router:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self.pool = Pool(parts.session)
+        self.pool = Pool(parts.session, parts.limits.max_in_flight)
         self.fleet = Fleet(parts.launcher, self.pool, parts.scheme)
         self.state = State(self.fleet, parts.records)
-        proxy = Proxy(self.state, self.pool, parts.records, parts.session, parts.clock, parts.salt, parts.limits)
+        proxy = Proxy(
+            self.state, self.pool, parts.records, parts.session, parts.connections, parts.clock, parts.salt, parts.limits
+        )
         probes = Probes(self.state, self.pool, parts.records, proxy, parts.clock, parts.salt)
         admin = Admin(self.state, self.fleet, self.pool, parts.records, probes)
         self.app = web.Application(client_max_size=8 << 20, middlewares=[as_problems])
@@ -80,6 +84,7 @@ class Router:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await parts.session.close()
+        await parts.connections.close()
         parts.records.close()
         if parts.relay is not None:
             with contextlib.suppress(AiInfraError):

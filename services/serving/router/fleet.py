@@ -10,6 +10,7 @@ from services.serving.router.launcher import Launcher
 from services.serving.router.pool import Backend, Pool
 
 STARTING, READY, REFUSED, WAITING = "starting", "ready", "refused", "waiting"
+HUNG_S = 10.0
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,15 @@ class Fleet:
         for replica in self._replicas.values():
             if replica.state == WAITING and now >= replica.retry_at:
                 self._start(replica)
+            elif replica.state == READY:
+                self._end_hung(replica, now)
+
+    def _end_hung(self, replica: Replica, now: float) -> None:
+        """A process that lives and answers nothing for long is replaced; the fork server ends it by force if it must."""
+        backend = self._pool.of(replica.id)
+        if backend is not None and not backend.healthy and now - backend.ejected >= HUNG_S:
+            self._launcher.stop(replica.id)
+            self._lost(replica, f"answered no health probe for {HUNG_S:g} s and was ended")
 
     def on_event(self, event: dict[str, Any]) -> None:
         """What the launcher tells."""

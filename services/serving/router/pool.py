@@ -4,9 +4,12 @@ import asyncio
 import hashlib
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import aiohttp
+
+from services.serving.errors import Overloaded
 
 EJECT_AFTER = 3
 ADMIT_AFTER = 2
@@ -19,7 +22,8 @@ REPLICA_WARM_UP = 20
 
 @dataclass
 class Backend:
-    """One predictor. url: without a path; slot: its number among the replicas of its deployment."""
+    """One predictor. url: without a path; slot: its number among the replicas of its deployment; ejected: monotonic seconds of
+    the moment from which it is not healthy."""
 
     replica: str
     deployment: str
@@ -29,14 +33,21 @@ class Backend:
     failures: int = 0
     good_probes: int = 0
     answered: int = 0
-    since: float = field(default_factory=time.monotonic)
+    in_flight: int = 0
+    ejected: float = 0.0
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or 0
 
     def failed(self) -> None:
         """A request or a probe got no answer."""
         self.failures += 1
         self.good_probes = 0
-        if self.failures >= EJECT_AFTER:
-            self.healthy = False
+        if self.failures >= EJECT_AFTER and self.healthy:
+            self.healthy, self.ejected = False, time.monotonic()
 
     def answered_request(self) -> None:
         self.failures = 0
@@ -50,10 +61,13 @@ class Backend:
 
 
 class Pool:
-    """The backends of every deployment, and the latest latencies of each deployment."""
+    """The backends of every deployment, and the latest latencies of each deployment.
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    max_in_flight: requests that one predictor has at once; it answers one after the other, so more of them only wait longer.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, max_in_flight: int) -> None:
+        self._session, self._max_in_flight = session, max_in_flight
         self._backends: dict[str, Backend] = {}
         self._latencies: dict[str, deque[tuple[float, int | None]]] = {}
 
@@ -72,9 +86,16 @@ class Pool:
         return self._backends.get(replica)
 
     def choose(self, deployment: str, request_id: str, without: Backend | None = None) -> Backend | None:
-        """By a coin of the request's id: independent between requests, which calibration relies on. without: tried already."""
-        found = [backend for backend in self.healthy(deployment) if backend is not without]
+        """By a coin of the request's id: independent between requests, which calibration relies on. without: tried already.
+
+        Raises:
+            Overloaded: each that could answer has as many requests as it may have.
+        """
+        healthy = [backend for backend in self.healthy(deployment) if backend is not without]
+        found = [backend for backend in healthy if backend.in_flight < self._max_in_flight]
         if not found:
+            if healthy:
+                raise Overloaded(f"each predictor has {self._max_in_flight} requests already: try again in a moment, more slowly")
             return None
         return found[int.from_bytes(hashlib.sha256(request_id.encode("ascii")).digest()[:8], "big") % len(found)]
 

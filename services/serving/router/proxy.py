@@ -10,7 +10,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +21,19 @@ from services.core.clock import Clock
 from services.core.errors import AiInfraError, BadInput, TooLarge, Unavailable
 from services.core.ids import new_id
 from services.serving.domain import QUARANTINED
-from services.serving.errors import Quarantined
+from services.serving.errors import Overloaded, Quarantined
 from services.serving.router.answers import problem
 from services.serving.router.counts import ERROR, OK, TIMEOUT, UNAVAILABLE, coin
 from services.serving.router.pool import Backend, Pool
 from services.serving.router.records import RecordLog
 from services.serving.router.state import Route, Split, State
+from services.serving.router.upstream import Answer, Broken, Connections, Unreachable
 
 BUFFER = 64 << 10
 """Bytes up to which a body is held in memory; a longer one is streamed (and cannot be mirrored)."""
 UPLOAD_S = 10.0
+PATIENCE = 0.5
+"""Share of a predictor's time that waiting for a slow reader may take: the predictor is not to be blamed for it."""
 MAX_MIRRORS = 64
 """Mirrored requests at once; more are not mirrored, so that a canary that hangs cannot fill the memory."""
 FORWARDED = ("content-type", "inference-header-content-length", "accept", "traceparent", "tracestate")
@@ -42,10 +45,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """timeout_s: seconds for one answer of a predictor; max_body: bytes of a request."""
+    """timeout_s: seconds for one answer of a predictor; max_body: bytes of a request; max_in_flight: requests of one predictor."""
 
     timeout_s: float
     max_body: int
+    max_in_flight: int
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,10 @@ class Proxy:
     """Handlers of the data plane."""
 
     def __init__(
-        self, state: State, pool: Pool, records: RecordLog, session: aiohttp.ClientSession,
+        self, state: State, pool: Pool, records: RecordLog, session: aiohttp.ClientSession, connections: Connections,
         clock: Clock, salt: bytes, limits: Limits,
     ) -> None:
-        self._state, self._pool, self._records, self._session = state, pool, records, session
+        self._state, self._pool, self._records, self._session, self._connections = state, pool, records, session, connections
         self._clock, self._salt, self._limits = clock, salt, limits
         self._mirrors: set[asyncio.Task[None]] = set()
         self._begun: set[str] = set()
@@ -185,14 +189,20 @@ class Proxy:
     ) -> tuple[web.StreamResponse | None, str]:
         """The answer of a deployment, None when none of its predictors gave one and the request may go elsewhere; its outcome."""
         exchange = Exchange(self._clock())
-        self._records.expect()
         answer: web.StreamResponse | None = None
-        backend = self._pool.choose(target.deployment, call.id)
+        over: Overloaded | None = None
+        backend: Backend | None = None
+        try:
+            backend = self._pool.choose(target.deployment, call.id)
+        except Overloaded as error:
+            if split is None or target.canary is None or not target.counted:
+                raise  # no predictor was asked and no version is judged: no record
+            over = error
+        self._records.expect()
         if backend is not None:
             answer = await self._forward(call, route, target, backend, exchange)
-            other = self._pool.choose(target.deployment, call.id, without=backend)
-            if answer is None and other is not None and not call.streamed:
-                answer = await self._forward(call, route, target, other, exchange)
+            if answer is None and not call.streamed:
+                answer = await self._again(call, route, target, backend, exchange)
         try:
             self._record(call, split, target, exchange)
         except Unavailable:
@@ -201,7 +211,19 @@ class Proxy:
             log.exception("prediction %s was answered and not recorded", call.id)
         if answer is not None and exchange.stream is None:
             answer.headers.update(call.headers)
+        if over is not None and not target.canary:
+            raise over  # counted against stable, as it is against a canary; the client hears 429
         return answer, exchange.outcome
+
+    async def _again(
+        self, call: "Call", route: Route, target: Target, failed: Backend, exchange: "Exchange"
+    ) -> web.StreamResponse | None:
+        """The answer of another predictor of the same deployment, if one is free."""
+        try:
+            other = self._pool.choose(target.deployment, call.id, without=failed)
+        except Overloaded:
+            return None
+        return None if other is None else await self._forward(call, route, target, other, exchange)
 
     async def _forward(
         self, call: "Call", route: Route, target: Target, backend: Backend, exchange: "Exchange"
@@ -211,13 +233,12 @@ class Proxy:
         call.headers["x-deployment"] = target.deployment
         headers = {name: call.request.headers[name] for name in FORWARDED if name in call.request.headers}
         headers["x-request-id"] = call.id
+        path, body = f"/v2/models/{route.model}/infer", call.payload(self._limits.max_body)
         begun = time.perf_counter()
+        backend.in_flight += 1
         try:
-            async with self._session.post(
-                f"{backend.url}/v2/models/{route.model}/infer", data=call.payload(self._limits.max_body),
-                headers=headers, timeout=self._timeout(),
-            ) as response:
-                answer = await self._relay(call, response, exchange)
+            response = await self._connections.post(backend.address, path, headers, body, self._limits.timeout_s)
+            answer = await self._relay(call, response, exchange)
         except TimeoutError:
             if not call.more:
                 # A streamed body may be late by its client: that must not eject a predictor.
@@ -229,24 +250,26 @@ class Proxy:
                 return None
             late = Unavailable(f"the predictor did not answer within {self._limits.timeout_s:g} s")
             return problem(late, call.headers, "PredictorTimeout")
-        except aiohttp.ClientConnectorError:
+        except Unreachable:
             backend.failed()
             exchange.failed(UNAVAILABLE, begun)
             return None
-        except (aiohttp.ClientError, OSError):
+        except (Broken, BodyTooLarge, OSError):
             exchange.failed(ERROR, begun)
             if call.too_large:
                 return problem(TooLarge(f"the body is over {self._limits.max_body} bytes"), call.headers)
             backend.failed()
             # An inference has no side effect: while nothing of an answer has left, another predictor may give it.
             return None if exchange.stream is None else _cut(call, exchange.stream)
+        finally:
+            backend.in_flight -= 1
         exchange.finished(begun)
         backend.answered_request()
         if exchange.outcome == OK:
             self._pool.note(backend, exchange.latency_us)
         return answer
 
-    async def _relay(self, call: "Call", response: aiohttp.ClientResponse, exchange: "Exchange") -> web.StreamResponse:
+    async def _relay(self, call: "Call", response: Answer, exchange: "Exchange") -> web.StreamResponse:
         """The predictor's answer: whole when it is short, else streamed to the client while it arrives."""
         exchange.outcome, exchange.status = (OK if response.status < 400 else ERROR), response.status
         headers = {name: response.headers[name] for name in RETURNED if name in response.headers}
@@ -255,14 +278,14 @@ class Proxy:
             exchange.output.update(call.answer)
             return web.Response(body=call.answer, status=response.status, headers=headers)
         exchange.stream = answer = web.StreamResponse(status=response.status, headers=headers | call.headers)
-        gone = not await _sent(answer.prepare(call.request))
-        async for part in response.content.iter_any():
+        client = Client(self._limits.timeout_s * PATIENCE)
+        await client.take(answer.prepare(call.request))
+        async for part in response.parts():
             exchange.output.update(part)
-            # A client that went away is no failure of the predictor; the record still covers the whole answer.
-            gone = gone or not await _sent(answer.write(part))
-        if not gone:
-            await _sent(answer.write_eof())
-        return answer
+            # A client that went away, or reads too slowly, is no failure of the predictor; the record covers the whole answer.
+            await client.take(answer.write(part))
+        await client.take(answer.write_eof())
+        return _cut(call, answer) if client.gone else answer
 
     def _record(self, call: "Call", split: Split | None, target: Target, exchange: "Exchange") -> None:
         place = None
@@ -291,8 +314,7 @@ class Proxy:
         """The canary's answer to a request that stable answered: compared, recorded, shown to nobody."""
         exchange = Exchange(self._clock())
         self._records.expect()
-        backend = self._pool.choose(split.canary, call.id)
-        agree = None
+        backend, agree = self._free(split.canary, call.id), None
         if backend is not None:
             answer = await self.ask(backend, route.model, call.body, exchange, call.request.headers.get("content-type", JSON))
             first, second = labels(call.answer), labels(answer)
@@ -301,18 +323,26 @@ class Proxy:
         place = {"id": split.id, "arm": "mirror", "agree": agree, "stable": stable}
         self._write(call.id + "-mirror", call, split.canary, exchange, place)
 
+    def _free(self, deployment: str, request_id: str) -> Backend | None:
+        try:
+            return self._pool.choose(deployment, request_id)
+        except Overloaded:
+            return None
+
     async def ask(self, backend: Backend, model: str, body: bytes, exchange: "Exchange", kind: str = JSON) -> bytes | None:
         """One answer outside of a client's request; None when there is none."""
         begun = time.perf_counter()
+        backend.in_flight += 1
+        path, headers = f"/v2/models/{model}/infer", {"content-type": kind}
         try:
-            async with self._session.post(
-                f"{backend.url}/v2/models/{model}/infer", data=body, headers={"content-type": kind}, timeout=self._timeout()
-            ) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, TimeoutError):
+            response = await self._connections.post(backend.address, path, headers, body, self._limits.timeout_s)
+            answer = await response.read()
+        except (Unreachable, Broken, OSError) as error:
             backend.failed()
-            exchange.failed(ERROR, begun)
+            exchange.failed(TIMEOUT if isinstance(error, TimeoutError) else ERROR, begun)
             return None
+        finally:
+            backend.in_flight -= 1
         exchange.outcome, exchange.status = (OK if response.status < 400 else ERROR), response.status
         exchange.output.update(answer)
         exchange.finished(begun)
@@ -352,7 +382,7 @@ class Call:
             size += len(part)
             if size > limit:
                 self.too_large = True
-                raise aiohttp.ClientPayloadError("the body is over the limit")
+                raise BodyTooLarge
             self.input.update(part)
             yield part
 
@@ -391,13 +421,28 @@ class Exchange:
         }
 
 
-async def _sent(writing: Awaitable[Any]) -> bool:
-    """Whether the client took it."""
-    try:
-        await writing
-    except ConnectionError:
-        return False
-    return True
+class BodyTooLarge(Exception):
+    """A streamed body went over the limit."""
+
+
+class Client:
+    """Takes the parts of a long answer. seconds: that all waiting for it may take; then, or when it went away, it is gone."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self.gone = False
+
+    async def take(self, writing: Coroutine[Any, Any, Any]) -> None:
+        if self.gone:
+            writing.close()
+            return
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(self._left):
+                await writing
+        except (ConnectionError, TimeoutError):
+            self.gone = True
+        self._left -= time.monotonic() - begun
 
 
 def _cut(call: Call, answer: web.StreamResponse) -> web.StreamResponse:
