@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from services.core import dsse, keys, quorum
 from services.core.dsse import PAYLOAD_TYPE, Envelope
 from services.core.keys import Signature
-from services.core.quorum import QuorumNotReached
+from services.core.quorum import Approver, QuorumNotReached
 from services.core.tls import person_id
 from tests import signing as world
 
@@ -79,9 +79,33 @@ def test_a_revoked_approver_counts_only_where_the_log_says_so() -> None:
     assert counted == [1, 0, 0]
 
 
-def test_too_few_approvals_are_refused_with_the_names_that_counted() -> None:
-    held = world.approved(world.request(), "ada", "ben")
-    with pytest.raises(QuorumNotReached, match=r"2 of 3.*ada.*ben"):
-        quorum.require(held, TRUST, world.signer_of(world.REQUESTER), 3)
+def test_an_approver_is_a_person_with_the_key_used_and_all_their_roles() -> None:
+    held = world.envelope(PAYLOAD, world.PEOPLE_KEYS["eve"][1], world.PEOPLE_KEYS["ada"][0])
+    assert quorum.count(held, TRUST, world.signer_of(world.REQUESTER)) == [
+        Approver(person_id("ada"), world.signer_of("ada"), ("approver",)),
+        Approver(person_id("eve"), world.signer_of("eve", 1), ("approver", "security")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ((), "0 of 3 approvals (the requester left out): nobody"),
+        (("ada", "ben"), f"2 of 3 approvals (the requester left out): {person_id('ada')}, {person_id('ben')}"),
+    ],
+)
+def test_too_few_approvals_are_refused_with_the_names_that_counted(names: tuple[str, ...], told: str) -> None:
+    with pytest.raises(QuorumNotReached) as refused:
+        quorum.require(world.approved(world.request(), *names), TRUST, world.signer_of(world.REQUESTER), 3)
+    assert str(refused.value) == told
     held = world.approved(world.request(), "ada", "ben", "cyd")
     assert len(quorum.require(held, TRUST, world.signer_of(world.REQUESTER), 3)) == 3
+
+
+def test_a_quorum_is_required_of_those_whose_keys_were_good_then() -> None:
+    trust = world.trust(revoked={world.signer_of("ada"): 10})
+    held = world.approved(world.request(), "ada", "ben")
+    assert len(quorum.require(held, trust, world.signer_of(world.REQUESTER), 2, at=9)) == 2
+    for at in (10, None):
+        with pytest.raises(QuorumNotReached, match="1 of 2"):
+            quorum.require(held, trust, world.signer_of(world.REQUESTER), 2, at)
