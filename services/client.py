@@ -413,6 +413,14 @@ class Client:
     def replay(self, decision: str) -> dict[str, Any]:
         return self._object(f"/v1/policy/decisions/{_segment(decision)}/replay")
 
+    def replay_all(self, since: int = 0) -> Iterator[dict[str, Any]]:
+        """Pages of all decisions, decided again. since: epoch milliseconds."""
+        return self._pages("/v1/policy/replays", {"since": since})
+
+    def simulate(self, bundle: Bundle, since: int = 0) -> Iterator[dict[str, Any]]:
+        """Pages of all decisions, decided by a bundle that need not be signed."""
+        return self._pages("/v1/policy/simulations", {"since": since, "bundle": dsse.encode64(to_tar(bundle))})
+
     # -- what everything rests on
 
     def signed(self, predicate: Predicate) -> dict[str, Any]:
@@ -429,6 +437,13 @@ class Client:
         for path, digest in files:
             with path.open("rb") as source:
                 call(self._http, "PUT", f"/v1/objects/{digest}", content=_chunks(source))
+
+    def _pages(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        after: str | None = ""
+        while after is not None:
+            found = self._post(path, {**body, "after": after})
+            yield found
+            after = found["after"]
 
     def _get(self, path: str, **options: Any) -> Any:
         return call(self._http, "GET", path, **options)

@@ -19,6 +19,7 @@ from services.core.bundle import Bundle, load_bundle, to_tar
 from services.core.canonical import parse
 from services.core.database import begin, open_engine
 from services.core.dsse import Envelope
+from services.core.errors import NotFound
 from services.core.keys import PrivateKey
 from services.core.object_backends.folder import open_store
 from services.core.objects import ObjectStore
@@ -27,9 +28,11 @@ from services.core.statements import PolicyBundle
 from services.core.tls import person_id, service_id
 from services.sentinelnet.backends.regopy import RegopyEngine
 from services.sentinelnet.domain import Published
+from services.sentinelnet.oversight import Oversight
 from services.sentinelnet.ports import PolicyEngine
 from services.sentinelnet.service import SentinelNet
 from services.sentinelnet.tables import decisions, policies
+from tests import databases
 from tests import signing as world
 from tests.fakes.audit_bus import MemoryAuditBus
 
@@ -182,7 +185,7 @@ class Platform:
     now_ms: int = NOW * 1000
 
     def __post_init__(self) -> None:
-        self.database: Engine = open_engine(f"sqlite:///{self.folder / 'platform.db'}")
+        self.database: Engine = open_engine(databases.url(self.folder, "platform"))
         self.outbox_table = outbox_table(MetaData())
         with begin(self.database) as connection:
             for table in (decisions, policies, self.outbox_table):
@@ -200,6 +203,16 @@ class Platform:
             trust=world.trust,
             clock=lambda: self.now_ms,
         )
+
+        self.oversight = Oversight(self.net, self.database, self.objects, self.logged)
+
+    def logged(self, event_id: str) -> dict[str, Any]:
+        """The event as the log has it."""
+        self.relay.flush()
+        found = [event for event in self.bus.events if event["id"] == event_id]
+        if not found:
+            raise NotFound(f"no event {event_id}")
+        return found[0]
 
     def publish(self, bundle: Bundle = BUNDLE, version: int = 1) -> Published:
         return self.net.publish(to_tar(bundle), signed(bundle, version), SAM)

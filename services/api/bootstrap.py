@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI
 from sqlalchemy import Engine
@@ -24,14 +25,16 @@ from services.api.adapters import (
 from services.api.app import Loop, build_app, common_routes
 from services.api.quarantine import Quarantine
 from services.api.reconcile import Reconciler
+from services.api.review import Review
 from services.api.settings import Settings
 from services.audit.folder import FolderStore
 from services.audit.http import create_router as audit_routes
 from services.audit.service import AuditLog
+from services.audit.witnesses import Witness
 from services.core import backends, object_backends, tlog
 from services.core.clock import system_clock
 from services.core.database import open_engine
-from services.core.errors import AiInfraError, BadSetting
+from services.core.errors import AiInfraError, BadSetting, NotFound
 from services.core.http import serve
 from services.core.migrations import upgrade
 from services.core.objects import ObjectStore
@@ -52,6 +55,7 @@ from services.registry.promotion import Promotions
 from services.sentinelnet import backends as policy_backends
 from services.sentinelnet.errors import PolicyUnavailable
 from services.sentinelnet.http import router as policy_routes
+from services.sentinelnet.oversight import Oversight
 from services.sentinelnet.service import SentinelNet
 from services.serving.bootstrap import open_backend
 from services.serving.controller import Controller
@@ -68,7 +72,7 @@ from services.training.service import Training
 log = logging.getLogger(__name__)
 
 ACTOR = service_id("api")
-RELAY_S, PUBLISH_S, ENFORCE_S, TRAIN_S, REFUSALS_S = 0.2, 0.5, 0.3, 0.2, 5.0
+RELAY_S, PUBLISH_S, ENFORCE_S, REVIEW_S, TRAIN_S, REFUSALS_S = 0.2, 0.5, 0.3, 1.0, 0.2, 5.0
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,17 @@ class Ground:
     def log(self) -> LogHistory:
         return LogHistory(self.audit, self.relay)
 
+    def logged(self, event_id: str) -> dict[str, Any]:
+        """An event as the log has it; what the relay has not carried there yet is carried now. Raises NotFound."""
+        try:
+            return self.audit.by_id(event_id).event
+        except NotFound:
+            self.relay.flush()
+            return self.audit.by_id(event_id).event
+
     @property
     def policy(self) -> SentinelPolicy:
-        return SentinelPolicy(self.sentinelnet)
+        return SentinelPolicy(self.sentinelnet, self.audit.require_cosigned)
 
 
 def open_ground(settings: Settings) -> Ground:
@@ -111,7 +123,14 @@ def open_ground(settings: Settings) -> Ground:
     store: ObjectStore = backends.load(object_backends, settings.object_backend, env=settings.env).open_store(settings.objects)
     signing = open_client(settings.signing_url, home.service("api"))
     trust = TrustFile(home.root / "trust.json")
-    audit = AuditLog(audit_engine, FolderStore(home.root / "log"), signing, tlog.parse_vkey(trust().log_vkey))
+    audit = AuditLog(
+        audit_engine,
+        FolderStore(home.root / "log"),
+        signing,
+        tlog.parse_vkey(trust().log_vkey),
+        [Witness(url, key) for key, url in home.witnesses(trust())],
+        trust().witness_threshold,
+    )
     outbox = Outbox(tables.outbox, ACTOR, system_clock)
     relay = Relay(engine, outbox, audit)
     policy_engine = backends.load(policy_backends, settings.policy_engine, env=settings.env).open_engine(settings.policy_url)
@@ -157,6 +176,8 @@ def build_platform(settings: Settings) -> FastAPI:
     registry = Registry(ground.store, datasets, artifacts, models, promotions, flags, evidences, graph)
     serving, rollouts = open_serving(ground, registry)
     quarantine = Quarantine(models, evidences, serving)
+    review = Review(ground.sentinelnet, serving, serving.versions, flags)
+    oversight = Oversight(ground.sentinelnet, ground.engine, ground.store, ground.logged)
     reconciler = Reconciler(ground.engine, ground.audit, ground.outbox, ground.relay)
     authorise = ground.sentinelnet.authorise
     routers = [
@@ -164,7 +185,7 @@ def build_platform(settings: Settings) -> FastAPI:
         registry_routes(registry, authorise),
         evidence_routes(evidences, ServedPredictions(serving), authorise),
         training_routes(training.service, authorise),
-        policy_routes(ground.sentinelnet),
+        policy_routes(ground.sentinelnet, oversight, review.run),
         serving_routes(serving, rollouts, authorise),
         audit_routes(ground.audit, authorise),
     ]
@@ -172,6 +193,7 @@ def build_platform(settings: Settings) -> FastAPI:
         Loop("relay", RELAY_S, ground.relay.flush),
         Loop("publish", PUBLISH_S, ground.audit.publish),
         Loop("quarantine", ENFORCE_S, quarantine.enforce),
+        Loop("review", REVIEW_S, review.run),
         Loop("refusals", REFUSALS_S, ground.sentinelnet.tell_refusals),
         Controller(rollouts),
         training.loop,

@@ -24,13 +24,14 @@ class Exit(IntEnum):
     BAD_INPUT = 2
     NOT_FOUND = 3
     CONFLICT = 4
+    CHANGES = 5
     INTERRUPTED = 130
     RETRY = 75
 
 
 EXIT_HELP = (
     "Exit codes: 0 done; 1 refused by a rule, or verification failed; 2 bad input or setting; 3 not found; "
-    "4 conflict; 75 try again later (EX_TEMPFAIL); 130 interrupted."
+    "4 conflict; 5 a simulated bundle would change decisions; 75 try again later (EX_TEMPFAIL); 130 interrupted."
 )
 
 Target = Literal["staging", "prod"]

@@ -1,6 +1,5 @@
-"""`ai-infra policy`: check, explain, test, publish, replay."""
+"""`ai-infra policy`: check, explain, test, lint, publish, document; what looks at the past is in `policy_past`."""
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,9 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from services.commands import policy_past
 from services.commands.common import As, Exit, Json, connected, read_file, say, show, table
 
 app = typer.Typer(help="Ask, explain, test and publish SentinelNet's policies.", no_args_is_help=True)
+
+
+Folder = Annotated[Path, typer.Argument(help="Folder of Rego modules and tests.")]
 
 
 def add_to(root: typer.Typer) -> None:
@@ -38,14 +41,8 @@ def explain(decision: str, person: As = "aude", as_json: Json = False) -> None:
         show(client.explain(decision), as_json, _verdict)
 
 
-@app.command(epilog="Example: ai-infra policy replay dec-019...")
-def replay(decision: str, person: As = "aude", as_json: Json = False) -> None:
-    """Compute a decision again from its stored input, under the bundle that decided it. Exit code 1: it is another one."""
-    with connected(person) as client:
-        found = client.replay(decision)
-    show(found, as_json, lambda _: say(json.dumps(found, indent=2)))
-    if not found["same"]:
-        raise typer.Exit(Exit.REFUSED)
+app.command(epilog="Example: ai-infra policy simulate --bundle policies/rego --since 7d")(policy_past.simulate)
+app.command(epilog="Examples: ai-infra policy replay dec-019...  |  ai-infra policy replay --all")(policy_past.replay)
 
 
 @app.command(name="list", epilog="Example: ai-infra policy list --subject digits@1")
@@ -74,18 +71,57 @@ def run_tests(
         raise Refused(f"the tests of {folder} fail")
 
 
+@app.command(epilog="Example: ai-infra policy lint policies/rego")
+def lint(folder: Folder = Path("policies/rego"), as_json: Json = False) -> None:
+    """Refuse rules whose answer OPA and the embedded engine would not agree on, or could change later. Exit code 1: some do."""
+    from services.core import rego
+    from services.core.bundle import BadBundle, load_bundle
+    from services.core.rego_lint import problems
+
+    bundle = load_bundle(folder)
+    found = [str(problem) for problem in problems(bundle.modules)]
+    if not found:
+        try:
+            rego.check_bundle(bundle)
+        except BadBundle as error:
+            found = [str(error)]
+    show(found, as_json, lambda _: say("\n".join(found or [f"{folder}: no problem found"])))
+    if found:
+        raise typer.Exit(Exit.REFUSED)
+
+
+@app.command(epilog="Example: ai-infra policy docs policies/rego -o docs/policies.md")
+def docs(
+    folder: Folder = Path("policies/rego"),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; the terminal otherwise.")] = None,
+) -> None:
+    """The page about every rule, from the METADATA of its module."""
+    from services.core.bundle import load_bundle
+    from services.sentinelnet.page import page
+
+    text = page(load_bundle(folder))
+    if output is None:
+        print(text, end="")
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
 @app.command(epilog="Example: ai-infra policy publish policies/rego --as sam")
 def publish(folder: Path, person: As = "sam", as_json: Json = False) -> None:
-    """Sign a bundle and make it the active one; the active bundle decides whether it may."""
+    """Sign a bundle and make it the active one, if the active bundle lets it. Live deployments are decided on again at once."""
     from services.core.bundle import load_bundle
 
     bundle = load_bundle(folder)
     with connected(person) as client:
-        show(
-            client.publish_policies(bundle),
-            as_json,
-            lambda found: say(f"version {found['version']} is active: {found['revision']}"),
-        )
+        show(client.publish_policies(bundle), as_json, _published)
+
+
+def _published(found: dict[str, Any]) -> None:
+    say(f"version {found['version']} is active: {found['revision']}")
+    if found["quarantined"] is None:
+        say("live deployments could not be decided on again now; it goes on in the background (`ai-infra quarantine list`)")
+    for item in found["quarantined"] or []:
+        say(f"{item['model']} in {item['environment']} no longer passes {', '.join(item['rules'])}: quarantined ({item['flag']})")
 
 
 def _verdict(found: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
 """What a policy may not say, because OPA and the embedded engine would not answer alike. Reads text; evaluates nothing.
 
-Differences met with OPA 1.22 and regopy 1.5, each a test in tests/policy/test_builtins.py: a built-in that regopy lacks yields nothing,
-without an error; min, max and sort compare numbers as text ("10" before "9"); text functions see escapes (`\\"` counts two);
-sprintf leaves %q as it is; RFC 3339 times ending in Z are undefined; `with input as` ends the process; concat of a set has
-another order.
+Differences between OPA 1.22 and regopy 1.5 (tests/policy/test_builtins.py): a built-in that regopy lacks yields nothing,
+without an error; min, max and sort compare numbers as text ("10" before "9"); text functions see escapes (`\\"` counts as two
+characters); sprintf leaves %q as it is; RFC 3339 times ending in Z are undefined; `with input as` ends the process; concat of a set
+has another order.
 """
 
 import re

@@ -97,6 +97,12 @@ class Flags:
         with self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(_active()).mappings()]
 
+    def ever(self, text: str) -> bool:
+        """Whether a flag, lifted or not, was set for a reason that holds this text."""
+        query = select(tables.flags.c.id).where(tables.flags.c.reason.contains(text, autoescape=True)).limit(1)
+        with self.engine.connect() as connection:
+            return connection.execute(query).first() is not None
+
     def on(self, connection: Connection, targets: Collection[tuple[str, str]]) -> list[dict[str, Any]]:
         """Active flags on any of the (kind, id) pairs, as a decision's input holds them, sorted by id. See Models.targets."""
         return _on(connection, targets)

@@ -14,6 +14,9 @@ from services.sentinelnet.errors import Denied
 EVENT_REASONS, EVENT_REASON = 3, 200
 """An event is a leaf of the log, at most 65,535 bytes: it holds the first reasons, shortened; the decision holds all."""
 
+CUSTOM = ("owner", "runbook", "severity", "reads", "limits")
+"""Fields of our own in a rule's METADATA. severity: its worst verdict; reads: paths of the input; limits: paths of data.json."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
@@ -96,14 +99,21 @@ class Replay:
 
     @property
     def changes(self) -> list[dict[str, Any]]:
-        """Rules whose verdict differs; a rule that only one of the two bundles has is null on the other side."""
-        was = {report.rule: report.verdict for report in self.was.reports}
-        now = {report.rule: report.verdict for report in self.now.reports}
+        """Rules whose report differs; a rule that only one of the two bundles has is null on the other side."""
+        was = {report.rule: report for report in self.was.reports}
+        now = {report.rule: report for report in self.now.reports}
         return [
-            {"rule": rule, "was": was.get(rule), "now": now.get(rule)}
+            {"rule": rule, **_side("was", was.get(rule)), **_side("now", now.get(rule))}
             for rule in sorted(was.keys() | now.keys())
             if was.get(rule) != now.get(rule)
         ]
+
+    @property
+    def refused_anew(self) -> list[str]:
+        """Rules that do not pass now and did before, or were not asked before."""
+        passed = {report.rule for report in self.was.reports if report.verdict == "pass"}
+        asked = {report.rule for report in self.was.reports}
+        return [report.rule for report in self.now.reports if report.verdict != "pass" and report.rule not in asked - passed]
 
     @property
     def same(self) -> bool:
@@ -146,7 +156,8 @@ def published_event(published: Mapping[str, Any], decision_id: str, actor: str) 
 
 
 def describe(bundle: Bundle, rule: str) -> dict[str, Any]:
-    """Title, description, owner and runbook of a rule, from the METADATA of its module; empty when it has none."""
+    """Title, description and what `custom` says (owner, runbook, severity, reads, limits) of a rule, from the METADATA of its
+    module; empty when it has none."""
     folder = rule.replace(".", "/").replace("-", "_")
     text = bundle.modules.get(f"{folder}/{folder.rsplit('/', 1)[-1]}.rego", "")
     lines = text.splitlines()
@@ -164,10 +175,15 @@ def describe(bundle: Bundle, rule: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         return {}
     custom = found.get("custom")
-    known = {key: custom.get(key) for key in ("owner", "runbook")} if isinstance(custom, dict) else {}
+    known = {key: custom.get(key) for key in CUSTOM} if isinstance(custom, dict) else {}
     return {"title": found.get("title"), "description": found.get("description"), **known}
 
 
 def _brief(report: Report) -> dict[str, Any]:
     reasons = [reason[:EVENT_REASON] for reason in report.reasons[:EVENT_REASONS]]
     return {"rule": report.rule, "verdict": report.verdict, "reasons": reasons}
+
+
+def _side(name: str, report: Report | None) -> dict[str, Any]:
+    reasons = [] if report is None else list(report.reasons)
+    return {name: None if report is None else report.verdict, f"{name}Reasons": reasons}

@@ -25,7 +25,7 @@ from services.core.rego import EvaluationFailed
 from services.core.statements import PolicyBundle, expect
 from services.core.trust import Trust
 from services.core.verdict import Report, Verdict, decide
-from services.sentinelnet.domain import Decision, Published, Replay, check_event, describe, published_event
+from services.sentinelnet.domain import Decision, Published, check_event, describe, published_event
 from services.sentinelnet.errors import Denied, NoSuchDecision, PolicyChanged, PolicyUnavailable
 from services.sentinelnet.ports import PolicyEngine
 from services.sentinelnet.refusals import Refusals
@@ -107,7 +107,7 @@ class SentinelNet:
             row = connection.execute(select(decisions).where(decisions.c.id == decision_id)).first()
         if row is None:
             raise NoSuchDecision(f"no decision {decision_id[:100]!r}: `ai-infra policy list` shows the newest")
-        return _decision(row)
+        return decision_of(row)
 
     def recent(self, limit: int = 50, subject: str | None = None) -> list[Decision]:
         """The newest decisions first. subject: only those on the thing with this id."""
@@ -115,25 +115,14 @@ class SentinelNet:
         if subject is not None:
             query = query.where(decisions.c.subject_id == subject)
         with self._database.connect() as connection:
-            return [_decision(row) for row in connection.execute(query)]
+            return [decision_of(row) for row in connection.execute(query)]
 
     def explain(self, decision_id: str) -> dict[str, Any]:
         """The decision, its input, and what each of its rules is for (title, description, owner, runbook)."""
         decision = self.get(decision_id)
-        bundle = self._bundle(self.published_for(decision))
+        bundle = self.bundle_of(decision)
         rules = [report.to_json() | describe(bundle, report.rule) for report in decision.verdict.reports]
         return decision.to_json() | {"rules": rules, "input": parse(self._store.get(decision.input_digest))}
-
-    def replay(self, decision_id: str) -> Replay:
-        """Computes a decision again: its stored input under the bundle that decided it."""
-        decision = self.get(decision_id)
-        return self._again(decision, self._bundle(self.published_for(decision)))
-
-    def simulate(self, bundle_tar: bytes, limit: int = 1000) -> list[Replay]:
-        """Which of the newest decisions another bundle would change."""
-        bundle = load_bundle(bundle_tar)
-        again = [self._again(decision, bundle) for decision in self.recent(limit)]
-        return [replay for replay in again if not replay.same]
 
     def active(self) -> Published:
         """The active bundle's record.
@@ -271,9 +260,9 @@ class SentinelNet:
         except EvaluationFailed as error:
             return decide(None, expected, str(error))
 
-    def _again(self, decision: Decision, bundle: Bundle) -> Replay:
-        value = parse(self._store.get(decision.input_digest))
-        return Replay(decision.id, bundle.revision, decision.verdict, self._verdict(bundle, value))
+    def bundle_of(self, decision: Decision) -> Bundle:
+        """The bundle that made a decision. Raises as published_for; NotFound: its object is gone."""
+        return self._bundle(self.published_for(decision))
 
     def published_for(self, decision: Decision) -> Published:
         """The publication that was active when a decision was made; for a first bundle, which decided on itself, its own.
@@ -332,7 +321,8 @@ def _published(row: Row[Any]) -> Published:
     return Published(**row._mapping)
 
 
-def _decision(row: Row[Any]) -> Decision:
+def decision_of(row: Row[Any]) -> Decision:
+    """A row of the table of decisions."""
     reports = tuple(Report.from_json(item) for item in parse(row.rules))
     return Decision(
         id=row.id,

@@ -22,7 +22,7 @@ def test_a_large_check_does_not_keep_everybody_waiting(tmp_path: Path) -> None:
     platform = Platform(tmp_path)
     platform.publish()
     app = create_app("test")
-    app.include_router(router(platform.net))
+    app.include_router(router(platform.net, platform.oversight, list))
 
     async def by(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "spiffe_id": SAM}, receive, send)

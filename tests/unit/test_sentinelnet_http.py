@@ -9,6 +9,8 @@ from starlette.types import Receive, Scope, Send
 
 from services.core.bundle import to_tar
 from services.core.dsse import encode64
+from services.core.errors import Unavailable
+from services.core.events import Subject
 from services.core.http import create_app
 from services.core.tls import person_id
 from services.sentinelnet.http import router
@@ -26,7 +28,7 @@ def platform(tmp_path: Path) -> Platform:
 
 def _client(platform: Platform, actor: str | None = SAM) -> TestClient:
     app = create_app("test")
-    app.include_router(router(platform.net))
+    app.include_router(router(platform.net, platform.oversight, list))
 
     async def with_identity(scope: Scope, receive: Receive, send: Send) -> None:
         scope["spiffe_id"] = actor
@@ -49,8 +51,9 @@ def test_check_answers_and_records_nothing(platform: Platform) -> None:
 def test_publish_makes_the_bundle_active(platform: Platform) -> None:
     client = _client(platform)
     made = client.post("/v1/policy/bundles", json=_publication(2))
-    assert (made.status_code, made.json()["revision"]) == (201, BLOCKED.revision)
-    assert client.get("/v1/policy/bundles").json() == made.json() | {"actions": BLOCKED.data["actions"]}
+    assert (made.status_code, made.json()["revision"], made.json()["quarantined"]) == (201, BLOCKED.revision, [])
+    told = client.get("/v1/policy/bundles").json()
+    assert told | {"quarantined": []} == made.json() | {"actions": BLOCKED.data["actions"]}
 
 
 def test_refused_publication_names_the_rule(platform: Platform) -> None:
@@ -66,6 +69,37 @@ def test_decisions_are_listed_explained_and_replayed(platform: Platform) -> None
     told = client.get(f"/v1/policy/decisions/{listed[0]['id']}").json()
     again = client.get(f"/v1/policy/decisions/{listed[0]['id']}/replay").json()
     assert (told["action"], told["input"]["action"], again["same"]) == ("publish", "publish", True)
+
+
+def test_simulation_and_replays_come_in_pages(platform: Platform) -> None:
+    platform.net.decide("train", GOOD["train"], Subject("run", "run-1"), SAM)
+    client = _client(platform)
+    found = client.post("/v1/policy/simulations", json={"bundle": encode64(to_tar(BLOCKED))}).json()
+    assert (found["counts"], found["after"], found["total"]) == ({"unchanged": 1, "changed": 1, "failed": 0}, None, 2)
+    again = client.post("/v1/policy/replays", json={}).json()
+    assert (again["counts"], again["decisions"]) == ({"unchanged": 2, "changed": 0, "failed": 0}, [])
+
+
+@pytest.mark.parametrize(("actor", "status"), [(person_id("tom"), 403), (None, 401), (SAM, 200)])
+def test_simulation_needs_the_role_auditor_or_security(actor: str | None, status: int, platform: Platform) -> None:
+    body = {"bundle": encode64(to_tar(BLOCKED))}
+    assert _client(platform, actor).post("/v1/policy/simulations", json=body).status_code == status
+
+
+def test_publication_stands_when_the_review_has_to_wait(platform: Platform) -> None:
+    def away() -> list[dict[str, Any]]:
+        raise Unavailable("the log is away")
+
+    app = create_app("test")
+    app.include_router(router(platform.net, platform.oversight, away))
+
+    async def as_sam(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["spiffe_id"] = SAM
+        await app(scope, receive, send)
+
+    answer = TestClient(as_sam).post("/v1/policy/bundles", json=_publication(2))
+    assert (answer.status_code, answer.json()["quarantined"]) == (201, None)
+    assert platform.net.active().version == 2
 
 
 @pytest.mark.parametrize(
@@ -89,6 +123,9 @@ def test_only_security_publishes(actor: str | None, status: int, platform: Platf
         ("GET", "/v1/policy/decisions/dec-0", None, 404),
         ("GET", "/v1/policy/decisions/dec-0/replay", None, 404),
         ("GET", "/v1/policy/decisions?limit=0", None, 400),
+        ("POST", "/v1/policy/simulations", {"bundle": encode64(b"no tar")}, 400),
+        ("POST", "/v1/policy/simulations", {"bundle": encode64(to_tar(BLOCKED)), "since": -1}, 400),
+        ("POST", "/v1/policy/replays", {"after": "x" * 81}, 400),
     ],
 )
 def test_bad_calls_are_told_apart(method: str, path: str, body: Any, status: int, platform: Platform) -> None:
