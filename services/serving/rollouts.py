@@ -51,7 +51,8 @@ class Rollouts:
     _probes: dict[str, list[Probe]] = field(default_factory=dict)
 
     def start(self, spec: RolloutSpec, actor: str) -> dict[str, Any]:
-        """Begins a rollout: the canary's predictors start, and traffic follows once they are ready and stable is calibrated.
+        """Begins a rollout: the canary's predictors start, and traffic follows once they are ready and stable is calibrated. The
+        same order again, while it runs, answers the rollout.
 
         Raises:
             UnknownDeployment: nothing of this model serves there yet. RolloutRunning. BadInput: the version serves already, or the
@@ -64,7 +65,8 @@ class Rollouts:
         servable, decision = serving.authorise(spec.model, spec.number, spec.environment, actor)
         rollout = new_id("rol")
         with begin(serving.engine) as connection:
-            self._refuse_second(connection, spec)
+            if (known := self._known(connection, spec, actor)) is not None:
+                return dict(known)
             deployed = serving.insert(connection, servable, decision, stable["replicas"], actor, role="canary")
             values = {
                 "id": rollout,
@@ -325,12 +327,14 @@ class Rollouts:
             raise Quarantined(f"{spec.model}@{stable['number']} is {stable['state']}: {stable['reason']}")
         return stable
 
-    def _refuse_second(self, connection: Connection, spec: RolloutSpec) -> None:
+    def _known(self, connection: Connection, spec: RolloutSpec, actor: str) -> RowMapping | None:
+        """The rollout that the same person started with the same words: the answer was lost. Raises RolloutRunning: another one."""
         table = tables.rollouts
         same = (table.c.model == spec.model) & (table.c.environment == spec.environment)
-        found = connection.execute(select(table.c.id).where(same & table.c.state.in_(ACTIVE))).scalar()
-        if found is not None:
-            raise RolloutRunning(f"rollout {found} of {spec.model} runs in {spec.environment}: wait for it or abort it")
+        row = connection.execute(select(table).where(same & table.c.state.in_(ACTIVE))).mappings().first()
+        if row is None or (row["spec"], row["created_by"]) == (spec.to_json(), actor):
+            return row
+        raise RolloutRunning(f"rollout {row['id']} of {spec.model} runs in {spec.environment}: wait for it or abort it")
 
     def _row(self, rollout: str) -> RowMapping:
         table = tables.rollouts

@@ -77,7 +77,6 @@ def cells_of(writes: list[tuple[str, str]], step: Step) -> Iterator[Cell]:
 def tried(flow: Flow, step: Step, cell: Cell) -> Cell:
     """The cell with what came of it."""
     it, wrong = step.prepare(flow, flow.tag()), list[str]()
-    wrong += [f"before: {problem}" for problem in flow.problems()]
     flow.writes.begin(Fault(cell.component, cell.number, cell.mode))
     refused = ""
     try:
