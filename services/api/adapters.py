@@ -173,7 +173,8 @@ class ServedVersions:
             return deploy_input(facts, environment, None, flags, trust, now=now)
 
     def flags(self, model: str, number: int) -> list[str]:
-        return [flag["reason"] for flag in self.evidences.flags(self.registry.models.get(model, number))]
+        # Also from the log: traffic does not resume because a flag's row is gone.
+        return [flag["reason"] for flag in told.version(self.log, model, number)[1]]
 
     def _envelope(self, model: str, number: int, environment: str) -> bytes | None:
         """The stored manifest; None when there is none, or not with the bytes that its name says."""
