@@ -47,9 +47,6 @@ class Progress:
 class ComputeBackend(Protocol):
     """Runs training somewhere. Every method may raise ComputeUnavailable (retry)."""
 
-    def warm(self) -> None:
-        """Makes ready for a first run, so that it need not wait; returns at once. Calling it is never necessary."""
-
     def submit(self, order: Order) -> None:
         """Starts the run, or goes on with it from its last checkpoint. A run that is already running is left alone.
 

@@ -21,9 +21,6 @@ class FakeCompute:
         self.reported: dict[str, list[dict[str, Any]]] = {}
         self._folder = tempfile.TemporaryDirectory()
 
-    def warm(self) -> None:
-        """Always ready."""
-
     def submit(self, order: Order) -> None:
         if self.states.get(order.run_id) != Progress("running"):
             self.orders.append(order)

@@ -75,9 +75,9 @@ def test_a_hung_predictor_harms_only_what_it_had_and_is_replaced(served: Served)
         answered(load, 60)
         wait_for(lambda: len(served.pids()) == 2 and victim not in served.pids(), "it is replaced", 60)
         statuses = load.answered.statuses
-    # Each client waited in vain a few times at most, until three failures had taken the predictor out; after that nobody did.
+    # Three failures take the predictor out; only what was in flight on it until then may still run into the limit.
     assert late.get(503, 0) <= 4 * CLIENTS
-    assert statuses.get(503, 0) == late.get(503, 0)
+    assert statuses.get(503, 0) <= late.get(503, 0) + CLIENTS
     assert (set(statuses) <= {200, 503}, load.answered.wrong) == (True, 0)
     wait_for(lambda: not Path(f"/proc/{victim}").exists(), "the hung process ends")
 

@@ -173,7 +173,7 @@ def test_the_trainer_leaves_nothing_when_the_process_that_started_it_is_killed(t
         "import os, pathlib, signal, time\n"
         "from services.core.object_backends.folder import open_store\n"
         "from services.training.backends.ray_local import RayLocal\n"
-        f"RayLocal(pathlib.Path({str(tmp_path / 'compute')!r}), open_store({str(tmp_path / 'objects')!r}), os.environ).warm()\n"
+        f"RayLocal(pathlib.Path({str(tmp_path / 'compute')!r}), open_store({str(tmp_path / 'objects')!r}), os.environ)._running()\n"
         f"time.sleep({seconds})\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -64,11 +64,6 @@ class RayLocal:
                 raise ComputeUnavailable(f"the trainer did not take the run: {error}") from error
             self._given.add(order.run_id)
 
-    def warm(self) -> None:
-        """Starts the trainer before there is a run, so that the first one need not wait for it."""
-        with self._lock:
-            self._running()
-
     def poll(self, run_id: str) -> Progress:
         with self._lock:
             folder = self._folder / run_id
