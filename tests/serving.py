@@ -29,7 +29,7 @@ from services.core.statements import Manifest
 from services.core.tables import metadata
 from services.core.tls import DevelopmentCa, Identity, client_context, person_id, server_context, service_id
 from services.core.trust import Signer, Trust
-from services.serving import bootstrap
+from services.serving.backends import local
 from services.serving.controller import Controller
 from services.serving.domain import Probe, Servable
 from services.serving.http import create_router
@@ -180,7 +180,7 @@ class Api:
         self.router_port = free_port()
         self.outbox = outbox_of(metadata)
         metadata.create_all(self.engine)
-        backend = bootstrap.open_backend("local", self.router_url, self.world.service("api"), env="dev")
+        backend = local.open_backend(self.router_url, self.world.service("api"))
         outbox = Outbox(self.outbox, service_id("api"), system_clock)
         self.serving = Serving(self.engine, outbox, system_clock, self.versions, AllowAll(), backend)
         self.rollouts = Rollouts(self.serving, ListedProbes(probes()))

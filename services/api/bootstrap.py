@@ -57,10 +57,11 @@ from services.sentinelnet.errors import PolicyUnavailable
 from services.sentinelnet.http import router as policy_routes
 from services.sentinelnet.oversight import Oversight
 from services.sentinelnet.service import SentinelNet
-from services.serving.bootstrap import open_backend
+from services.serving import backends as serving_backends
 from services.serving.controller import Controller
 from services.serving.golden import CsvProbes
 from services.serving.http import create_router as serving_routes
+from services.serving.ports import ServingBackend
 from services.serving.rollouts import Rollouts
 from services.serving.service import Serving
 from services.signing.client import SigningClient, open_client
@@ -250,7 +251,8 @@ def open_serving(ground: Ground, registry: Registry) -> tuple[Serving, Rollouts]
     """Deployments and rollouts, over the router."""
     settings = ground.settings
     versions = ServedVersions(registry, registry.evidences, ground.store, ground.trust, system_clock, ground.log)
-    backend = open_backend("local", settings.router_url, settings.home.service("api"), env=settings.env)
+    opened = backends.load(serving_backends, "local", env=settings.env)
+    backend: ServingBackend = opened.open_backend(settings.router_url, settings.home.service("api"))
     serving = Serving(ground.engine, ground.events, system_clock, versions, ground.policy, backend)
     return serving, Rollouts(serving, CsvProbes(ground.store, registry.datasets.get))
 

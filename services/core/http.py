@@ -18,28 +18,13 @@ from services.core import errors
 from services.core.canonical import parse
 from services.core.ids import new_id
 from services.core.openapi import describe
+from services.core.problems import status_of
 from services.core.tls import Identity, server_context, spiffe_id
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 4 << 20
 """Bytes of a JSON body. Object uploads have a route of their own, which streams."""
-
-STATUS: dict[type[errors.AiInfraError], int] = {
-    errors.TooLarge: 413,
-    errors.BadInput: 400,
-    errors.Unauthenticated: 401,
-    errors.Refused: 403,
-    errors.NotFound: 404,
-    errors.Conflict: 409,
-    errors.Unavailable: 503,
-}
-
-
-def status_of(error: errors.AiInfraError) -> int:
-    """The status of the nearest base class; 500 for one that is not listed."""
-    return next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
-
 
 def problem(status: int, kind: str, detail: str, **more: Any) -> JSONResponse:
     """RFC 9457 problem details. `retryable` is ours: the same call may succeed later."""

@@ -1,4 +1,4 @@
-"""Joins serving's parts with concrete classes: the router process, the predictors' fork server, and the API process's share."""
+"""Joins serving's parts with concrete classes: the router process, and the predictors' fork server."""
 
 import asyncio
 import logging
@@ -24,8 +24,6 @@ from services.core.outbox import Outbox, Relay
 from services.core.processes import die_with_supervisor
 from services.core.tls import client_context, server_context, service_id
 from services.core.trust import Trust
-from services.serving import backends
-from services.serving.ports import ServingBackend
 from services.serving.renewal import renew
 from services.serving.router import tables
 from services.serving.router.app import Parts, Router, salt_key
@@ -41,12 +39,6 @@ from services.signing.bus import HttpAuditBus
 
 KEEP_ALIVE_S = 60
 API_TIMEOUT_S = 5.0
-
-
-def open_backend(name: str, url: str, identity: Any, *, env: str) -> ServingBackend:
-    """The serving backend of the API process. name: a file in backends/."""
-    found: ServingBackend = registers.load(backends, name, env=env).open_backend(url, identity)
-    return found
 
 
 def open_objects(settings: Settings) -> ObjectStore:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from services.core.errors import AiInfraError
-from services.core.http import status_of
+from services.core.problems import status_of
 from services.serving.errors import Overloaded
 
 RETRY_AFTER_S = 1

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.core.openapi import PROBLEM, problem_response
+from services.core.problems import PROBLEM, problem_response
 
 NUMBERS = {"type": "array", "items": {"type": "number"}}
 LABELS = {"type": ["array", "null"], "items": {"type": "string"}}
