@@ -25,6 +25,9 @@ check: .venv/.dev ## linters and types
 	@opa=$$($(BIN)/python -c 'from tests.peers import find; print(find("opa") or "")'); \
 	if [ -n "$$opa" ]; then $$opa check --strict policies/rego; else echo "opa is not here: policies are not checked"; fi
 
+bench: .venv/.dev ## measure against the targets and against peers, and write docs/benchmarks.md (on a quiet machine; 15 minutes)
+	$(BIN)/python -m benchmarks
+
 peers: .venv/.dev ## build the servers and tools that tests run against (Go programs, into a cache outside the repository)
 	$(BIN)/python -m tests.peers
 
@@ -32,11 +35,12 @@ lock: .venv/.dev ## resolve requirements/*.lock anew
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve pyproject.toml -o requirements/demo.lock
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra vault --extra dev \
 		-c requirements/demo.lock pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile $(LOCK) requirements/mlflow.in -o requirements/mlflow.lock
 
 LOCK := -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header
 
 clean: ## remove the environment and the demo's home
-	rm -rf .venv $(DEMO_HOME) $(DEMO_HOME)-people
+	rm -rf .venv .venv-mlflow $(DEMO_HOME) $(DEMO_HOME)-people
 
 .venv/bin/uv: requirements/uv.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is not on PATH; set PYTHON=..." >&2; exit 2; }

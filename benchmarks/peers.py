@@ -1,4 +1,4 @@
-"""The servers and tools that we compare ourselves with, each in an environment of its own: MLflow, model_signing, PostgreSQL, openssl."""
+"""The servers and tools that we compare ourselves with: MLflow in an environment of its own, model_signing, PostgreSQL, openssl."""
 
 import importlib
 import os
