@@ -67,7 +67,8 @@ def run_tests(
     opa = shutil.which("opa")
     if opa is None:
         raise NotFound("opa is not on PATH: install Open Policy Agent, or run `make peers` and add its cache to PATH")
-    if subprocess.run([opa, "test", *(["--format", "json"] if as_json else ["--verbose"]), str(folder)], check=False).returncode != 0:
+    how = ["--format", "json"] if as_json else ["--verbose"]
+    if subprocess.run([opa, "test", *how, str(folder)], check=False).returncode != 0:
         raise Refused(f"the tests of {folder} fail")
 
 
