@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from services.commands import audit, data, models, platform, policy, promotion, quarantine, serving, training, verify
+from services.commands import audit, data, models, platform, policy, promotion, quarantine, serving, training, verify, witness
 from services.commands.common import EXIT_HELP, guarded
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-for group in (platform, data, training, models, promotion, serving, quarantine, policy, audit, verify):
+for group in (platform, data, training, models, promotion, serving, quarantine, policy, audit, verify, witness):
     group.add_to(app)
 
 

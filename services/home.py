@@ -3,6 +3,7 @@
 `ai-infra init` makes one. People's keys lie in a folder beside it, never inside: whoever holds the home cannot approve.
 """
 
+import dataclasses
 import json
 import os
 import secrets
@@ -75,6 +76,14 @@ class Home:
     def trust(self) -> Trust:
         return Trust.parse((self.root / "trust.json").read_bytes())
 
+    def witnesses(self, trust: Trust) -> list[tuple[tlog.VerifierKey, str]]:
+        """The witnesses of trust with the URLs that config.json has for them. Raises BadSetting: it has none for one."""
+        urls: dict[str, str] = self.config.get("witnesses", {})
+        unknown = [key.name for key in trust.witnesses if key.text not in urls]
+        if unknown:
+            raise BadSetting(f"no URL of the witness {unknown[0]}: run `ai-infra init --witness URL=VKEY`, or mend config.json")
+        return [(key, urls[key.text]) for key in trust.witnesses]
+
     def service(self, name: str) -> Identity:
         return Identity.in_folder(self.root / "services" / name)
 
@@ -128,6 +137,22 @@ def create(home: Home) -> bool:
     _write(home.root / "config.json", json.dumps(config, indent=2) + "\n")
     (home.root / ".making").unlink()
     return True
+
+
+def add_witnesses(home: Home, named: Mapping[str, str], threshold: int) -> None:
+    """Makes these the log's witnesses. named: verifier key → URL; threshold: how many must cosign. A running platform must be
+    started again; whoever verifies needs the new trust.json.
+
+    Raises:
+        BadSetting, BadTrust: a URL or a key is none, or there are fewer witnesses than the threshold; nothing was changed.
+    """
+    for key, url in named.items():
+        if not url.startswith(("http://", "https://")):
+            raise BadSetting(f"witness {key[:60]!r}: want --witness URL=VKEY with an http(s) URL, got {url[:80]!r}")
+    trust = dataclasses.replace(home.trust, log_witnesses=tuple(named), witness_threshold=threshold)
+    # 1. The URLs. A crash here leaves URLs of witnesses that nobody trusts: they are not asked. 2. The trust.
+    _write(home.root / "config.json", json.dumps(home.config | {"witnesses": dict(named)}, indent=2) + "\n")
+    _write(home.root / "trust.json", json.dumps(trust.to_json(), indent=2) + "\n")
 
 
 def _person(home: Home, ca: DevelopmentCa, name: str, roles: tuple[str, ...]) -> Person:

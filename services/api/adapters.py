@@ -1,7 +1,7 @@
 """Where one service's port meets another service: translations, no decisions."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +43,19 @@ class OutboxEvents:
 
 @dataclass(frozen=True)
 class SentinelPolicy:
-    """SentinelNet as the port `Policy` of registry, training and serving: decisions are in the log when this answers."""
+    """SentinelNet as the port `Policy` of registry, training and serving: decisions are in the log when this answers.
+
+    cosigned: passes once as many witnesses as trust asks for cosigned the log so far, and raises a retryable error until then. A
+    decision to promote has no effect before.
+    """
 
     sentinelnet: SentinelNet
+    cosigned: Callable[[], None] = lambda: None
 
     def decide(self, action: str, facts: dict[str, Any], subject: Subject, actor: str) -> Decision:
         found = self.sentinelnet.decide(action, facts, subject, actor, logged=True)
+        if action == "promote":
+            self.cosigned()
         return Decision(
             id=found.id,
             verdict=found.verdict.verdict,

@@ -15,5 +15,9 @@ class NotPublished(Unavailable):
     """The entry is in the log, but under no signed checkpoint yet; retry after the next one."""
 
 
+class NotCosigned(Unavailable):
+    """Trust asks for more witnesses than have cosigned what happened so far; retry when they are back."""
+
+
 class LogDiffers(Refused):
     """Table, tiles and signed checkpoints tell different histories. Nothing is published: restore the newest backup and verify."""

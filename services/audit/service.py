@@ -8,18 +8,19 @@ import dataclasses
 import itertools
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, func, insert, select
 
 from services.audit import domain
 from services.audit.domain import Entry, Known, Row
-from services.audit.errors import LogDiffers, NotPublished
+from services.audit.errors import LogDiffers, NotCosigned, NotPublished
 from services.audit.ports import CheckpointSigner, LogStore
 from services.audit.publish import write_tiles
 from services.audit.tables import events as table
-from services.core import logfile, merkle, tlog
+from services.audit.witnesses import Witness, cosigned
+from services.core import cosignature, logfile, merkle, tlog
 from services.core.database import begin
 from services.core.errors import BadInput, Conflict, NotFound
 from services.core.keys import BadSignature
@@ -37,11 +38,21 @@ log = logging.getLogger(__name__)
 class AuditLog:
     """Implements core.outbox.AuditBus. Safe in threads; one process owns the database and the store.
 
-    vkey: the log's key, whose name is the log's origin.
+    vkey: the log's key, whose name is the log's origin; witnesses: asked to cosign each checkpoint; threshold: how many of them
+    must have done so before `require_cosigned` passes.
     """
 
-    def __init__(self, engine: Engine, store: LogStore, signer: CheckpointSigner, vkey: VerifierKey) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: LogStore,
+        signer: CheckpointSigner,
+        vkey: VerifierKey,
+        witnesses: Sequence[Witness] = (),
+        threshold: int = 0,
+    ) -> None:
         self._engine, self._store, self._signer, self._vkey = engine, store, signer, vkey
+        self._witnesses, self._threshold = witnesses, threshold
         # The database has a lock of its own; this one makes threads wait their turn instead of running into its timeout.
         self._appending = threading.Lock()
         self._head: Known | None = None
@@ -95,6 +106,29 @@ class AuditLog:
     def rebuild(self) -> Checkpoint | None:
         """As publish, with every tile and bundle written anew from the table: after files of the log were damaged."""
         return self._publish(rebuild=True)
+
+    def require_cosigned(self) -> None:
+        """Passes when all that was appended before the call is under a checkpoint with as many cosignatures as trust asks for.
+
+        Raises:
+            NotCosigned: a witness is away; retry. Unavailable, LogDiffers: as publish.
+        """
+        if self._threshold == 0:
+            return
+        size, published = self.size(), self.publish()
+        found = self.witnessed()
+        by = [name for name, at in found.items() if at is not None]
+        if published is None or published.size < size or len(by) < self._threshold:
+            absent = "; ".join(f"{w.vkey.name} ({w.problem})" for w in self._witnesses if w.vkey.name not in by)
+            raise NotCosigned(f"{len(by)} witnesses cosigned the log, trust asks for {self._threshold}: retry; without {absent}")
+
+    def witnessed(self) -> dict[str, int | None]:
+        """Witness → when it cosigned the published checkpoint, epoch seconds; None: it did not. Empty without witnesses."""
+        try:
+            found = cosignature.cosigners(logfile.read_checkpoint(self._store), [witness.vkey for witness in self._witnesses])
+        except (NotFound, BadLogFormat, BadSignature):
+            found = {}
+        return {witness.vkey.name: found.get(witness.vkey.name) for witness in self._witnesses}
 
     def size(self) -> int:
         """How many entries the log has, published or not."""
@@ -179,7 +213,8 @@ class AuditLog:
         Args:
             against: a signed checkpoint kept elsewhere, without which truncation and forks cannot be told.
         """
-        report = check_log(self._store, self._vkey, against)
+        witnesses = [witness.vkey for witness in self._witnesses]
+        report = check_log(self._store, self._vkey, against, witnesses=witnesses, threshold=self._threshold)
         found = Findings()
         self._compare_table(report.size, found)
         return dataclasses.replace(report, problems=report.problems + found.sorted(), more=report.more + found.more)
@@ -190,6 +225,7 @@ class AuditLog:
             if size == 0 and published is None:
                 return None
             if published is not None and published.size == size and not rebuild:
+                self._cosign_again(published)
                 return published
             last = self._signer.last_checkpoint(self._vkey.name)
             known = max(published.size if published else 0, last.size if last else 0)
@@ -203,9 +239,22 @@ class AuditLog:
             signed = tlog.open_checkpoint(note.encode(), self._vkey)
             if (signed.size, signed.root) != (size, root):
                 raise LogDiffers("the signer answered with a checkpoint of another tree")
-            # 3. Publish. From here on readers see the new tree, all of whose files are durable.
-            self._store.write(logfile.CHECKPOINT, note.encode())
+            # 3. Ask the witnesses. A crash here leaves them ahead too; the next request is told the size that they know.
+            # 4. Publish. From here on readers see the new tree, all of whose files are durable.
+            self._store.write(logfile.CHECKPOINT, self._cosigned(note.encode(), size))
             return signed
+
+    def _cosigned(self, note: bytes, size: int) -> bytes:
+        nodes = logfile.nodes(self._store, size)
+        return cosigned(note, self._witnesses, size, lambda old: merkle.consistency_proof(nodes, old, size))
+
+    def _cosign_again(self, published: Checkpoint) -> None:
+        """Adds the lines of witnesses that were away when the checkpoint was published."""
+        if None in self.witnessed().values():
+            note = logfile.read_checkpoint(self._store)
+            better = self._cosigned(note, published.size)
+            if better != note:
+                self._store.write(logfile.CHECKPOINT, better)
 
     def _published(self) -> Checkpoint | None:
         try:

@@ -85,6 +85,8 @@ def _report(found: dict[str, Any]) -> None:
     say(f"{found['size']} entries: {'no problem found' if not found['problems'] else 'PROBLEMS'}")
     for problem in found["problems"]:
         say(f"  {json.dumps(problem)}")
+    for name, at in found.get("witnesses", {}).items():
+        say(f"  witness {name}: {'did NOT cosign this checkpoint' if at is None else f'cosigned at {_time(at * 1000)}'}")
     for item in found.get("notCheckable", []):
         say(f"  not checkable: {item}")
 

@@ -18,12 +18,23 @@ def add_to(root: typer.Typer) -> None:
     root.command(epilog="Example: ai-infra demo --home .ai-infra-demo --json demo.json")(demo)
 
 
-def init(as_json: Json = False) -> None:
-    """Make a home: development CA, certificates, keys, databases, first policies. Again: nothing changes."""
-    from services.home import Home, create
+def init(
+    witness: Annotated[
+        list[str] | None, typer.Option(metavar="URL=VKEY", help="A witness of the log; repeat it. Also for a home that is there.")
+    ] = None,
+    witness_threshold: Annotated[
+        int, typer.Option(min=0, help="How many witnesses must cosign before a promotion counts and a verifier believes the log.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make a home: development CA, certificates, keys, databases, first policies. Again: nothing changes but the witnesses."""
+    from services.home import Home, add_witnesses, create
 
     found = Home.from_env(os.environ)
     made = create(found)
+    if witness:
+        named = {key: url for url, _, key in (text.rpartition("=") for text in witness)}
+        add_witnesses(found, named, witness_threshold)
     value = {"home": str(found.root), "people": str(found.people), "made": made}
     show(value, as_json, lambda _: say(f"{'made' if made else 'is there already:'} {found.root}\npeople's keys: {found.people}"))
 

@@ -8,13 +8,13 @@ signed two histories. It says so in `not_checkable`.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from services.core import logfile, merkle, tlog
+from services.core import cosignature, logfile, merkle, tlog
 from services.core.errors import AiInfraError, BadInput, NotFound
 from services.core.keys import BadSignature
 from services.core.logentry import NO_PREVIOUS, chain_hash, parse_leaf
@@ -49,6 +49,7 @@ class Kind(StrEnum):
     BAD_TILE = "bad tile"
     BAD_CHECKPOINT = "bad checkpoint"
     BAD_SIGNATURE = "bad signature"
+    NOT_WITNESSED = "not witnessed"
     WRONG_ROOT = "wrong root"
     TABLE = "table differs"
 
@@ -67,13 +68,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """size: entries under the checkpoint; problems: the first 1,000; more: the rest; not_checkable: what nobody can tell, why."""
+    """size: entries under the checkpoint; problems: the first 1,000; more: the rest; not_checkable: what nobody can tell, why;
+    witnesses: name → when it cosigned the checkpoint (epoch seconds), None if it did not."""
 
     size: int
     root: str | None
     problems: tuple[Problem, ...]
     not_checkable: tuple[str, ...]
     more: int = 0
+    witnesses: dict[str, int | None] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -92,6 +95,7 @@ class Report:
             "problems": [problem.to_json() for problem in self.problems],
             "more": self.more,
             "notCheckable": list(self.not_checkable),
+            "witnesses": self.witnesses,
         }
 
 
@@ -118,7 +122,14 @@ class Findings:
         return tuple(sorted(self.problems.values(), key=lambda item: (item.index is None, item.index or 0, item.kind)))
 
 
-def check_log(reader: LogReader, vkey: VerifierKey, against: bytes | None = None, each: Each = lambda index, event: None) -> Report:
+def check_log(
+    reader: LogReader,
+    vkey: VerifierKey,
+    against: bytes | None = None,
+    each: Each = lambda index, event: None,
+    witnesses: Sequence[VerifierKey] = (),
+    threshold: int = 0,
+) -> Report:
     """Checks everything under the log's checkpoint.
 
     Args:
@@ -127,12 +138,15 @@ def check_log(reader: LogReader, vkey: VerifierKey, against: bytes | None = None
         against: a signed checkpoint of this log kept elsewhere (an auditor's, a witness's). Only with it can truncation and
             forks be told.
         each: called with index and event of every well-formed entry, in order; to be believed only once the report is ok.
+        witnesses: whose cosignatures count; threshold: how many of them the log's checkpoint must bear.
     """
     found = Findings()
+    cosigned = _witnessed(reader, witnesses, threshold, found)
     kept, not_checkable = _kept(against, vkey, found)
     checkpoint = _checkpoint(reader, vkey, found)
     if checkpoint is None:
-        return Report(0, None, found.sorted(), (*not_checkable, "entries: there is no checkpoint that says which"), found.more)
+        not_checkable += ("entries: there is no checkpoint that says which",)
+        return Report(0, None, found.sorted(), not_checkable, found.more, cosigned)
     with closing(EventChecker(found, each)) as events:
         tree = _Tree(reader, checkpoint, found, kept)
         tree.walk(events)
@@ -140,7 +154,21 @@ def check_log(reader: LogReader, vkey: VerifierKey, against: bytes | None = None
         tree.finish(events)
     if kept is not None:
         not_checkable += tree.compare(kept)
-    return Report(checkpoint.size, tree.root, found.sorted(), not_checkable, found.more)
+    return Report(checkpoint.size, tree.root, found.sorted(), not_checkable, found.more, cosigned)
+
+
+def _witnessed(reader: LogReader, witnesses: Sequence[VerifierKey], threshold: int, found: Findings) -> dict[str, int | None]:
+    by: dict[str, int] = {}
+    try:
+        by = cosignature.cosigners(logfile.read_checkpoint(reader), witnesses)
+    except BadSignature as error:
+        found.add(Kind.BAD_SIGNATURE, str(error))
+    except (NotFound, BadLogFormat):
+        pass  # the check of the checkpoint says so
+    if len(by) < threshold:
+        absent = ", ".join(witness.name for witness in witnesses if witness.name not in by)
+        found.add(Kind.NOT_WITNESSED, f"{len(by)} cosignatures, trust asks for {threshold}: none of {absent}")
+    return {witness.name: by.get(witness.name) for witness in witnesses}
 
 
 def _checkpoint(reader: LogReader, vkey: VerifierKey, found: Findings) -> Checkpoint | None:

@@ -195,7 +195,25 @@ def parse_checkpoint(text: str) -> Checkpoint:
     if len(lines) < 3 or not all(lines):
         raise BadLogFormat("a checkpoint has three lines or more, none of them empty")
     origin, size, root, *extensions = lines
-    return Checkpoint(origin, _decimal(size, "tree size"), _hash(root), tuple(extensions))
+    return Checkpoint(origin, parse_size(size), parse_hash(root), tuple(extensions))
+
+
+def parse_size(text: str) -> int:
+    """A tree's size in decimal. Raises BadLogFormat."""
+    return _decimal(text, "tree size")
+
+
+def parse_hash(text: str) -> bytes:
+    """32 bytes in base64. Raises BadLogFormat."""
+    data = _unb64(text, "hash")
+    if len(data) != merkle.HASH_BYTES:
+        raise BadLogFormat(f"a hash of {len(data)} bytes: want {merkle.HASH_BYTES}")
+    return data
+
+
+def hash_text(data: bytes) -> str:
+    """A hash as the lines of a proof have it."""
+    return _b64(data)
 
 
 def open_checkpoint(note: bytes, vkey: VerifierKey) -> Checkpoint:
@@ -305,7 +323,7 @@ def parse_proof(text: str) -> TlogProof:
         extra = _unb64(lines.pop(1).removeprefix("extra "), "extra data")
     if len(lines) < 2 or not lines[1].startswith("index "):
         raise BadLogFormat("the proof has no line with its index")
-    hashes = tuple(_hash(line) for line in lines[2:])
+    hashes = tuple(parse_hash(line) for line in lines[2:])
     return TlogProof(_decimal(lines[1].removeprefix("index "), "index"), hashes, checkpoint, extra)
 
 
@@ -386,13 +404,6 @@ def _unb64(text: str, what: str) -> bytes:
         raise BadLogFormat(f"{what}: not base64") from error
     if _b64(data) != text:
         raise BadLogFormat(f"{what}: not canonical base64")
-    return data
-
-
-def _hash(text: str) -> bytes:
-    data = _unb64(text, "hash")
-    if len(data) != merkle.HASH_BYTES:
-        raise BadLogFormat(f"a hash of {len(data)} bytes: want {merkle.HASH_BYTES}")
     return data
 
 

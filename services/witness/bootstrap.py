@@ -1,0 +1,47 @@
+"""Puts a witness together: the only file of it that names concrete classes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from services.core import tlog
+from services.core.clock import system_clock
+from services.witness.folder import FolderState, open_key
+from services.witness.http import create_witness_app
+from services.witness.service import Witness
+
+
+@dataclass(frozen=True)
+class Settings:
+    """state: folder of key and kept checkpoints, of this witness alone; name: as its cosignatures say it; logs: verifier keys."""
+
+    state: Path
+    name: str
+    logs: Sequence[str]
+    host: str
+    port: int
+
+
+def vkey(state: Path, name: str) -> str:
+    """The witness's verifier key, which the log's owner and every verifier must know; the key is made if there is none."""
+    return tlog.witness_vkey_text(name, open_key(state).public_key())
+
+
+def run(settings: Settings, ready: Callable[[str, int], None]) -> None:
+    """Serves until SIGTERM. ready: told the verifier key and the port that it listens on.
+
+    Raises:
+        BadSetting, BadLogFormat: the message names the file or the key.
+    """
+    state = FolderState(settings.state)
+    try:
+        logs = [tlog.parse_vkey(text) for text in settings.logs]
+        witness = Witness(settings.name, open_key(settings.state), logs, state, system_clock)
+        config = uvicorn.Config(create_witness_app(witness), host=settings.host, port=settings.port, log_level="warning")
+        socket = config.bind_socket()
+        ready(witness.vkey, socket.getsockname()[1])
+        uvicorn.Server(config).run([socket])
+    finally:
+        state.close()
