@@ -1,12 +1,20 @@
 """Evidence of one prediction: when it can be had, what the log says about the deployment at that time, and what came later."""
 
+import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from fastapi.testclient import TestClient
 
+from services.api.adapters import ServedPredictions
+from services.api.app import build_app
 from services.core import archive as layout
 from services.core import cosignature, keys, tlog
 from services.core.canonical import parse
@@ -14,14 +22,17 @@ from services.core.database import begin
 from services.core.errors import BadInput, NotFound, Unavailable
 from services.core.events import EventDraft, Subject
 from services.core.trust import Trust
+from services.registry.http import evidence_routes
 from services.verify.report import Report
 from services.verify.service import verify
 from tests.archives import edited, flipped, read
-from tests.predictions import DARIO, Served, served
+from tests.predictions import DARIO, SALT, Served, served
 from tests.registry import WEIGHTS, opened, trust
 from tests.sentinelnet import blocking
 from tests.signing import digest
+from tests.unit.test_platform_http import AsCaller
 
+ROOT = Path(layout.__file__).parents[2]
 SECURITY = "spiffe://ai-infra.local/person/eve"
 
 
@@ -217,3 +228,51 @@ def test_the_witness_that_trust_asks_for_has_cosigned_the_checkpoint(platform: S
     )  # fmt: skip
     changed = edited(cosigned, tmp_path / "e.zip", lambda m: m.update({layout.CHECKPOINT: flipped(m[layout.CHECKPOINT], -3)}))
     assert broken(verify(changed, known))[0] == "log checkpoint"
+
+
+def test_over_http_the_archive_comes_whole_and_an_unsealed_one_is_asked_for_later(platform: Served, tmp_path: Path) -> None:
+    rig = platform.rig
+    routes = evidence_routes(rig.evidences, ServedPredictions(platform.serving), rig.sentinelnet.authorise)
+    app = build_app([routes], [], rig.engine, rig.clock, lambda: None, lambda: None)
+    prediction, waiting = platform.predict(), platform.predict(seal=False)
+    with TestClient(AsCaller(app), raise_server_exceptions=False) as client:
+        def get(path: str) -> httpx.Response:
+            return client.get(f"/v1/predictions/{path}", headers={"x-test-caller": "rita"})
+
+        whole, later = get(f"{prediction}/evidence"), get(f"{waiting}/evidence")
+        statuses = {path: get(path).status_code for path in ("prd-0/evidence", f"{prediction}/evidence?weightsUpTo=-1")}
+    assert (whole.status_code, whole.headers["content-type"]) == (200, "application/zip")
+    assert int(whole.headers["content-length"]) == len(whole.content)
+    (tmp_path / "e.zip").write_bytes(whole.content)
+    assert verify(tmp_path / "e.zip", rig.trust).broken is None
+    assert (later.status_code, later.json()["retryable"], "retry-after" in later.headers) == (503, True, True)
+    assert statuses == {"prd-0/evidence": 404, f"{prediction}/evidence?weightsUpTo=-1": 400}
+
+
+def run(*arguments: str, cwd: Path) -> tuple[int, str]:
+    done = subprocess.run([sys.executable, "-m", "services.cli", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
+                          env=os.environ | {"AI_INFRA_HOME": str(cwd / "none"), "PYTHONPATH": str(ROOT)})  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_command_says_by_code_line_and_json_what_broke(platform: Served, tmp_path: Path) -> None:
+    """In an empty folder, without a home."""
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    prediction = platform.predict()
+    platform.archive(prediction, stranger / "evidence.zip")
+    (stranger / "trust.json").write_bytes(platform.rig.trust.to_bytes())
+    (stranger / "answer.json").write_bytes(platform.output)
+    (stranger / "request.json").write_bytes(platform.input)
+    given = ("--trust", "trust.json")
+    own = ("--input", "request.json", "--output", "answer.json", "--salt", SALT.hex())
+    code, told = run("verify", "evidence.zip", *given, *own, cwd=stranger)
+    assert (code, told.splitlines()[-1]) == (0, "verified")
+    assert "✓ your input and output" in told
+    edited(stranger / "evidence.zip", stranger / "e.zip", lambda m: m.update({layout.PREDICTION: flipped(m[layout.PREDICTION])}))
+    code, told = run("verify", "e.zip", *given, "--json", cwd=stranger)
+    assert (code, json.loads(told)["brokenLink"], json.loads(told)["verified"]) == (1, "batch root", False)
+    code, told = run("verify", "evidence.zip", *given, "--output", "trust.json", cwd=stranger)
+    assert (code, told.splitlines()[-1]) == (1, "BROKEN at: your input and output")
+    wrong = [("none.zip", *given), ("evidence.zip", "--trust", "answer.json"), ("evidence.zip", *given, "--salt", "xyz")]
+    assert [run("verify", *arguments, cwd=stranger)[0] for arguments in wrong] == [2, 2, 2]
