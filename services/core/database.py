@@ -32,6 +32,7 @@ def open_engine(url: str) -> Engine:
     if url.startswith("sqlite"):
         engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000})
         event.listen(engine, "connect", _configure)
+        event.listen(engine, "reset", _strict)
         # Python's sqlite3 would begin a deferred transaction by itself, which fails with "locked" when it turns into a write.
         event.listen(engine, "begin", lambda connection: None)
     else:
@@ -59,17 +60,20 @@ def _as_ours(context: ExceptionContext) -> BaseException | None:
 
 
 @contextmanager
-def begin(engine: Engine, *, alone: bool = True) -> Iterator[Connection]:
+def begin(engine: Engine, *, alone: bool = True, durable: bool = True) -> Iterator[Connection]:
     """One write transaction: committed at the end, rolled back on an exception. One at a time in each database, so that what it
     reads cannot change before it commits; readers are not held up.
 
     alone: False for a single insert that nothing else is decided on: PostgreSQL makes it durable together with others.
+    durable: False for what is written again if a power cut takes it: the commit does not wait for the disk.
     Raises:
         Unavailable: the database is locked, full or away, or broke off a deadlock; nothing was written; retry.
         Conflict: a row of this key is there already; nothing was written.
     """
     try:
         with engine.connect() as connection:
+            if not durable:
+                _relaxed(connection)
             if engine.dialect.name == "sqlite":
                 # IMMEDIATE takes the write lock now, so a transaction that read first cannot fail half-way.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -99,6 +103,18 @@ def _constraint(error: BaseException | None) -> str:
     if isinstance(error, sqlite3.Error):
         return str(error.sqlite_errorname)
     return str(getattr(error, "sqlstate", ""))
+
+
+def _relaxed(connection: Connection) -> None:
+    """For one transaction. On SQLite the connection stays so until it is given back, which `_strict` sees to."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
+    else:
+        connection.exec_driver_sql("SET LOCAL synchronous_commit=off")
+
+
+def _strict(connection: Any, _record: Any, _state: Any) -> None:
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _commit(connection: Connection) -> None:

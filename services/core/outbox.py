@@ -138,7 +138,7 @@ class Relay:
                 indexes = self._bus.append([parse(event) for _, event in batch])
                 # 2. Note the indexes.
                 noted = [{"of": seq, "index": index} for (seq, _), index in zip(batch, indexes, strict=True)]
-                with begin(self._engine) as connection:
+                with begin(self._engine, durable=False) as connection:
                     connection.execute(_note(self._outbox.table), noted)
                 moved += len(batch)
         return moved
