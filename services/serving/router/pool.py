@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -36,7 +37,7 @@ class Backend:
     in_flight: int = 0
     ejected: float = 0.0
 
-    @property
+    @cached_property
     def address(self) -> tuple[str, int]:
         """Host and port."""
         parts = urlsplit(self.url)
