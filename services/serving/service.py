@@ -138,13 +138,23 @@ class Serving:
         Raises:
             Quarantined: another flag is still active on one of them; nothing was changed.
         """
+        # Read before the transaction: flags are asked of the log, whose relay writes to this database too. A flag that is set in
+        # between stops the deployment in the next round.
+        for deployment in deployments:
+            found = self.get(deployment)
+            if found["state"] == QUARANTINED and (flags := self.versions.flags(found["model"], found["number"])):
+                raise Quarantined(f"{found['model']}@{found['number']} has another active flag: {'; '.join(flags)}")
+        # Before the transaction: flags come from the log, and what waits in the outbox is carried there first. One that is set
+        # after this look stops the traffic again at the next round.
+        for deployment in deployments:
+            found = self.get(deployment)
+            if found["state"] == QUARANTINED and (flags := self.versions.flags(found["model"], found["number"])):
+                raise Quarantined(f"{found['model']}@{found['number']} has another active flag: {'; '.join(flags)}")
         with begin(self.engine) as connection:
             for deployment in deployments:
                 row = self._row(connection, deployment)
                 if row["state"] != QUARANTINED:
                     continue
-                if flags := self.versions.flags(row["model"], row["number"]):
-                    raise Quarantined(f"{row['model']}@{row['number']} has another active flag: {'; '.join(flags)}")
                 table = tables.deployments
                 connection.execute(update(table).where(table.c.id == deployment).values(state=SERVING, reason=""))
                 self._emit(connection, "deploy.started", row, actor, {"reason": "quarantine lifted"})

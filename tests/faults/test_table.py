@@ -1,0 +1,59 @@
+"""The fault table's cells are known, so that a write that is new cannot be missed; one cell in a few is tried here, all by `table`."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.faults.flow import STEPS, Step
+from tests.faults.table import cells_of, markdown, opened, tried, writes_of
+
+WRITES = {
+    "register a data set": {"api": 2},
+    "approve a data set": {"api": 2},
+    "order a training": {"api": 5, "appender": 1},
+    "finish a training": {"api": 6, "proxy": 5, "appender": 2},
+    "register a version": {"api": 2, "proxy": 5, "appender": 2},
+    "evaluate": {"api": 2, "proxy": 5, "appender": 2},
+    "request a promotion": {"api": 2},
+    "approve a promotion": {"api": 2},
+    "promote": {"api": 10, "proxy": 15, "appender": 9},
+    "deploy": {"api": 4, "appender": 1},
+    "start a rollout": {"api": 4, "appender": 1},
+    "rollout: the canary is ready": {"api": 1},
+    "rollout: traffic begins": {"api": 1},
+    "rollout: a step": {"api": 2},
+    "rollout: back": {"api": 2},
+    "set a flag": {"api": 1},
+    "quarantine": {"api": 1},
+    "lift a flag": {"api": 5, "appender": 1},
+    "resume": {"api": 2, "appender": 1},
+    "undeploy": {"api": 1},
+    "publish policies": {"api": 5},
+    "record a prediction": {"router": 1},
+    "seal predictions": {"router": 1},
+    "deliver the router's events": {"appender": 1, "router": 1},
+    "deliver the platform's events": {"api": 1, "appender": 1},
+    "publish a checkpoint": {"proxy": 2, "appender": 3},
+}
+"""How often each component writes in each step."""
+SAMPLED = 6
+"""One cell of so many, and at least one of each step."""
+
+
+@pytest.mark.parametrize(("number", "step"), list(enumerate(STEPS)), ids=lambda value: getattr(value, "name", ""))
+def test_the_writes_of_a_step_are_known_and_one_that_fails_is_made_good_by_a_repeat(
+    number: int, step: Step, tmp_path: Path
+) -> None:
+    with opened(tmp_path) as flow:
+        writes = writes_of(flow, step)
+        assert Counter(component for component, _ in writes) == WRITES[step.name]
+        cells = list(cells_of(writes, step))
+        chosen = cells[number % min(SAMPLED, len(cells)) :: SAMPLED]
+        assert [cell.wrong for cell in (tried(flow, step, cell) for cell in chosen)] == [()] * len(chosen)
+
+
+def test_the_table_counts_every_write_of_the_flow() -> None:
+    cells = [cell for step in STEPS for cell in cells_of([(c, "w") for c, n in WRITES[step.name].items() for _ in range(n)], step)]
+    assert len(cells) == 246
+    assert markdown(cells).endswith("246 cells = 123 writes × 2 modes; wrong: 0")
