@@ -144,12 +144,6 @@ class Serving:
             found = self.get(deployment)
             if found["state"] == QUARANTINED and (flags := self.versions.flags(found["model"], found["number"])):
                 raise Quarantined(f"{found['model']}@{found['number']} has another active flag: {'; '.join(flags)}")
-        # Before the transaction: flags come from the log, and what waits in the outbox is carried there first. One that is set
-        # after this look stops the traffic again at the next round.
-        for deployment in deployments:
-            found = self.get(deployment)
-            if found["state"] == QUARANTINED and (flags := self.versions.flags(found["model"], found["number"])):
-                raise Quarantined(f"{found['model']}@{found['number']} has another active flag: {'; '.join(flags)}")
         with begin(self.engine) as connection:
             for deployment in deployments:
                 row = self._row(connection, deployment)
