@@ -77,6 +77,9 @@ def _of_predictors(operation: dict[str, Any]) -> dict[str, Any]:
     """A predictor's own answer to a bad tensor is passed on, in the protocol's form."""
     error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     operation["responses"]["400"]["content"]["application/json"] = {"schema": error}
+    detail = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "array"}}}
+    malformed = {"description": "Not the protocol's form; the predictor says where", "content": {"application/json": {"schema": detail}}}
+    operation["responses"]["422"] = malformed
     return operation
 
 
