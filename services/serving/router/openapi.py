@@ -78,8 +78,8 @@ def _of_predictors(operation: dict[str, Any]) -> dict[str, Any]:
     error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     operation["responses"]["400"]["content"]["application/json"] = {"schema": error}
     detail = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "array"}}}
-    malformed = {"description": "Not the protocol's form; the predictor says where", "content": {"application/json": {"schema": detail}}}
-    operation["responses"]["422"] = malformed
+    content = {"application/json": {"schema": detail}}
+    operation["responses"]["422"] = {"description": "Not the protocol's form; the predictor says where", "content": content}
     return operation
 
 
