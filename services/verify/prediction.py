@@ -4,6 +4,7 @@ The record's time and the answer's digest are what the router says. The log boun
 logged, after its deployment was.
 """
 
+import dataclasses
 import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from services.core.canonical import canonical, parse
 from services.core.digests import require_digest, sha256
 from services.core.policy_facts import deploy_input
 from services.verify.links import active_policies, passes_again, same_facts
-from services.verify.walk import Event, Walk, require
+from services.verify.walk import Walk, require
 
 RECORD = {"id": str, "ts": int, "deployment": str, "artifactId": str, "inputDigest": str, "outcome": str}
 """Fields of a record that the walk reads, and their types; it may have more."""
@@ -137,22 +138,17 @@ def _spans(walk: Walk) -> list[tuple[int, int]]:
 
 
 def _require_no_flag(walk: Walk) -> None:
-    """No flag on the version, its artifact or its data sets had been set, and taken effect, when the prediction was made."""
-    at, lifted = walk.record["ts"], {}
-    for _, event in walk.events:
-        if event["type"] == "quarantine.lifted":
-            lifted[event["payload"]["flag"]] = event["ts"]
-    targets = {("model", walk.reference), ("artifact", walk.record["artifactId"])}
-    targets |= {("dataset", item) for item in walk.registration[1]["payload"]["ancestors"]}
+    """No flag on the version, or on what it was made from, had been set and taken effect when the prediction was made."""
+    at = walk.record["ts"]
+    lifted = {event["payload"]["flag"]: event["ts"] for _, event in walk.events if event["type"] == "quarantine.lifted"}
+    state = walk.state_before(walk.size)
+    version = walk.version_at(state)
     for index, event in walk.events:
-        if event["type"] == "quarantine.set" and _hits(event, targets):
+        if event["type"] == "quarantine.set":
             payload = event["payload"]
             active = event["ts"] + SLACK_MS < at < lifted.get(payload["flag"], at + 1)
-            require(not active, f"{payload['kind']} {payload['target']} was under quarantine (entry {index}): {payload['reason']}")
-
-
-def _hits(event: Event, targets: set[tuple[str, str]]) -> bool:
-    return (event["payload"]["kind"], event["payload"]["target"]) in targets
+            hit = active and dataclasses.replace(state, flags={}).replay([event]).flags_on(version)
+            require(not hit, f"{payload['kind']} {payload['target']} was under quarantine (entry {index}): {payload['reason']}")
 
 
 def _rollout(walk: Walk, before: int) -> str:

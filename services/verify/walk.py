@@ -18,8 +18,8 @@ from services.core.trust import Trust
 Event = dict[str, Any]
 
 INDEX_FIELDS = {"version", "model", "number", "environment", "decision", "weights", "prediction", "deployDecision"}
-KEPT_WHOLE = ("policy.published", "quarantine.set", "quarantine.lifted", "dataset.approved")
-"""Types of which every event is kept: few, and the state is replayed from them."""
+KEPT_WHOLE = ("model.registered", "policy.published", "quarantine.set", "quarantine.lifted", "dataset.approved")
+"""Types of which every event is kept: few, and the state is replayed from them. A version may be made from any other."""
 
 
 class BrokenLink(AiInfraError):
@@ -256,7 +256,6 @@ class Walk:
             return bool(event["subject"]["id"] == rollout_id)
 
         return {
-            "model.registered": of_version,
             "promotion.completed": of_version,
             "promotion.requested": of_request,
             "promotion.approved": of_request,

@@ -23,11 +23,12 @@ from services.core.errors import BadInput, NotFound, Unavailable
 from services.core.events import EventDraft, Subject
 from services.core.trust import Trust
 from services.registry.http import evidence_routes
+from services.registry.models import Registration
 from services.verify.report import Report
 from services.verify.service import verify
 from tests.archives import edited, flipped, read
 from tests.predictions import DARIO, SALT, Served, served
-from tests.registry import WEIGHTS, opened, trust
+from tests.registry import TOM, WEIGHTS, opened, trust
 from tests.sentinelnet import blocking
 from tests.signing import digest
 from tests.unit.test_platform_http import AsCaller
@@ -123,6 +124,22 @@ def test_a_flag_after_the_prediction_is_told_and_breaks_nothing(platform: Served
     platform.rig.now += 100
     assert checked(platform, platform.predict()).broken is None
     assert checked(platform, prediction).warnings == ()
+
+
+def test_a_flag_on_a_version_that_it_was_made_from_counts_too(tmp_path: Path) -> None:
+    with opened(tmp_path) as rig:
+        run = rig.train("run-2", [rig.datasets.get("digits@1")["id"]], {"model.safetensors": b"tuned " * 100})
+        rig.models.register("digits", Registration.from_json({"run": run.id, "riskClass": "high", "parents": ["digits@1"]}), TOM)
+        rig.evaluate(2)
+        rig.promoted(2)
+        platform = Served(rig, number=2)
+        before = platform.predict()
+        rig.flag("model", "digits@1")
+        rig.now += 30
+        later = platform.predict()
+        assert [line.split(": ")[-1] for line in checked(platform, before).warnings] == ["biased"]
+        assert "digits@1 was under quarantine" in broken(checked(platform, later))[1]
+        platform.close()
 
 
 def test_a_flag_on_something_else_says_nothing_here(platform: Served) -> None:
