@@ -11,6 +11,7 @@ import json
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,16 @@ class Recount:
     agrees: bool
 
 
-def recount(folder: Path, events: Mapping[str, Any], rollout: Mapping[str, Any], golden: Sequence[Probe]) -> Recount:
-    """folder: the router's; events: `predictions.sealed` events by id; rollout: the record with its verdict."""
+def recount(
+    folder: Path, events: Mapping[str, Any], rollout: Mapping[str, Any], golden: Sequence[Probe], after: int = 0
+) -> Recount:
+    """folder: the router's; events: `predictions.sealed` events by id; rollout: the record with its verdict; after: a batch that
+    was sealed before the rollout began: it and those before hold nothing of it."""
     target, verdict = rollout["counts"], rollout["verdict"]
     rule = Rule.from_json(rollout["rule"])
     tally = _Tally(rule, rollout["seed"], rollout["spec"]["warmUp"], {probe.id: probe.label for probe in golden})
     wanted = sum(phase["requests"] for phase in target["phases"])
-    for record in sealed_records(folder, events):
+    for record in sealed_records(folder, events, after):
         if record["rollout"] is None or record["rollout"]["id"] != rollout["id"]:
             continue
         tally.add(record)
@@ -45,10 +49,21 @@ def recount(folder: Path, events: Mapping[str, Any], rollout: Mapping[str, Any],
     return Recount(False, False)
 
 
-def sealed_records(folder: Path, events: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Records of batches whose Merkle root is that of their event, in the order written."""
-    with sqlite3.connect(f"file:{folder / 'router.db'}?mode=ro", uri=True) as database:
-        batches = database.execute("select id, segment, start, length, event from batches order by id").fetchall()
+def last_batch(folder: Path) -> int:
+    """Number of the latest sealed batch; 0 before the first."""
+    with closing(_open(folder)) as database:
+        return int(database.execute("select coalesce(max(id), 0) from batches").fetchone()[0])
+
+
+def _open(folder: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{folder / 'router.db'}?mode=ro", uri=True)
+
+
+def sealed_records(folder: Path, events: Mapping[str, Any], after: int = 0) -> Iterator[dict[str, Any]]:
+    """Records of the batches after that one whose Merkle root is that of their event, in the order written."""
+    query = "select id, segment, start, length, event from batches where id > ? order by id"
+    with closing(_open(folder)) as database:
+        batches = database.execute(query, (after,)).fetchall()
     for _, segment, start, length, event in batches:
         if event not in events:
             return

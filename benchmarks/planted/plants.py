@@ -28,7 +28,8 @@ accelerator, beside which two busy cores matter less."""
 class Plant:
     """What a version does. factor: of the model's time, for a share of the requests; errors: share of requests that fail;
     wrong: share of rows answered wrongly; wrong_class, wrong_in_class: the same for the rows of one label; hang_after: requests
-    until it answers nothing more, its health probes included; cold: first requests that take ten times as long."""
+    until it answers nothing more, its health probes included; cold: first requests that take ten times as long. Golden probes come
+    many rows at a time: they have labels only, and count for neither."""
 
     factor: float = 1.0
     share: float = 1.0
@@ -68,7 +69,6 @@ class Planted:
         if not scope["path"].endswith(INFER):
             await self._app(scope, receive, send)
             return
-        self._seen += 1
         await self._infer(scope, receive, send)
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,6 +85,7 @@ class Planted:
 
         await self._app(scope, reading, keeping)
         rows = _rows(bytes(sent))
+        self._seen += len(rows) == 1
         start, body = answer[0], b"".join(message.get("body", b"") for message in answer[1:])
         if len(rows) == 1 and self._rng.random() < self._plant.errors:
             start, body = start | {"status": 500}, b'{"error": "planted"}'
