@@ -24,7 +24,7 @@ from services.core.calls import call, error_of
 from services.core.calls import client as http_client
 from services.core.clock import system_clock
 from services.core.digests import FileEntry, require_files, require_safe_path, scan_tree, sha256_file, tree_digest
-from services.core.errors import BadInput, Unavailable
+from services.core.errors import BadInput, TooLarge, Unavailable
 from services.core.keys import PrivateKey
 from services.core.statements import Clearance, DatasetApproval, PolicyBundle, Predicate, PromotionRequest
 from services.core.tls import Identity
@@ -377,6 +377,13 @@ class Client:
     def proof(self, index: int) -> str:
         """A C2SP .tlog-proof file."""
         return self._bytes(f"/v1/audit/proof/{index}").decode()
+
+    def read(self, path: str, limit: int) -> bytes:
+        """A file of the published log (`checkpoint`, `tile/…`): the client is a core.logfile.LogReader."""
+        data = self._bytes(f"/v1/audit/{path}")
+        if len(data) > limit:
+            raise TooLarge(f"{path} of the log is over {limit} bytes")
+        return data
 
     def audit_verify(self, against: str | None = None) -> dict[str, Any]:
         """Everything that can be checked of the log; against: a signed checkpoint kept elsewhere."""

@@ -63,6 +63,29 @@ def prove(
     show(found, as_json, lambda _: print(text, end="") if output is None else say(f"{output}"))
 
 
+@app.command(epilog="Example: ai-infra audit check-proof entry.tlog-proof entry.json --trust trust.json")
+def check_proof(
+    proof: Annotated[Path, typer.Argument(help="A .tlog-proof, as `audit prove` writes it.")],
+    entry: Annotated[
+        Path, typer.Argument(help="The entry in JSON, as `audit show INDEX --json` or `registry show --proof` has it.")
+    ],
+    trust: Annotated[Path | None, typer.Option(help="trust.json, got out of band. Default: the home's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check offline that an entry is in the log: by its proof, the log's signature and the witnesses that trust asks for."""
+    from services.commands.common import home
+    from services.core import asof
+    from services.core.canonical import parse
+    from services.core.trust import Trust
+
+    trusted = Trust.parse(read_file(trust if trust is not None else home().root / "trust.json"))
+    value = parse(read_file(entry))
+    event = value["event"] if isinstance(value, dict) and set(value) == {"index", "event"} else value
+    found = asof.check_proof(read_file(proof).decode("utf-8", "replace"), event, trusted)
+    by = f", cosigned by {', '.join(found['witnesses'])}" if found["witnesses"] else ""
+    show(found, as_json, lambda _: say(f"entry {found['index']} is in the log of {found['size']} entries{by}"))
+
+
 @app.command(epilog="Example: ai-infra audit reconcile")
 def reconcile(person: As = "aude", as_json: Json = False) -> None:
     """Prove that every state row has its event, and every event its state."""

@@ -1,19 +1,29 @@
 """`ai-infra model`: versions, evaluations, lineage, export."""
 
+import datetime
+import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from services.commands.common import As, Json, Target, connected, say, short, show, table
+from services.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from services.core.asof import Until
 
 app = typer.Typer(help="Register, evaluate, trace and export model versions.", no_args_is_help=True)
 
 EMPTY = "train one with `ai-infra train JOB`, then `ai-infra model register NAME --run RUN`"
 
 
+registry = typer.Typer(help="What stages hold and held, by the log.", no_args_is_help=True)
+
+
 def add_to(root: typer.Typer) -> None:
     root.add_typer(app, name="model")
+    root.add_typer(registry, name="registry")
     root.command(epilog="Example: ai-infra lineage digits@1 --up")(lineage)
     root.command(epilog="Example: ai-infra evaluate digits@1 --dataset optical-digits@1.0")(evaluate)
 
@@ -45,6 +55,44 @@ def show_one(reference: str, person: As = "tara", as_json: Json = False) -> None
     """Show one version: inputs, evaluations, manifests, flags."""
     with connected(person) as client:
         show(client.model(reference), as_json, _one)
+
+
+@registry.command(name="show", epilog="Example: ai-infra registry show digits@prod --as-of 2026-03-01T12:00:00Z --json")
+def show_as_of(
+    reference: Annotated[str, typer.Argument(help="NAME@STAGE, or NAME@NUMBER for a version as it is now.")],
+    as_of: Annotated[
+        str | None, typer.Option(help="An index of the log, or a time with its offset (ISO 8601). Default: the newest checkpoint.")
+    ] = None,
+    log: Annotated[Path | None, typer.Option(help="Folder of a log (`checkpoint`, `tile/`): answers without the platform.")] = None,
+    trust: Annotated[Path | None, typer.Option(help="trust.json, got out of band. Default: the home's.")] = None,
+    proof: Annotated[Path | None, typer.Option(help="New folder for the .tlog-proof files that the answer rests on.")] = None,
+    person: As = "aude",
+    as_json: Json = False,
+) -> None:
+    """Which version a stage held at some point of the log: replayed from its entries, shown under its signed checkpoint."""
+    from services.commands.common import home, read_file
+    from services.core import asof
+    from services.core.logfile import FolderReader
+    from services.core.trust import Trust
+
+    name, _, stage = reference.partition("@")
+    if stage.isdecimal() and as_of is None:
+        return show_one(reference, person, as_json)
+    trusted = Trust.parse(read_file(trust if trust is not None else home().root / "trust.json"))
+    if stage not in trusted.environments:
+        raise BadInput(f"{reference!r}: want NAME@STAGE with a stage of {list(trusted.environments)}")
+    until = _until(as_of)
+    if log is not None:
+        found = asof.as_of(FolderReader(log), trusted, name, stage, until)
+    else:
+        with connected(person) as client:
+            found = asof.as_of(client, trusted, name, stage, until)
+    if proof is not None:
+        proof.mkdir(parents=True)
+        for item in found["restsOn"]:
+            (proof / f"{item['index']}.tlog-proof").write_text(item["proof"])
+            (proof / f"{item['index']}.json").write_text(json.dumps(item["event"], indent=2) + "\n")
+    show(found, as_json, _held)
 
 
 @app.command(epilog="Example: ai-infra model export digits@1 out/ && model_signing verify key ... out/")
@@ -131,6 +179,33 @@ def _table(found: list[dict[str, Any]]) -> None:
         (f"{v['model']}@{v['number']}", v["stage"], v["risk_class"], short(v["artifact_id"]), short(v["signer_id"])) for v in found
     ]
     table("model versions", ("version", "stage", "risk", "artifact", "signer"), rows, EMPTY)
+
+
+def _until(text: str | None) -> "Until":
+    from services.core.asof import Until
+
+    if text is None:
+        return Until()
+    if text.isdecimal():
+        return Until(index=int(text))
+    try:
+        at = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadInput(f"--as-of {text!r}: want an index of the log, or a time such as 2026-03-01T12:00:00Z") from error
+    if at.tzinfo is None:
+        raise BadInput(f"--as-of {text!r}: add the offset, such as Z or +01:00")
+    return Until(ts=int(at.timestamp() * 1000))
+
+
+def _held(found: dict[str, Any]) -> None:
+    version = found["version"]
+    after = f"after {found['entries']} entries"
+    if version is None:
+        say(f"{after}, {found['stage']} held no version of {found['model']}")
+        return
+    flags = f", flagged by {', '.join(version['flags'])}" if version["flags"] else ""
+    say(f"{after}, {found['stage']} held {version['model']}@{version['number']} ({short(version['artifactId'])}){flags}")
+    say(f"  rests on entries {', '.join(str(item['index']) for item in found['restsOn'])}, each shown under the log's checkpoint")
 
 
 def _one(version: dict[str, Any]) -> None:
