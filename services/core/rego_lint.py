@@ -29,7 +29,7 @@ HINTS = {
     "print": "OPA alone has it",
 }
 
-_KEYWORDS = frozenset({"in", "not", "if", "with", "as", "some", "every", "contains", "else", "default", "import", "package"})
+_KEYWORDS = frozenset({"in", "not", "if", "with", "as", "some", "every", "else", "default", "import", "package"})
 _STRING = r'"(?:\\.|[^"\\\n])*"|`[^`]*`'
 _TOKEN = re.compile(rf"(?P<format>(?<![\w.])sprintf\(\s*(?P<literal>{_STRING})?)|{_STRING}|#[^\n]*")
 _VERB = re.compile(r"%(.?)", re.DOTALL)

@@ -1,6 +1,10 @@
 """The same bundle gives the same decisions on the embedded engine and on OPA, whatever the input looks like."""
 
-from collections.abc import Iterator
+import copy
+import json
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +14,11 @@ from services.sentinelnet.backends import opa, regopy
 from services.sentinelnet.ports import PolicyEngine
 from tests.peers import need
 from tests.sentinelnet import BUNDLE, GOOD, broken_inputs, opa_server
+
+RECORDED = [json.loads(line) for line in (Path(__file__).parent / "corpus" / "flows.jsonl").read_text().splitlines()]
+"""Inputs of decisions in flows that the tests' platform carried out: registration, promotion and attacks on it, flags, policies."""
+
+MIXED = 60
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +38,42 @@ def test_good_input_passes_on_both_engines(action: str, server: PolicyEngine) ->
 
 @pytest.mark.parametrize("action", sorted(GOOD))
 def test_broken_input_gets_the_same_reports_on_both_engines(action: str, server: PolicyEngine) -> None:
-    embedded = regopy.open_engine()
-    different = []
-    for name, facts in broken_inputs(action):
+    assert _differences(((name, facts) for name, facts in broken_inputs(action)), action, server) == []
+
+
+def test_recorded_input_gets_the_same_reports_on_both_engines(server: PolicyEngine) -> None:
+    assert [item for facts in RECORDED for item in _differences([("recorded", facts)], facts["action"], server)] == []
+
+
+@pytest.mark.parametrize("action", ["train", "promote"])
+def test_random_input_gets_the_same_reports_on_both_engines(action: str, server: PolicyEngine) -> None:
+    assert _differences(_mixed(action), action, server) == []
+
+
+def test_the_corpus_is_large_enough_and_recorded_in_every_action() -> None:
+    generated = sum(1 for action in GOOD for _ in broken_inputs(action)) + 2 * MIXED
+    assert generated + len(RECORDED) >= 300
+    assert len(RECORDED) >= 30
+    assert {facts["action"] for facts in RECORDED} == set(BUNDLE.actions)
+
+
+def _differences(inputs: Iterable[tuple[str, Any]], action: str, server: PolicyEngine) -> list[tuple[str, Any, Any]]:
+    """Inputs on which whole reports differ, reasons and all."""
+    embedded, found = regopy.open_engine(), []
+    for name, facts in inputs:
         mine, theirs = _verdict(embedded, action, facts), _verdict(server, action, facts)
         if mine != theirs:
-            different.append((name, mine.refusals, theirs.refusals))
-    assert different == []
+            found.append((name, mine.refusals, theirs.refusals))
+    return found
+
+
+def _mixed(action: str) -> Iterator[tuple[str, Any]]:
+    """Inputs with several places broken at once, and lists of up to a dozen items."""
+    chance = random.Random(20260101)
+    broken = [facts for _, facts in broken_inputs(action)]
+    for number in range(MIXED):
+        facts = {key: chance.choice(broken).get(key) for key in GOOD[action] if chance.random() < 0.95}
+        if isinstance(facts.get("datasets"), list) and number % 2:
+            facts["datasets"] = [copy.deepcopy(chance.choice(broken)).get("datasets") for _ in range(chance.randint(0, 12))]
+            facts["datasets"] = [item for items in facts["datasets"] if isinstance(items, list) for item in items]
+        yield f"mixed {number}", facts

@@ -10,6 +10,7 @@ import pytest
 
 from services.core import rego
 from services.sentinelnet.domain import describe
+from services.sentinelnet.page import page
 from tests.peers import need
 from tests.sentinelnet import BUNDLE, POLICIES
 
@@ -72,3 +73,25 @@ def test_rule_denies_by_default(path: Path) -> None:
 
 def test_our_bundle_fulfils_what_we_ask_of_bundles() -> None:
     rego.check_bundle(BUNDLE)
+
+
+DOCS = ROOT / "docs" / "policies.md"
+
+
+def test_page_about_the_rules_is_up_to_date() -> None:
+    assert DOCS.read_text() == page(BUNDLE), "run `ai-infra policy docs policies/rego -o docs/policies.md`"
+
+
+@pytest.mark.parametrize("rule", sorted({rule for rules in BUNDLE.actions.values() for rule in rules}))
+def test_rule_says_what_it_reads_its_limits_and_its_worst_verdict(rule: str) -> None:
+    found = describe(BUNDLE, rule)
+    folder = rule.replace(".", "/").replace("-", "_")
+    text = BUNDLE.modules[f"{folder}/{folder.rsplit('/', 1)[-1]}.rego"]
+    code = text[text.index("\npackage ") :]
+    shared = {"lib.flags": "flags", "lib.datasets": "datasets", "lib.happened": "now"}
+    read = set(re.findall(r"\binput\.(\w+)", code)) | set(re.findall(r'object\.get\(input, \[?"(\w+)"', code))
+    read |= {name for call, name in shared.items() if call in code}
+    assert {path.split(".")[0] for path in found["reads"]} == read
+    limits = set(re.findall(r"data\.((?:limits|authz)\.\w+)", code))
+    assert set(found["limits"]) == limits | ({"limits.clock_skew_s"} if "lib.happened" in code else set())
+    assert found["severity"] == ("quarantine" if '"quarantine"' in code.replace('serving.quarantine"', "") else "deny")

@@ -6,7 +6,7 @@
 #   runbook: runbooks/promotion-request.md
 #   severity: deny
 #   reads: [now, policyRevision, request, version]
-#   limits: [limits.clock_skew_s, limits.stage_steps]
+#   limits: [limits.clock_skew_s, limits.request_max_valid_s, limits.stage_steps]
 package sentinelnet.promotion.request
 
 import data.sentinelnet.lib
