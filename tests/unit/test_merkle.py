@@ -1,6 +1,7 @@
 """Merkle trees: the known vectors of RFC 6962's implementations, and every proof of every tree up to 300 leaves."""
 
 import hashlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -184,3 +185,73 @@ def test_there_is_no_proof_for_a_leaf_that_is_not_there(index: int) -> None:
 def test_there_is_no_proof_that_a_log_shrank(old: int) -> None:
     with pytest.raises(BadInput):
         merkle.consistency_proof(NODES, old, 3)
+
+
+def refusal_of(check: Callable[[], None], error: type[Exception] = BadProof) -> str:
+    with pytest.raises(error) as refused:
+        check()
+    return str(refused.value)
+
+
+def included(index: int, size: int, proof: list[bytes], root: bytes = ROOT[8], leaf: bytes = HASHES[0]) -> str:
+    return refusal_of(lambda: merkle.verify_inclusion(leaf, index, size, proof, root))
+
+
+def extended(old: int, new: int, proof: list[bytes], old_root: bytes, new_root: bytes) -> str:
+    return refusal_of(lambda: merkle.verify_consistency(old, old_root, new, new_root, proof))
+
+
+LIMIT = "a proof is at most 64 hashes of 32 bytes"
+
+
+def test_what_an_inclusion_proof_does_not_show_is_said() -> None:
+    good, some = merkle.inclusion_proof(NODES, 0, 8), HASHES[9]
+    assert included(-1, 8, good) == "no leaf -1 in a tree of 8"
+    assert included(8, 8, good) == "no leaf 8 in a tree of 8"
+    assert included(0, 0, []) == "no leaf 0 in a tree of 0"
+    assert included(0, 8, [*good, some]) == "the inclusion proof is too long"
+    assert included(0, 1, [some]) == "the inclusion proof is too long"
+    for proof in (good[:-1], [], [*good[:-1], some]):
+        assert included(0, 8, proof) == "leaf 0 is not shown to be in the tree of 8"
+    assert included(0, 8, [some] * 64) == "the inclusion proof is too long"
+    for leaf, proof, root in ((b"x" * 31, good, ROOT[8]), (HASHES[0], [*good[:-1], b""], ROOT[8]), (HASHES[0], good, b"x" * 33)):
+        assert included(0, 8, proof, root, leaf) == LIMIT
+    assert included(0, 8, [some] * 65) == LIMIT
+
+
+def test_what_a_consistency_proof_does_not_show_is_said() -> None:
+    good, some = merkle.consistency_proof(NODES, 3, 8), HASHES[9]
+    assert extended(9, 8, good, ROOT[9], ROOT[8]) == "the tree of size 8 is smaller than the one of size 9"
+    assert extended(-1, 8, good, ROOT[1], ROOT[8]) == "the tree of size 8 is smaller than the one of size -1"
+    assert extended(8, 8, [], ROOT[8], ROOT[7]) == "two different trees of size 8"
+    assert extended(8, 8, [some], ROOT[8], ROOT[8]) == "two different trees of size 8"
+    assert extended(0, 8, [], ROOT[1], ROOT[8]) == "two different trees of size 0"
+    assert extended(0, 8, [some], ROOT[0], ROOT[8]) == "two different trees of size 0"
+    assert extended(3, 8, [], ROOT[3], ROOT[8]) == "the consistency proof is empty"
+    assert extended(3, 8, [*good, some], ROOT[3], ROOT[8]) == "the consistency proof is too long"
+    for proof, old_root, new_root in ((good[:-1], ROOT[3], ROOT[8]), (good, ROOT[4], ROOT[8]), (good, ROOT[3], ROOT[7])):
+        assert extended(3, 8, proof, old_root, new_root) == "the tree of size 8 is not shown to extend the one of size 3"
+    for proof, old_root, new_root in (
+        ([b""], ROOT[3], ROOT[8]), (good, b"x" * 31, ROOT[8]), (good, ROOT[3], b"x" * 33), ([some] * 65, ROOT[3], ROOT[8])
+    ):  # fmt: skip
+        assert extended(3, 8, proof, old_root, new_root) == LIMIT
+
+
+def test_what_has_no_proof_is_said() -> None:
+    assert refusal_of(lambda: merkle.inclusion_proof(NODES, 8, 8) and None, BadInput) == "no leaf 8 in a tree of 8"
+    told = refusal_of(lambda: merkle.consistency_proof(NODES, 9, 8) and None, BadInput)
+    assert told == "no consistency proof from size 9 to size 8: a log only grows"
+    assert merkle.inclusion_proof(NODES, 0, 1) == []
+    assert merkle.nodes_of([HASHES[0]])(0, 0) == HASHES[0]
+    with pytest.raises(IndexError):
+        merkle.nodes_of(HASHES[:3])(1, 1)
+
+
+def test_a_growing_tree_has_each_root_on_its_way() -> None:
+    edge = merkle.CompactRange()
+    for size, leaf in enumerate(HASHES[:70]):
+        assert (edge.size, edge.root(), merkle.root(HASHES[:size])) == (size, reference_root(HASHES[:size]), ROOT[size])
+        edge.append(leaf)
+    assert merkle.leaf_hash(b"x") == hashlib.sha256(b"\x00x").digest()
+    assert merkle.node_hash(b"l", b"r") == hashlib.sha256(b"\x01lr").digest()
+    assert merkle.nodes_of(HASHES[:4])(2, 0) == reference_root(HASHES[:4])
