@@ -49,7 +49,7 @@ class Writer:
     """Writes to a seekable file that is empty; close() completes it and leaves the file open."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._central, self._names = file, b"", 0
+        self._file, self._central, self._names = file, bytearray(), 0
 
     def add(self, name: str, data: bytes) -> None:
         self.stream(name, len(data), [data])
@@ -152,7 +152,7 @@ def _checked(file: IO[bytes]) -> dict[str, _Member]:
     found = list(_entries(central, count))
     if (double := first_double(name for name, _ in found)) is not None:
         raise BadZip(f"member {double!r} stands in the archive twice")
-    offset, expected = 0, b""
+    offset, expected = 0, bytearray()
     for name, (at, length, crc) in found:
         local = _local(name, crc, length)
         file.seek(offset)
