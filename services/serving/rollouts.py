@@ -4,6 +4,7 @@
 transition and its events are one transaction, guarded by the state that it started from.
 """
 
+import logging
 import math
 import os
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from services.core.database import begin
-from services.core.errors import BadInput
+from services.core.errors import BadInput, Unavailable
 from services.core.events import EventDraft, Subject
 from services.core.ids import new_id
 from services.core.tls import service_id
@@ -36,6 +37,8 @@ from services.serving.domain import (
 from services.serving.errors import NotUndecided, Quarantined, RolloutRunning, UnknownDeployment, UnknownRollout
 from services.serving.ports import GoldenProbes
 from services.serving.service import Serving
+
+log = logging.getLogger(__name__)
 
 START_TIMEOUT_MS = 60_000
 MIN_BLOCKS = 4
@@ -198,7 +201,11 @@ class Rollouts:
 
     def _look(self, row: RowMapping) -> None:
         spec, rule = RolloutSpec.from_json(row["spec"]), Rule.from_json(row["rule"])
-        self._ask_probes(row, spec)
+        try:
+            self._ask_probes(row, spec)
+        except Unavailable as error:
+            # A canary that hangs answers no probe either: what its traffic showed is judged all the same.
+            log.info("rollout %s: its probes wait: %s", row["id"], error)
         counts = self._counts(row)
         verdict = canary.judge(rule, counts)
         if verdict.rollback:

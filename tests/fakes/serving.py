@@ -63,8 +63,8 @@ class ListedProbes:
 
 @dataclass
 class ScriptedBackend:
-    """A serving backend that says what a test sets. right: which probes the canary answers rightly; away: nothing answers; records:
-    prediction id → what the router says of it."""
+    """A serving backend that says what a test sets. right: which probes the canary answers rightly; away: nothing answers; deaf: no
+    probe is answered; records: prediction id → what the router says of it."""
 
     ready: int = 1
     refused: str = ""
@@ -72,6 +72,7 @@ class ScriptedBackend:
     seen: Counts = field(default_factory=Counts)
     right: bool = True
     away: bool = False
+    deaf: bool = False
     asked: list[str] = field(default_factory=list)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -89,6 +90,8 @@ class ScriptedBackend:
 
     def answer(self, rollout: str, probes: Sequence[Probe]) -> list[Pair]:
         self._answer()
+        if self.deaf:
+            raise Unavailable("no healthy predictor of the canary")
         self.asked += [probe.id for probe in probes]
         return [Pair(probe.id, probe.label, probe.label if self.right else "?") for probe in probes]
 

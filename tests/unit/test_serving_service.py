@@ -246,6 +246,14 @@ def test_too_little_traffic_is_undecided_never_passed(bench: Bench) -> None:
     assert (bench.rollouts.get(rollout)["state"], bench.rollouts.get(rollout)["weight"]) == ("running", 0.5)
 
 
+def test_a_canary_that_answers_no_probe_is_judged_by_its_traffic(bench: Bench) -> None:
+    rollout = bench.running()
+    bench.backend.deaf = True
+    bench.backend.seen = Counts((phase(0.1, 400, errors=(40, 1)),))
+    bench.rollouts.advance(rollout)
+    assert bench.rollouts.get(rollout)["state"] == "rolled_back"
+
+
 def test_a_person_completes_an_undecided_rollout_and_answers_for_it(bench: Bench) -> None:
     rollout = undecided(bench)
     found = bench.rollouts.complete(rollout, "seen by hand", APPROVER)

@@ -42,7 +42,7 @@ def document() -> dict[str, Any]:
             "/v1/deployments/{id}/reference": {"get": _answers("Latencies of stable; the API asks", ["latencies"], 403, 404, 503)},
             "/v1/rollouts/{id}/counts": {"get": _answers("Events by arm; the API asks", ["phases", "pairs"], 403, 404)},
             "/v1/rollouts/{id}/answers": {
-                "post": _answers("Labels of both versions; the API asks", [], 400, 403, 404, 413, 503)
+                "post": _answers("Labels of both versions; the API asks", [], 400, 403, 404, 413, 429, 503)
                 | {"requestBody": _body(PROBES)}
             },
             v2: {"get": _answers("Server metadata", ["name", "version", "extensions"])},
