@@ -1,5 +1,6 @@
 """Puts a witness together: the only file of it that names concrete classes."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import uvicorn
 
 from services.core import tlog
 from services.core.clock import system_clock
+from services.core.processes import die_with_supervisor
 from services.witness.folder import FolderState, open_key
 from services.witness.http import create_witness_app
 from services.witness.service import Witness
@@ -35,12 +37,15 @@ def run(settings: Settings, ready: Callable[[str, int], None]) -> None:
     Raises:
         BadSetting, BadLogFormat: the message names the file or the key.
     """
+    die_with_supervisor(os.environ)
     state = FolderState(settings.state)
     try:
         logs = [tlog.parse_vkey(text) for text in settings.logs]
         witness = Witness(settings.name, open_key(settings.state), logs, state, system_clock)
         config = uvicorn.Config(create_witness_app(witness), host=settings.host, port=settings.port, log_level="warning")
         socket = config.bind_socket()
+        # From here on callers queue: whoever is told "ready" is answered.
+        socket.listen()
         ready(witness.vkey, socket.getsockname()[1])
         uvicorn.Server(config).run([socket])
     finally:
