@@ -5,16 +5,24 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 DEMO_HOME ?= .ai-infra-demo
 
-.PHONY: help demo test mutation check peers lock clean
+.PHONY: help demo test bench test-postgresql mutation check peers lock clean
 
 help: ## list the tasks
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 demo: .venv/.demo ## the main job, from data set to canaried serving and offline verification
 	$(BIN)/ai-infra demo --home $(DEMO_HOME)
 
 test: .venv/.dev ## all tests (peers that are absent are skipped by name; `make peers` builds them)
 	$(BIN)/python -m pytest
+
+test-postgresql: .venv/.dev ## the suites over databases, on PostgreSQL instead of SQLite
+	TEST_DATABASE=postgresql REQUIRE_PEERS=1 $(BIN)/python -m pytest $(ON_POSTGRESQL)
+
+ON_POSTGRESQL := tests/faults/test_host.py tests/faults/test_table.py tests/faults/test_promotion.py tests/faults/test_signing_faults.py \
+	tests/faults/test_training_faults.py tests/unit/test_promotion.py tests/unit/test_registry_records.py tests/unit/test_reconcile.py \
+	tests/unit/test_signing_domain.py tests/unit/test_sentinelnet_service.py tests/unit/test_training_service.py \
+	tests/unit/test_serving_service.py tests/contract/test_audit_log.py
 
 mutation: .venv/.dev ## how many small changes of the code behind verdicts the tests notice (minutes; MODULES="core/merkle.py …", OUT=folder)
 	$(BIN)/python -m tests.mutation $(MODULES) $(if $(OUT),--out $(OUT))

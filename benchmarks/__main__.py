@@ -7,19 +7,13 @@ where --out says and nowhere else. Exit status 1 if a benchmark failed; a target
 """
 
 import argparse
-import importlib
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 from benchmarks.harness import FULL, QUICK, Row, Size, machine, say
-
-MODULES = {
-    "registration": "registration", "policy": "policy", "promotion": "promotion", "audit": "audit", "weights": "weights",
-    "router": "routed", "lineage": "lineage", "verify": "verify", "footprint": "footprint",
-}  # fmt: skip
-"""Name → module with `measure(size)`."""
+from benchmarks.one import MODULES, Failed, measured
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -31,9 +25,9 @@ def run(names: list[str], size: Size) -> dict[str, Any]:
         begun = time.monotonic()
         say(f"{position}/{len(names)} {name}")
         try:
-            rows += importlib.import_module(f"benchmarks.{MODULES[name]}").measure(size)
-        except (Exception, SystemExit) as error:
-            failed[name] = f"{type(error).__name__}: {error}"
+            rows += measured(name, size)
+        except Failed as error:
+            failed[name] = str(error)
             say(f"{name} failed: {failed[name]}")
         say(f"{name} took {time.monotonic() - begun:.0f} s")
     return {

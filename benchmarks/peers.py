@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 MLFLOW_ENVIRONMENT = ROOT / ".venv-mlflow"
 MLFLOW_LOCK = ROOT / "requirements" / "mlflow.lock"
-START_S = 180.0
+START_S = 300.0
 
 
 def mlflow() -> Path:

@@ -1,7 +1,6 @@
 """Every benchmark still runs, at its smallest size; its figures say nothing then. MLflow's side needs an environment of its own."""
 
 import asyncio
-import importlib
 import json
 import math
 from pathlib import Path
@@ -9,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import footprint, registration, report
-from benchmarks.__main__ import MODULES
 from benchmarks.harness import QUICK, Figure, Row, Target, against, alone, machine, p95
+from benchmarks.one import MODULES, Failed, measured
 from benchmarks.peers import postgres
 from services.home import Home, create
 
@@ -19,9 +18,14 @@ WITHOUT_MLFLOW = sorted(set(MODULES) - {"registration", "footprint"})
 
 @pytest.mark.parametrize("name", WITHOUT_MLFLOW)
 def test_a_benchmark_gives_rows_with_figures_and_targets(name: str) -> None:
-    rows = importlib.import_module(f"benchmarks.{MODULES[name]}").measure(QUICK)
+    rows = measured(name, QUICK)
     assert [row for row in rows if row.target is not None]
     assert all(math.isfinite(value) for row in rows for value in (row.ours.low, row.ours.median, row.ours.high))
+
+
+def test_a_benchmark_that_fails_is_told_by_what_it_said_last() -> None:
+    with pytest.raises(Failed, match="KeyError: 'absent'"):
+        measured("absent", QUICK)
 
 
 def test_registrations_are_measured_on_postgresql(tmp_path: Path) -> None:
