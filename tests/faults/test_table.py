@@ -1,4 +1,4 @@
-"""The fault table's cells are known, so that a write that is new cannot be missed; one cell in a few is tried here, all by `table`."""
+"""The fault table's cells are known: no new write is missed. One cell in a few is tried here, by `table` all of them."""
 
 from collections import Counter
 from pathlib import Path
