@@ -109,9 +109,10 @@ def explore(platform: Platform, *, examples: int) -> Findings:
     people = {name: home.person(name) for name in CALLERS}
     services = {name: home.service(name) for name in ("api", "router")}
     known = _known(home)
+    # The router first: calls to the API set flags and stop deployments.
+    _walk(found, platform.urls["router"], {"api": services["api"], "tara": people["tara"]}, "api", known, examples)
     _walk(found, platform.urls["api"], {**people, **services}, ALMIGHTY, known, examples)
     _walk(found, platform.urls["signing-proxy"], {"api": services["api"], "tara": people["tara"]}, "api", known, examples)
-    _walk(found, platform.urls["router"], {"api": services["api"], "tara": people["tara"]}, "api", known, examples)
     return found
 
 
