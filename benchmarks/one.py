@@ -1,6 +1,6 @@
 """One benchmark in a process of its own, so that none inherits another's memory, threads or tables.
 
-`python -m benchmarks.one NAME SIZE FILE`, which `__main__` starts: FILE gets the rows as JSON; whatever else is printed is no result.
+`python -m benchmarks.one NAME SIZE FILE`, which `__main__` starts: FILE gets the rows as JSON, whatever else is printed is dropped.
 """
 
 import importlib
