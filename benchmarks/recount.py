@@ -81,7 +81,7 @@ class _Tally:
 
     def __init__(self, rule: Rule, seed: str, warm_up: int, golden: Mapping[str, str]) -> None:
         self._rule, self._seed, self._warm_up, self._golden = rule, bytes.fromhex(seed), warm_up, golden
-        self._seen = self.requests = 0
+        self._seen = self._mirrors_seen = self.requests = 0
         self._phases: dict[float, dict[str, Any]] = {}
         self._answers: dict[str, dict[str, str]] = {"stable": {}, "canary": {}}
         self._failed: dict[str, bool] = {}
@@ -127,6 +127,9 @@ class _Tally:
             phase["latency"][bisect_left(edges, latency)][side] += 1
 
     def _mirror(self, record: Mapping[str, Any]) -> None:
+        self._mirrors_seen += 1
+        if self._mirrors_seen <= self._warm_up:
+            return
         stable, canary = self._failed[record["id"].removesuffix("-mirror")], record["outcome"] != "ok"
         if stable != canary:
             self._mirrored_errors[stable] += 1

@@ -42,6 +42,10 @@ def test_deploy_and_rollout_over_http(api: Api, person: httpx.Client) -> None:
     assert (spec["steps"], spec["golden"]["limit"], spec["margins"]["latency"]) == ([5, 25, 100], 50, 0.05)
     rollout = started.json()["id"]
     assert person.get(f"/v1/rollouts/{rollout}/explain").json()["verdict"] is None
+    for act, order in (("complete", {"reason": "now"}), ("extend", {"requests": 10, "seconds": 60, "reason": "more"})):
+        early = person.post(f"/v1/rollouts/{rollout}/{act}", json=order)
+        assert (early.status_code, early.json()["title"]) == (409, "NotUndecided")
+        assert person.post(f"/v1/rollouts/{rollout}/{act}", json=order | {"reason": " "}).status_code == 400
     ended = person.post(f"/v1/rollouts/{rollout}/abort", json={"reason": "changed my mind"})
     assert (ended.json()["state"], ended.json()["reason"]) == ("aborted", "changed my mind")
     assert {event["actor"] for event in api.events()} == {person_id("dario")}

@@ -58,7 +58,7 @@ def test_records_give_the_same_counts_again() -> None:
         place |= counter.add(weight, canary, outcome, latency)
         again.restore({"outcome": outcome, "rollout": place})
     mirrored = [(OK, OK, False), (OK, ERROR, None), (OK, UNAVAILABLE, None), (TIMEOUT, OK, None), (ERROR, ERROR, None)]
-    for stable, canary, agree in mirrored:
+    for stable, canary, agree in [(OK, ERROR, None)] * 20 + mirrored:
         counter.add_mirrored(stable, canary, agree)
         again.restore({"outcome": canary, "rollout": {"id": "rol", "arm": "mirror", "agree": agree, "stable": stable}})
     again.restore({"outcome": OK, "rollout": {"id": "rol", "arm": "probe", "version": "stable", "probes": ["a"], "labels": ["1"]}})

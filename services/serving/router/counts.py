@@ -24,7 +24,7 @@ class RolloutCounter:
 
     def __init__(self, edges: list[float], tolerance: float, warm_up: int) -> None:
         self._edges, self._tolerance, self._warm_up = edges, tolerance, warm_up
-        self._canary_seen = 0
+        self._canary_seen = self._mirrors_seen = 0
         self._phases: dict[float, _Cells] = {}
         self._mirrored = [0, 0]
         self._mirrored_errors = [0, 0]
@@ -39,7 +39,13 @@ class RolloutCounter:
         return {"bin": slot, "counted": counted}
 
     def add_mirrored(self, stable: str, canary: str, agree: bool | None) -> None:
-        """A mirrored request: both outcomes, and whether the answers have the same label; None if one has no label."""
+        """A mirrored request: both outcomes, and whether the answers have the same label; None if one has no label.
+
+        The first ones, as many as the warm-up has answers, are not counted: a cold canary fails more.
+        """
+        self._mirrors_seen += 1
+        if self._mirrors_seen <= self._warm_up:
+            return
         if agree is not None:
             self._mirrored[0] += 1
             self._mirrored[1] += not agree
