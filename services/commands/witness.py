@@ -1,5 +1,6 @@
 """`ai-infra witness`: a witness of the log, for a machine and a person that are not the platform's."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -40,5 +41,6 @@ def witness(
     def ready(key: str, at: int) -> None:
         value = {"vkey": key, "url": f"http://{host}:{at}", "logs": [text.partition("+")[0] for text in logs]}
         show(value, as_json, lambda _: say(f"witness {key}\nlistens on {value['url']}; stop it with Ctrl-C"))
+        sys.stdout.flush()  # whoever started it through a pipe waits for these lines
 
     run(Settings(state, name, logs, host, port), ready)

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from services.client import Client
 from services.commands.training import follow as show_progress
-from services.core import dsse
+from services.core import asof, dsse
 from services.core.bundle import DATA, Bundle, load_bundle
 from services.core.canonical import canonical, parse
 from services.core.errors import AiInfraError, BadSetting, Refused, Unavailable
@@ -27,6 +27,7 @@ from services.core.trust import Trust
 from services.demo.material import job_on, make_repository, variant
 from services.demo.stage import Stage
 from services.demo.traffic import Traffic
+from services.demo.witness import WitnessProcess, folder, witnessed
 from services.home import POLICIES, Home, create
 from services.supervisor import Platform, free_ports
 from services.verify.chain import chain
@@ -55,14 +56,16 @@ ROLLOUT: dict[str, Any] = {
 
 @dataclass
 class Story:
-    """runs: by the names of JOBS; versions: `name@number` by the same names."""
+    """runs: by the names of JOBS; versions: `name@number` by the same names; prediction: an answer that is verified later."""
 
     stage: Stage
     home: Home
     platform: Platform
+    witness: WitnessProcess
     repository: Path
     runs: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    prediction: dict[str, Any] = field(default_factory=dict)
 
     def as_(self, person: str, second_key: bool = False) -> Client:
         return Client.connect(self.home, person, second_key=second_key)
@@ -80,16 +83,16 @@ def run(folder: Path, json_file: Path | None) -> bool:
         raise BadSetting(f"{json_file}: there is no such folder")
     _clear(home)
     try:
-        with stage.chapter("Home and platform"):
-            create(home)
-            (home.root / "demo").mkdir()
-            platform = Platform(home, free_ports(), environ=PATIENCE, tell=stage.tell)
-            with stage.wait("starting API, router and signing proxy"):
+        create(home)
+        (home.root / "demo").mkdir()
+        platform = Platform(home, free_ports(), environ=PATIENCE, tell=stage.tell)
+        with witnessed(home) as witness:
+            with stage.chapter("Home and platform"), stage.wait("starting API, router and signing proxy"):
                 platform.__enter__()
-        try:
-            _tell(Story(stage, home, platform, make_repository(home.root / "demo" / "repository")))
-        finally:
-            platform.stop()
+            try:
+                _tell(Story(stage, home, platform, witness, make_repository(home.root / "demo" / "repository")))
+            finally:
+                platform.stop()
     except AiInfraError as error:
         stage.console.print(f"[bold red]not shown:[/bold red] {escape(str(error))}", highlight=False)
         for rule in getattr(error, "rules", []):
@@ -117,6 +120,11 @@ def _platform(story: Story) -> None:
     with stage.chapter("Home and platform, from outside"):
         names = ", ".join(f"{name} {url}" for name, url in story.platform.urls.items())
         stage.claim("three processes, mutual TLS", all(p.poll() is None for p in story.platform.processes.values()), names)
+        stage.claim(
+            "a witness of the log runs beside them, with its own key and state",
+            len(story.home.trust.witnesses) == story.home.trust.witness_threshold == 1,
+            f"{story.witness.url}, {folder(story.home).name}",
+        )
         keys = [path for path in story.home.root.rglob("signing*.pem") if path.is_file()]
         stage.claim("no person's signing key lies in the home", not keys, f"they are in {story.home.people.name}")
 
@@ -130,16 +138,16 @@ def _datasets(story: Story) -> None:
         )
         again = steward.register_dataset(described)
         stage.claim("registering it again changes nothing", again["id"] == found["id"])
-        folder, parents = story.home.root / "demo", [found["id"]]
+        target, parents = story.home.root / "demo", [found["id"]]
         personal = steward.register_dataset(
-            variant(described, folder / "personal.yaml", name="digits-writers", pii="present", parents=parents)
+            variant(described, target / "personal.yaml", name="digits-writers", pii="present", parents=parents)
         )
         steward.register_dataset(
-            variant(described, folder / "noncommercial.yaml", name="digits-noncommercial", licence="CC-BY-NC-4.0", parents=parents)
+            variant(described, target / "noncommercial.yaml", name="digits-noncommercial", licence="CC-BY-NC-4.0", parents=parents)
         )
         job = story.repository / "job.yaml"
-        on_personal = job_on(job, folder / "job-personal.yaml", "digits-writers@1.0")
-        on_noncommercial = job_on(job, folder / "job-noncommercial.yaml", "digits-noncommercial@1.0")
+        on_personal = job_on(job, target / "job-personal.yaml", "digits-writers@1.0")
+        on_noncommercial = job_on(job, target / "job-noncommercial.yaml", "digits-noncommercial@1.0")
         stage.refused("training on personal data", "dataset.pii", lambda: trainer.train(on_personal, story.repository))
         stage.refused(
             "commercial use of a non-commercial licence",
@@ -297,8 +305,15 @@ def _promotion(story: Story) -> None:
         )
         replayed = auditor.replay(done["decision_id"])
         stage.claim("the decision, computed again, is the same", replayed["same"])
-        promote(story, reference, "prod")
-        stage.claim("and, by the same way, in production", promoter.model(reference)["stage"] == "prod")
+        asked = promoter.request_promotion(reference, "prod")
+        _approve(story, asked["id"])
+        story.witness.stop()
+        refused = _unavailable(lambda: promoter.promote(asked["id"]))
+        stage.claim("while the witness is away, it waits (retryable)", "witness" in refused, refused)
+        story.witness.start()
+        with stage.wait("the witness is back; the log asks it again"):
+            waited = _until(lambda: _unavailable(lambda: promoter.promote(asked["id"])) == "", 30)
+        stage.claim("and, by the same way, in production", waited and promoter.model(reference)["stage"] == "prod")
         target = story.home.root / "demo" / "model"
         auditor.export(reference, target)
         key = story.home.root / "demo" / "signing-key.pub.pem"
@@ -308,6 +323,15 @@ def _promotion(story: Story) -> None:
         stock = subprocess.run([sys.executable, "-m", "model_signing", *command], capture_output=True, text=True, check=False)
         said = (stock.stdout + stock.stderr).strip().splitlines()
         stage.claim("the stock `model_signing verify` accepts model.sig", stock.returncode == 0, said[-1] if said else "")
+
+
+def _unavailable(act: Callable[[], Any]) -> str:
+    """What a retryable error says; empty if there is none."""
+    try:
+        act()
+    except Unavailable as error:
+        return str(error)
+    return ""
 
 
 def _serving(story: Story) -> None:
@@ -324,6 +348,7 @@ def _serving(story: Story) -> None:
         stage.claim("a KServe predictor verified the bytes and loaded them", ready, reference)
         rows, labels = _rows(story)
         answers = [user.predict(MODEL, "prod", [row]) for row in rows[:20]]
+        story.prediction = user.predict(MODEL, "prod", [rows[0]], keep=story.home.root / "demo" / "prediction")
         right = sum(str(a["outputs"]["label"][0]) == label for a, label in zip(answers, labels, strict=False))
         stage.claim("predictions name the version and themselves", answers[0]["version"] == reference, answers[0]["id"])
         stage.claim("and they are right", right >= 16, f"{right} of 20 digits")
@@ -421,12 +446,18 @@ def _policies(story: Story) -> None:
         blocked = trainer.dataset(DATASET)["id"]
         data = parse(canonical(dict(now.data)))
         data["limits"]["blocked_datasets"] = [blocked]
-        published = security.publish_policies(Bundle(dict(now.files) | {DATA: canonical(data)}))
+        blocking = Bundle(dict(now.files) | {DATA: canonical(data)})
+        changed = [item for page in security.simulate(blocking) for item in page["decisions"] if item["outcome"] == "changed"]
+        actions = sorted({item["action"] for item in changed})
+        stage.claim("simulated first: the past decisions that it would change", actions == ["promote", "train"],
+                    f"{len(changed)} of them")  # fmt: skip
+        published = security.publish_policies(blocking)
         stage.claim(
             "a new bundle, signed by security, is active",
             security.policies()["revision"] == published["revision"],
             f"version {published['version']}",
         )
+        stage.claim("what is served was decided on again, and still passes", published["quarantined"] == [])
         stage.refused(
             "training on a data set that it blocks",
             "dataset.blocked",
@@ -462,38 +493,63 @@ def _faults(story: Story) -> None:
 
 
 def _audit(story: Story) -> None:
-    stage = story.stage
+    stage, demo = story.stage, story.home.root / "demo"
     with stage.chapter("Audit"), story.as_("aude") as auditor:
-        found = auditor.audit_verify()
+        kept = next(folder(story.home).glob("*.checkpoint")).read_bytes()
+        (demo / "witness.checkpoint").write_bytes(kept)
+        found = auditor.audit_verify(kept.decode())
         stage.claim("the log verifies: chain, sequence, tiles, checkpoint", found["ok"], f"{found['size']} entries")
+        stage.claim("it is neither cut nor forked: it continues what the witness kept", not found["notCheckable"])
         entry = next(e for e in auditor.events(type="promotion.completed"))
         proof = auditor.proof(entry["index"])
-        (story.home.root / "demo" / "promotion.tlog-proof").write_text(proof)
+        (demo / "promotion.tlog-proof").write_text(proof)
         stage.claim("a promotion has a .tlog-proof", proof.startswith("c2sp.org/tlog-proof@v1"), f"entry {entry['index']}")
+        trust, to_prod = (
+            story.home.trust,
+            [e for e in auditor.events(type="promotion.completed") if e["event"]["payload"]["to"] == "prod"],
+        )
+        first = to_prod[0]["index"]
+        held = [asof.as_of(auditor, trust, MODEL, "prod", asof.Until(index=index))["version"] for index in (first - 1, first)]
+        stage.claim(
+            "what production held is replayed for any point of the log, with proofs",
+            held[0] is None and f"{MODEL}@{held[1]['number']}" == story.versions["v1"],
+            f"nothing up to entry {first - 1}, {story.versions['v1']} from entry {first}",
+        )
 
 
 def _verification(story: Story) -> None:
     stage, demo = story.stage, story.home.root / "demo"
     with stage.chapter("Offline verification"), story.as_("aude") as auditor:
-        auditor.evidence(story.versions["v1"], demo / "evidence.zip", "prod")
+        auditor.evidence(story.prediction["id"], demo / "evidence.zip")
         shutil.copy(story.home.root / "trust.json", demo / "trust.json")
-        with tempfile.TemporaryDirectory() as empty:
-            shutil.copy(demo / "evidence.zip", empty)
-            shutil.copy(demo / "trust.json", empty)
-            command = [sys.executable, "-m", "services.cli", "verify", "evidence.zip", "--trust", "trust.json", "--json"]
-            environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-            done = subprocess.run(command, cwd=empty, env=environ, capture_output=True, text=True, check=False)
-        report = json.loads(done.stdout or "{}")
-        links = report.get("links", [])
-        for link in links:
+        told = _verified(story, "--against", "witness.checkpoint")
+        for link in told["links"]:
             stage.tell(f"{link['status']:<13} {link['link']}: {link['detail']}")
-        verified = done.returncode == 0 and report.get("verified") is True
-        checked = sum(link["status"] == "ok" for link in links)
-        every = checked == 1 + len(chain(predicted=False, own=False))
-        told = done.stderr.strip() or f"{checked} links"
-        stage.claim("a stranger in an empty folder verifies every link", verified and every, told)
+        checked = sum(link["status"] == "ok" for link in told["links"])
+        every = checked == 2 + len(chain(predicted=True, own=True))
+        stage.claim(
+            "from one prediction, a stranger in an empty folder verifies every link",
+            told["verified"] and every,
+            told.get("error", f"{checked} links from {story.prediction['id']}"),
+        )
         broken = _broken_weights(demo / "evidence.zip", story.home.trust)
         stage.claim("one changed byte is found and named", broken == "weights", f"broken link: {broken}")
+
+
+def _verified(story: Story, *options: str) -> dict[str, Any]:
+    """What `ai-infra verify --json` says in a folder that holds nothing but what a stranger was given."""
+    demo = story.home.root / "demo"
+    with tempfile.TemporaryDirectory() as empty:
+        for given in ("evidence.zip", "trust.json", "witness.checkpoint", "prediction/request.json", "prediction/answer.json"):
+            shutil.copy(demo / given, empty)
+        own = ["--input", "request.json", "--salt", story.prediction["salt"], "--output", "answer.json"]
+        command = [sys.executable, "-m", "services.cli", "verify", "evidence.zip", "--trust", "trust.json", "--json"]
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        done = subprocess.run([*command, *own, *options], cwd=empty, env=environ, capture_output=True, text=True, check=False)
+    if done.stdout:
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
+    return {"verified": False, "links": [], "error": done.stderr.strip()}
 
 
 def _broken_weights(evidence: Path, trust: Trust) -> str | None:
@@ -530,9 +586,9 @@ def _clear(home: Home) -> None:
         running = Platform(home)
         running.hold()
         running.stop()
-    # The home last: it says that both are a demo's.
-    for folder in (home.people, home.root):
-        if folder.exists() and any(folder.iterdir()):
+    # The home last: it says that all are a demo's.
+    for path in (folder(home), home.people, home.root):
+        if path.exists() and any(path.iterdir()):
             if not ours:
-                raise BadSetting(f"{folder} holds something that no demo made: choose another folder with --home")
-            shutil.rmtree(folder)
+                raise BadSetting(f"{path} holds something that no demo made: choose another folder with --home")
+            shutil.rmtree(path)
