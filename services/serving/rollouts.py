@@ -202,10 +202,15 @@ class Rollouts:
     def _look(self, row: RowMapping) -> None:
         spec, rule = RolloutSpec.from_json(row["spec"]), Rule.from_json(row["rule"])
         try:
-            self._ask_probes(row, spec)
+            answered = self._ask_probes(row, spec)
         except Unavailable as error:
             # A canary that hangs answers no probe either: what its traffic showed is judged all the same.
             log.info("rollout %s: its probes wait: %s", row["id"], error)
+            answered = []
+        if answered:
+            # A crash before this asks the same probes again: they still count once.
+            with begin(self.serving.engine) as connection:
+                connection.execute(insert(tables.rollout_pairs), answered)
         counts = self._counts(row)
         verdict = canary.judge(rule, counts)
         if verdict.rollback:
@@ -222,22 +227,19 @@ class Rollouts:
             little = f"{finished} requests in {spec.max_step_s:g} s are too little traffic; "
             self._hold(row, counts, verdict, "" if enough else little)
 
-    def _ask_probes(self, row: RowMapping, spec: RolloutSpec) -> None:
-        """Sends the next golden probes to both versions. Each counts once, also after a restart: the table's key says so."""
+    def _ask_probes(self, row: RowMapping, spec: RolloutSpec) -> list[dict[str, Any]]:
+        """Rows of the next golden probes, which both versions answered. Each counts once, also after a restart: the table's key
+        says so."""
         if spec.golden is None or "quality" not in spec.compares:
-            return
+            return []
         if row["id"] not in self._probes:
             self._probes[row["id"]] = self.golden.probes(spec.golden)
         table = tables.rollout_pairs
         with self.serving.engine.connect() as connection:
             known = set(connection.execute(select(table.c.probe).where(table.c.rollout == row["id"])).scalars())
         todo = [probe for probe in self._probes[row["id"]] if probe.id not in known][: spec.golden.at_once]
-        if not todo:
-            return
-        # A crash between the answers and the write asks these probes again: they still count once.
-        pairs = self.serving.backend.answer(row["id"], todo)
-        with begin(self.serving.engine) as connection:
-            connection.execute(insert(table), [_pair_row(row["id"], probe, pair) for probe, pair in _matched(todo, pairs)])
+        pairs = self.serving.backend.answer(row["id"], todo) if todo else []
+        return [_pair_row(row["id"], probe, pair) for probe, pair in _matched(todo, pairs)]
 
     def _counts(self, row: RowMapping) -> Counts:
         seen = self.serving.backend.counts(row["id"])
