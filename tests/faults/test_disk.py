@@ -1,7 +1,6 @@
 """A disk that takes no more bytes, under every step of the flow. Databases are SQLite here: PostgreSQL's disk is its server's."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,8 @@ from tests.faults.table import opened
 
 
 @pytest.fixture
-def flow(tmp_path: Path) -> Iterator[Flow]:
-    with opened(tmp_path) as flow:
+def flow() -> Iterator[Flow]:
+    with opened() as flow:
         yield flow
 
 

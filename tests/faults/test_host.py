@@ -22,8 +22,8 @@ FLAG = {"kind": "model", "target": "digits@1", "reason": "biased"}
 
 
 @pytest.fixture
-def flow(tmp_path: Path) -> Iterator[Flow]:
-    with opened(tmp_path) as flow:
+def flow() -> Iterator[Flow]:
+    with opened() as flow:
         yield flow
 
 
