@@ -16,7 +16,7 @@ from benchmarks.harness import Row, Size
 LONGEST_S = 1200.0
 
 MODULES = {
-    "registration": "registration", "policy": "decided", "promotion": "promotion", "audit": "logged", "weights": "weights",
+    "registration": "registration", "policy": "decided", "promotion": "promotion", "audit": "audit", "weights": "weights",
     "router": "routed", "lineage": "lineage", "verify": "verify", "footprint": "footprint",
 }  # fmt: skip
 """Name → module with `measure(size)`."""

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.audit.errors import Gap, KnownEvent
 from services.core.logentry import chain_hash, leaf_bytes, parse_leaf, require_event
 
 
-@dataclass(frozen=True)
-class Row:
-    """One entry of the log. All but index and leaf repeat what the leaf says, for looking it up."""
+class Row(NamedTuple):
+    """One entry of the log, in the order of the table's columns. at: its index. All but at and leaf repeat what the leaf says, for
+    looking it up."""
 
-    index: int
+    at: int
     id: str
     source: str
     seq: int
@@ -23,14 +23,9 @@ class Row:
     leaf: bytes
 
     @classmethod
-    def of(cls, index: int, event: Mapping[str, Any], leaf: bytes) -> "Row":
+    def of(cls, at: int, event: Mapping[str, Any], leaf: bytes) -> "Row":
         subject = event["subject"]
-        return cls(
-            index, event["id"], event["source"], event["seq"], event["ts"], event["type"], subject["kind"], subject["id"], leaf
-        )
-
-    def values(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return cls(at, event["id"], event["source"], event["seq"], event["ts"], event["type"], subject["kind"], subject["id"], leaf)
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ def plan(events: list[dict[str, Any]], known: Known) -> tuple[list[int], list[Ro
     for event in map(require_event, events):
         if (entry := known.entries.get(event["id"])) is None:
             rows.append(_next(event, known))
-            entry = known.entries[event["id"]] = (rows[-1].index, rows[-1].leaf)
+            entry = known.entries[event["id"]] = (rows[-1].at, rows[-1].leaf)
         elif leaf_bytes(event, parse_leaf(entry[1])[1]) != entry[1]:
             raise KnownEvent(f"event {event['id']!r} is entry {entry[0]} with another body: an event never changes")
         indexes.append(entry[0])

@@ -5,27 +5,28 @@ with the next checkpoint. They share no lock, because the signer waits for its o
 """
 
 import dataclasses
-import itertools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, func, insert, select
+from sqlalchemy import Connection, Engine, Select, func, select
 
 from services.audit import domain
-from services.audit.domain import Entry, Known, Row
+from services.audit.compare import TableCheck
+from services.audit.domain import Entry, Known
 from services.audit.errors import LogDiffers, NotCosigned, NotPublished
 from services.audit.ports import CheckpointSigner, LogStore
 from services.audit.publish import write_tiles
 from services.audit.tables import events as table
+from services.audit.tables import insert_sql
 from services.audit.witnesses import Witness, cosigned
 from services.core import cosignature, logfile, merkle, tlog
-from services.core.database import begin
+from services.core.database import Writer
 from services.core.errors import BadInput, Conflict, NotFound
 from services.core.keys import BadSignature
-from services.core.logcheck import Findings, Kind, Report, check_log
-from services.core.logentry import NO_PREVIOUS, chain_hash, parse_leaf
+from services.core.logcheck import Findings, Report, check_log
+from services.core.logentry import NO_PREVIOUS, chain_hash
 from services.core.tlog import TILE_WIDTH, BadLogFormat, Checkpoint, VerifierKey
 from services.signing.ports import CheckpointState
 
@@ -54,8 +55,9 @@ class AuditLog:
         self._engine, self._store, self._signer, self._vkey = engine, store, signer, vkey
         self._witnesses, self._threshold = witnesses, threshold
         # The database has a lock of its own; this one makes threads wait their turn instead of running into its timeout.
-        self._appending = threading.Lock()
+        self._appending, self._writer = threading.Lock(), Writer(engine)
         self._head: Known | None = None
+        self._insert = insert_sql(engine)
         self._publishing = threading.Lock()
 
     def append(self, events: list[dict[str, Any]]) -> list[int]:
@@ -82,7 +84,7 @@ class AuditLog:
     def _append(self, events: list[dict[str, Any]], head: Known | None, seqs: dict[str, int]) -> list[int]:
         """head: what the table held when this process last wrote; was more added since, index or seq are taken, and nothing is
         written. None: ask the table. seqs: of sources in earlier batches, as far as this process knows."""
-        with begin(self._engine) as connection:
+        with self._writer.begin() as connection:
             if connection.dialect.name == "postgresql":
                 # One appender at a time: index, prevHash and seq all follow from the rows before. Readers are not held up.
                 connection.exec_driver_sql("LOCK TABLE events IN EXCLUSIVE MODE")
@@ -90,7 +92,7 @@ class AuditLog:
             indexes, rows = domain.plan(events, known)
             # A crash before the commit leaves nothing; after it, the sender repeats the batch and gets these indexes.
             if rows:
-                connection.execute(insert(table), [row.values() for row in rows])
+                connection.exec_driver_sql(self._insert, list[Any](rows))
         self._head = dataclasses.replace(known, entries={}, seqs={**seqs, **known.seqs})
         return indexes
 
@@ -214,9 +216,10 @@ class AuditLog:
             against: a signed checkpoint kept elsewhere, without which truncation and forks cannot be told.
         """
         witnesses = [witness.vkey for witness in self._witnesses]
-        report = check_log(self._store, self._vkey, against, witnesses=witnesses, threshold=self._threshold)
         found = Findings()
-        self._compare_table(report.size, found)
+        rows = TableCheck(self._rows(), found)
+        report = check_log(self._store, self._vkey, against, rows.see, witnesses, self._threshold)
+        rows.finish(report.size)
         return dataclasses.replace(report, problems=report.problems + found.sorted(), more=report.more + found.more)
 
     def _publish(self, *, rebuild: bool) -> Checkpoint | None:
@@ -283,52 +286,18 @@ class AuditLog:
             raise LogDiffers(f"the first {last.size} entries are not those whose checkpoint was signed: history was changed")
         return merkle.range_root(nodes, 0, size), merkle.consistency_proof(nodes, last.size if last else 0, size)
 
-    def _compare_table(self, size: int, found: Findings) -> None:
-        previous = NO_PREVIOUS
-        published = itertools.chain(self._published_entries(size), itertools.repeat(None))
-        for index, (row, expected) in enumerate(zip(self._rows(), published, strict=False)):
-            if row.index != index:
-                found.add(Kind.TABLE, f"the table has no row {index}, the next is {row.index}", index)
-                return
-            if expected is not None and row.leaf != expected:
-                found.add(Kind.TABLE, "the table's leaf is not the published entry", index)
-            previous = self._check_row(row, previous, found)
-        if self.size() < size:
-            found.add(Kind.TABLE, f"the table holds {self.size()} entries, {size} are published")
-
-    def _check_row(self, row: Row, previous: str, found: Findings) -> str:
-        try:
-            event, prev_hash = parse_leaf(row.leaf)
-            if Row.of(row.index, event, row.leaf) != row:
-                found.add(Kind.TABLE, "the table's columns are not what its leaf says", row.index)
-            if prev_hash != previous:
-                found.add(Kind.TABLE, "the table's leaf does not follow the one before it", row.index)
-        except BadInput as error:
-            found.add(Kind.TABLE, f"the table's leaf is no event: {error}", row.index)
-        return chain_hash(row.leaf)
-
-    def _published_entries(self, size: int) -> Iterator[bytes | None]:
-        """The published entries; None for one that is not there, which the check of the files reports."""
-        for number in range(-(-size // TILE_WIDTH)):
-            width = tlog.width_at(0, number, size)
-            try:
-                entries = logfile.read_bundle(self._store, number, width)
-            except (NotFound, BadLogFormat):
-                entries = []
-            yield from entries
-            yield from itertools.repeat(None, width - len(entries))
-
-    def _rows(self) -> Iterator[Row]:
-        """The whole table in order, 256 rows in memory at a time."""
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
+        """The whole table in order, 256 rows in memory at a time, as the driver gives them."""
         after = -1
         while True:
             query = select(table).where(table.c.index > after).order_by(table.c.index).limit(TILE_WIDTH)
             with self._engine.connect() as connection:
-                rows = [Row(**row._mapping) for row in connection.execute(query)]
+                cursor = connection.execute(query).cursor
+                rows = cursor.fetchall() if cursor is not None else []
             yield from rows
             if not rows:
                 return
-            after = rows[-1].index
+            after = rows[-1][0]
 
     def _leaves(self, first: int, end: int) -> list[bytes]:
         query = select(table.c.leaf).where(table.c.index >= first, table.c.index < end).order_by(table.c.index)

@@ -1,6 +1,8 @@
 """The audit database. The table of events is the truth of the log; tiles are rebuilt from it. Rows are only ever added."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, UniqueConstraint
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Engine, Index, Integer, LargeBinary, MetaData, String, Table, UniqueConstraint, insert
 
 from services.core.logentry import MAX_TEXT
 
@@ -25,3 +27,13 @@ events = Table(
     Index("events_by_subject", "subject_id", "index"),
     Index("events_by_type", "type", "index"),
 )
+
+
+def insert_sql(engine: Engine) -> str:
+    """The insert of one row as the engine's driver takes it, with values in the order of the columns.
+
+    SQLAlchemy takes longer to put the statement together for each call than the database takes to insert the row.
+    """
+    dialect: Any = type(engine.dialect)
+    style = "qmark" if engine.dialect.name == "sqlite" else "format"
+    return str(insert(events).compile(dialect=dialect(paramstyle=style)))

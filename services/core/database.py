@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ POOL = 20
 """Connections to PostgreSQL that are kept open: opening one costs it a new process. As many again when all are busy."""
 WRITER = 0x616931
 """Key of the advisory lock that a write transaction on PostgreSQL holds; locks are per database."""
+_within = threading.local()
+"""engines: those that this thread is in a write transaction of."""
 UNIQUE = frozenset({"23505", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE"})
 
 
@@ -69,23 +72,73 @@ def begin(engine: Engine, *, alone: bool = True, durable: bool = True) -> Iterat
     Raises:
         Unavailable: the database is locked, full or away, or broke off a deadlock; nothing was written; retry.
         Conflict: a row of this key is there already; nothing was written.
+        RuntimeError: this thread is in a write transaction of this engine already: an error of the program.
     """
-    try:
-        with engine.connect() as connection:
-            if not durable:
-                _relaxed(connection)
-            if engine.dialect.name == "sqlite":
-                # IMMEDIATE takes the write lock now, so a transaction that read first cannot fail half-way.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            elif alone:
-                # The same for PostgreSQL, whose transactions would else both find a name free and both take it.
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER})")
-            try:
+    with _as_said(), engine.connect() as connection:
+        if not durable:
+            _relaxed(connection)
+        with _transaction(connection, alone=alone):
+            yield connection
+
+
+class Writer:
+    """`begin` for one who writes often, one transaction after the other; not for two threads at once.
+
+    It keeps its connection to SQLite, since to take one from the pool costs half an insert. One to a server may be gone by the
+    next time, which the pool finds out.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._kept: Connection | None = None
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """See `begin`."""
+        if self._engine.dialect.name != "sqlite":
+            with begin(self._engine) as connection:
                 yield connection
+            return
+        with _as_said():
+            # After an error the connection goes back to the pool, and the next transaction takes another.
+            connection, self._kept = self._kept or self._engine.connect(), None
+            try:
+                with _transaction(connection, alone=True):
+                    yield connection
             except BaseException:
-                _roll_back(connection)
+                connection.close()
                 raise
-            _commit(connection)
+            self._kept = connection
+
+
+@contextmanager
+def _transaction(connection: Connection, *, alone: bool) -> Iterator[None]:
+    own: set[Engine] = vars(_within).setdefault("engines", set())
+    if connection.engine in own:
+        raise RuntimeError("begin within begin on one database: the inner would wait for the outer; pass its connection on")
+    own.add(connection.engine)
+    try:
+        if connection.dialect.name == "sqlite":
+            # IMMEDIATE takes the write lock now, so a transaction that read first cannot fail half-way.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif alone:
+            # The same for PostgreSQL, whose transactions would else both find a name free and both take it.
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER})")
+        try:
+            yield
+        except BaseException:
+            _roll_back(connection)
+            raise
+        _commit(connection)
+    finally:
+        own.discard(connection.engine)
+
+
+@contextmanager
+def _as_said() -> Iterator[None]:
+    """The database's errors as `begin` names them."""
+    try:
+        yield
     except OperationalError as error:
         raise Unavailable(f"the database did not take the write: {error.orig}") from error
     except IntegrityError as error:

@@ -29,7 +29,8 @@ MAX_MISSING = 16
 """Bundles missing one after another before the rest of the log counts as cut off."""
 
 
-Each = Callable[[int, dict[str, Any]], None]
+Each = Callable[[int, dict[str, Any], bytes], None]
+"""(index, event without prevHash, leaf)"""
 
 
 class Kind(StrEnum):
@@ -126,7 +127,7 @@ def check_log(
     reader: LogReader,
     vkey: VerifierKey,
     against: bytes | None = None,
-    each: Each = lambda index, event: None,
+    each: Each = lambda index, event, leaf: None,
     witnesses: Sequence[VerifierKey] = (),
     threshold: int = 0,
 ) -> Report:
@@ -137,7 +138,7 @@ def check_log(
         vkey: the log's key, from a source other than the log.
         against: a signed checkpoint of this log kept elsewhere (an auditor's, a witness's). Only with it can truncation and
             forks be told.
-        each: called with index and event of every well-formed entry, in order; to be believed only once the report is ok.
+        each: called for every well-formed entry, in order; to be believed only once the report is ok.
         witnesses: whose cosignatures count; threshold: how many of them the log's checkpoint must bear.
     """
     found = Findings()
@@ -258,7 +259,7 @@ class EventChecker:
         if len(self._new_ids) >= TILE_WIDTH:
             self._check_ids()
         self._check_source(index, event["source"], event["seq"], event["ts"])
-        self._each(index, event)
+        self._each(index, event, leaf)
 
     def finish(self, tree: "_Tree") -> None:
         """Reports what only the end can tell: gaps, and why the chain broke where it did."""

@@ -14,6 +14,7 @@ NO_PREVIOUS = "sha256:" + "0" * 64
 MAX_TEXT = 512
 """Characters in an event's id, source, actor, type, trace id, and in its subject's kind and id."""
 
+_SUBJECT_FIELDS = frozenset({"kind", "id", "digest"})
 _TEXTS = ("id", "source", "actor", "subject kind", "subject id", "traceId")
 
 
@@ -33,7 +34,7 @@ def require_event(event: Any) -> dict[str, Any]:
     if type(seq) is not int or seq < 1 or type(ts) is not int or ts < 0:
         raise BadInput("an event's seq is an integer of 1 or more, its ts of 0 or more")
     subject = event["subject"]
-    if not isinstance(subject, dict) or set(subject) != {"kind", "id", "digest"}:
+    if not isinstance(subject, dict) or subject.keys() != _SUBJECT_FIELDS:
         raise BadInput("an event's subject has exactly the fields kind, id and digest")
     texts = (event["id"], event["source"], event["actor"], subject["kind"], subject["id"], event["traceId"])
     for text in texts:
@@ -44,8 +45,8 @@ def require_event(event: Any) -> dict[str, Any]:
     if subject["digest"] is not None:
         require_digest(subject["digest"])
     for name in ("manifestRef", "signatureRef"):
-        if event[name] is not None:
-            require_digest(event[name])
+        if (digest := event[name]) is not None:
+            require_digest(digest)
     if not isinstance(event["payload"], dict):
         raise BadInput("an event's payload is an object")
     return event

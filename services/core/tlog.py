@@ -298,10 +298,10 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
 def decode_bundle(data: bytes) -> list[bytes]:
     """Raises BadLogFormat for a cut entry or more than 256 of them."""
     entries: list[bytes] = []
-    at = 0
-    while at < len(data):
-        end = at + 2 + int.from_bytes(data[at : at + 2], "big")
-        if at + 2 > len(data) or end > len(data) or len(entries) == TILE_WIDTH:
+    at, size = 0, len(data)
+    while at < size:
+        end = at + 2 + (data[at] << 8 | data[at + 1]) if at + 1 < size else size + 1
+        if end > size or len(entries) == TILE_WIDTH:
             raise BadLogFormat("an entry bundle is cut inside an entry, or holds more than 256")
         entries.append(data[at + 2 : end])
         at = end

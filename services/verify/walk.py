@@ -145,7 +145,7 @@ class Walk:
         require(not held or require_files(held) == found, f"the files in {self.model} are not those of the archive")
         return found
 
-    def see(self, index: int, event: Event) -> None:
+    def see(self, index: int, event: Event, _leaf: bytes) -> None:
         """Keeps an entry if the walk is about it, so that memory does not grow with the log."""
         self.size = index + 1
         if event["type"] in KEPT_WHOLE or self._about(event):

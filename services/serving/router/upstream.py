@@ -1,7 +1,7 @@
 """HTTP/1.1 to the predictors: kept connections, one request at a time on each, and one sweeper for every deadline.
 
-aiohttp's client took half of the router's time for a request: it builds headers, timers and tasks for what is always the same
-request to the same few addresses. This one speaks only what predictors answer: no redirects, no compression, no proxies.
+A general client builds headers, timers and tasks for what is always the same request to the same few addresses. This one speaks
+only what predictors answer: no redirects, no compression, no proxies.
 """
 
 import asyncio
