@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, func, select
+from sqlalchemy import Connection, Engine, Select, bindparam, func, select
 
 from services.audit import domain
 from services.audit.compare import TableCheck
@@ -289,10 +289,10 @@ class AuditLog:
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         """The whole table in order, 256 rows in memory at a time, as the driver gives them."""
         after = -1
+        query = select(table).where(table.c.index > bindparam("after")).order_by(table.c.index).limit(TILE_WIDTH)
         while True:
-            query = select(table).where(table.c.index > after).order_by(table.c.index).limit(TILE_WIDTH)
             with self._engine.connect() as connection:
-                cursor = connection.execute(query).cursor
+                cursor = connection.execute(query, {"after": after}).cursor
                 rows = cursor.fetchall() if cursor is not None else []
             yield from rows
             if not rows:

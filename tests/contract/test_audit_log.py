@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete, update
+from sqlalchemy.event import listen
+from sqlalchemy.exc import OperationalError
 
 from services.audit.errors import Gap, KnownEvent, LogDiffers, NotPublished
 from services.audit.service import AuditLog
 from services.audit.tables import events as table
 from services.core import tlog
 from services.core.canonical import canonical
-from services.core.errors import BadInput, NotFound, TooLarge
+from services.core.errors import BadInput, NotFound, TooLarge, Unavailable
 from services.core.logcheck import Kind
 from services.core.logentry import NO_PREVIOUS, chain_hash
 from tests.audit import API, PROXY, Home, append, chained, event, events
@@ -279,3 +281,28 @@ def test_verify_compares_the_table_with_what_was_published(home: Home, damage: s
             values = {"leaf": b"{}"} if damage == "leaf" else {"subject_id": "other"}
             connection.execute(update(table).where(table.c.index == 21).values(**values))
     assert (Kind.TABLE, 21) in {(problem.kind, problem.index) for problem in audit.verify().problems}
+
+
+def test_an_append_that_failed_leaves_the_next_one_a_connection(home: Home, audit: AuditLog) -> None:
+    audit.append(events(2))
+    strikes = iter([OperationalError("COMMIT", {}, Exception("disk I/O error"))])
+
+    def strike(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement == "COMMIT" and (error := next(strikes, None)) is not None:
+            raise error
+
+    listen(home.engine, "before_cursor_execute", strike)
+    with pytest.raises(Unavailable):
+        audit.append([event(3)])
+    assert audit.append(events(4)) == [0, 1, 2, 3]
+    assert home.open().append([event(5)]) == [4]
+    assert audit.append([event(6)]) == [5]
+
+
+def test_verify_blames_the_files_and_not_the_table_for_a_damaged_entry(home: Home) -> None:
+    audit = home.filled(20)
+    leaves = home.leaves()
+    home.write_bundles([*leaves[:7], b"{}", *leaves[8:]])
+    problems = audit.verify(home.note().encode()).problems
+    assert 7 in {problem.index for problem in problems}
+    assert Kind.TABLE not in {problem.kind for problem in problems}
