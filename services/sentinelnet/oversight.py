@@ -1,10 +1,11 @@
 """Decides past decisions again: under the bundle that decided (replay) or under another one (simulation). Records nothing.
 
-Always on the embedded engine: an OPA server holds one bundle, the active one, and goes on deciding by it meanwhile.
+Always on the embedded engine: an OPA server holds one bundle, the active one, and goes on deciding by it meanwhile. A bundle that
+was published is evaluated here, one that nobody signed in a process of its own (`trial`).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine, func, select
@@ -17,6 +18,7 @@ from services.core.objects import ObjectStore
 from services.sentinelnet.domain import Decision, Replay, check_event, describe
 from services.sentinelnet.service import SentinelNet, decision_of
 from services.sentinelnet.tables import decisions
+from services.sentinelnet.trial import Trial, tried
 
 PAGE = 100
 """Decisions in one answer: a second or two of evaluation, so that a caller can show how far it is."""
@@ -68,7 +70,6 @@ class Oversight:
     database: Engine
     store: ObjectStore
     logged: Callable[[str], Mapping[str, Any]]
-    _checked: dict[str, Bundle] = field(default_factory=dict)
 
     def replay(self, decision_id: str) -> Retrial:
         """One decision under the bundle that decided it. Raises NoSuchDecision."""
@@ -76,35 +77,26 @@ class Oversight:
 
     def replays(self, since: int = 0, after: str = "", limit: int = PAGE) -> Page:
         """A page of decisions, each under the bundle that decided it. since: epoch milliseconds; after: id of the last one seen."""
-        return self._page(self._replayed, since, after, limit)
+        return self._page(lambda page: [self._replayed(decision) for decision in page], since, after, limit)
 
     def simulate(self, bundle_tar: bytes, since: int = 0, after: str = "", limit: int = PAGE) -> Page:
         """A page of decisions under a bundle that need not be signed.
 
         Raises:
-            BadInput: not a bundle, or one that could not become active (see rego.check_bundle).
+            BadInput: not a bundle, one that could not become active, or one that takes too much (see trial.tried).
+            Unavailable: another simulation is running; retry.
         """
-        bundle = self._taken(bundle_tar)
-        return self._page(lambda decision: self._simulated(decision, bundle), since, after, limit)
-
-    def _taken(self, bundle_tar: bytes) -> Bundle:
-        """Checked once: every page of a simulation brings the same bundle."""
         bundle = load_bundle(bundle_tar)
-        if bundle.revision not in self._checked:
-            rego.check_bundle(bundle)
-            self._checked.clear()
-            self._checked[bundle.revision] = bundle
-        return bundle
+        return self._page(lambda page: self._simulated(page, bundle), since, after, limit)
 
-    def _page(self, retry: Callable[[Decision], Retrial], since: int, after: str, limit: int) -> Page:
+    def _page(self, retry: Callable[[list[Decision]], list[Retrial]], since: int, after: str, limit: int) -> Page:
         wanted = decisions.c.at >= since
         with self.database.connect() as connection:
             total = connection.execute(select(func.count()).select_from(decisions).where(wanted)).scalar_one()
             query = select(decisions).where(wanted & (decisions.c.id > after)).order_by(decisions.c.id).limit(limit)
             rows = connection.execute(query).all()
         counts, remarkable = {"unchanged": 0, "changed": 0, "failed": 0}, []
-        for row in rows:
-            found = retry(decision_of(row))
+        for found in retry([decision_of(row) for row in rows]):
             counts[found.outcome] += 1
             if found.outcome != "unchanged":
                 remarkable.append(found)
@@ -118,17 +110,30 @@ class Oversight:
         except (Unavailable, NotFound) as error:
             return Retrial(decision, None, (*problems, str(error)))
 
-    def _simulated(self, decision: Decision, bundle: Bundle) -> Retrial:
-        if not bundle.rules_for(decision.action):
-            return Retrial(decision, None, (f"the bundle states no rule for the action {decision.action}",))
-        try:
-            value = self._input(decision)
-        except AiInfraError as error:
-            return Retrial(decision, None, (str(error),))
-        found = Replay(decision.id, bundle.revision, decision.verdict, rego.verdict_on(bundle, value))
-        return Retrial(decision, found, tuple(self._missing(found, bundle, decision, value)))
+    def _simulated(self, page: list[Decision], bundle: Bundle) -> list[Retrial]:
+        stated = [self._stored(decision, bundle) for decision in page]
+        found = tried(bundle, [value for value in stated if isinstance(value, dict)])
+        verdicts = iter(found.verdicts)
+        return [
+            Retrial(decision, None, (value,))
+            if isinstance(value, str)
+            else self._compared(Replay(decision.id, bundle.revision, decision.verdict, next(verdicts)), found, decision, value)
+            for decision, value in zip(page, stated, strict=True)
+        ]
 
-    def _missing(self, replay: Replay, bundle: Bundle, decision: Decision, value: Mapping[str, Any]) -> list[str]:
+    def _stored(self, decision: Decision, bundle: Bundle) -> dict[str, Any] | str:
+        """The stored input; or why the bundle cannot decide on it."""
+        if not bundle.rules_for(decision.action):
+            return f"the bundle states no rule for the action {decision.action}"
+        try:
+            return self._input(decision)
+        except AiInfraError as error:
+            return str(error)
+
+    def _compared(self, replay: Replay, trial: Trial, decision: Decision, value: Mapping[str, Any]) -> Retrial:
+        return Retrial(decision, replay, tuple(self._missing(replay, trial, decision, value)))
+
+    def _missing(self, replay: Replay, trial: Trial, decision: Decision, value: Mapping[str, Any]) -> list[str]:
         """Rules that now refuse for want of input that was not recorded then: their answer says nothing about the past."""
         try:
             before = self.sentinelnet.bundle_of(decision)
@@ -137,7 +142,7 @@ class Oversight:
         return [
             f"{rule} reads {', '.join(absent)}, which the stored input does not have"
             for rule in replay.refused_anew
-            if (absent := _absent(before, bundle, rule, value))
+            if (absent := _absent(before, trial.reads.get(rule, []), rule, value))
         ]
 
     def _again(self, decision: Decision, bundle: Bundle) -> Replay:
@@ -165,8 +170,7 @@ class Oversight:
         return [f"the row's {name} is not the one in its event" for name, mine, theirs in told if mine != theirs]
 
 
-def _absent(before: Bundle, bundle: Bundle, rule: str, value: Mapping[str, Any]) -> list[str]:
+def _absent(before: Bundle, reads: list[str], rule: str, value: Mapping[str, Any]) -> list[str]:
     """What the METADATA of the rule says that it reads anew, and the stored input lacks altogether."""
     known = describe(before, rule).get("reads") or []
-    reads = describe(bundle, rule).get("reads") or []
-    return [path for path in reads if path not in known and str(path).split(".")[0] not in value]
+    return [path for path in reads if path not in known and path.split(".")[0] not in value]
