@@ -40,6 +40,7 @@ from services.core.canonical import canonical
 from services.core.keys import generate_p256, public_pem, write_private_pem
 from services.core.tls import DevelopmentCa, Identity, person_id
 from services.core.trust import PERSON_ROLES, Trust
+from services.demo.witness import witnessed
 from services.home import POLICIES, Home
 from services.supervisor import Platform, free_ports
 
@@ -96,7 +97,7 @@ def served_copy(home: Home, folder: Path) -> Iterator[Platform]:
     for name in ("run", "logs"):
         (copy.root / name).mkdir()
     _add_almighty(copy)
-    with Platform(copy, free_ports()) as platform:
+    with witnessed(copy), Platform(copy, free_ports()) as platform:
         # The rules of now: the home may have been made, or left, with others.
         with Client.connect(copy, "sam") as security:
             security.publish_policies(load_bundle(POLICIES))

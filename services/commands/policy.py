@@ -95,16 +95,17 @@ def lint(folder: Folder = Path("policies/rego"), as_json: Json = False) -> None:
 def docs(
     folder: Folder = Path("policies/rego"),
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; the terminal otherwise.")] = None,
+    as_json: Json = False,
 ) -> None:
     """The page about every rule, from the METADATA of its module."""
     from services.core.bundle import load_bundle
-    from services.sentinelnet.page import page
+    from services.sentinelnet.page import page, rules_of
 
-    text = page(load_bundle(folder))
-    if output is None:
-        print(text, end="")
-    else:
-        output.write_text(text, encoding="utf-8")
+    bundle = load_bundle(folder)
+    if output is not None:
+        output.write_text(page(bundle), encoding="utf-8")
+    if output is None or as_json:
+        show(rules_of(bundle), as_json, lambda _: print(page(bundle), end=""))
 
 
 @app.command(epilog="Example: ai-infra policy publish policies/rego --as sam")

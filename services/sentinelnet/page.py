@@ -16,25 +16,27 @@ path in `policies/rego/data.json`, with the value as shipped; *refuses with* is 
 """
 
 
+def rules_of(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    """By name: what `describe` says of a rule, and the actions that ask it."""
+    names = sorted({rule for asked in bundle.actions.values() for rule in asked})
+    asking = {name: sorted(action for action, asked in bundle.actions.items() if name in asked) for name in names}
+    return {name: describe(bundle, name) | {"actions": asking[name]} for name in names}
+
+
 def page(bundle: Bundle) -> str:
     """Markdown; rules by name."""
-    actions: dict[str, list[str]] = {}
-    for action, rules in bundle.actions.items():
-        for rule in rules:
-            actions.setdefault(rule, []).append(action)
     index = "".join(f"| `{action}` | {_names(sorted(rules))} |\n" for action, rules in sorted(bundle.actions.items()))
-    sections = "".join(_section(bundle, rule, sorted(actions[rule])) for rule in sorted(actions))
+    sections = "".join(_section(bundle, rule, found) for rule, found in rules_of(bundle).items())
     return f"{HEAD}| action | rules |\n|---|---|\n{index}{sections}"
 
 
-def _section(bundle: Bundle, rule: str, actions: list[str]) -> str:
-    found = describe(bundle, rule)
+def _section(bundle: Bundle, rule: str, found: dict[str, Any]) -> str:
     runbook = str(found["runbook"])
     lines = [
         f"\n## {rule}\n",
         f"\n**{found['title']}.** {found['description']}\n",
         "\n| | |\n|---|---|\n",
-        f"| applies to | {_names(actions)} |\n",
+        f"| applies to | {_names(found['actions'])} |\n",
         f"| refuses with | `{found['severity']}` |\n",
         f"| reads | {_names(f'input.{path}' for path in found['reads'])} |\n",
         f"| limits | {'; '.join(_limit(bundle, path) for path in found['limits']) or 'none'} |\n",

@@ -16,6 +16,7 @@ from services.client import Client
 from services.core.errors import Refused
 from services.core.trust import Trust
 from services.demo.material import make_repository
+from services.demo.witness import witnessed
 from services.home import Home, create
 from services.supervisor import Platform, free_ports
 from services.verify.service import verify
@@ -47,7 +48,7 @@ def told(demo: tuple[Path, dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
 def running(told: tuple[Path, dict[str, Any]]) -> Iterator[Home]:
     """The demo's home, served again."""
     home = Home.at(told[0])
-    with Platform(home, free_ports()):
+    with witnessed(home), Platform(home, free_ports()):
         yield home
 
 
