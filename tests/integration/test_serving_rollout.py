@@ -225,7 +225,7 @@ def test_a_killed_router_recovers_its_records_and_the_rollout_goes_on(stage: Sta
     with stage.load() as load:
         values = {"model": MODEL, "number": SECOND, "environment": "staging", "golden": {"dataset": "golden@1"}}
         # Wide steps, so that the kill falls into the middle of the rollout.
-        wide = RolloutSpec.from_json(values | {"minRequestsPerStep": 1000})
+        wide = RolloutSpec.from_json(values | {"minRequestsPerStep": 500})
         rollout = stage.api.rollouts.start(wide, ACTOR)["id"]
         wait_for(lambda: stage.api.rollouts.get(rollout)["state"] == "running", "the rollout runs")
         before = wait_for(lambda: stage.phases(rollout), "it counts")[0]
