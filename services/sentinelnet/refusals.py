@@ -1,28 +1,31 @@
 """How many refusals of one caller are recorded one by one: a bound, so that nobody fills the log by being refused. No I/O.
 
-The first ones of a minute are recorded each. Further ones are refused alike and counted; the next recorded one of the same caller,
+The first ones of a minute are recorded each, and the first of each operation: whoever is refused a hundred harmless calls does not
+hide by it what else he tries. Further ones are refused alike and counted; the next recorded one of the same caller,
 or one that is recorded for this purpose when the minute is over, says how many were counted (`suppressed` of its event).
 """
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.core.clock import Clock
 
 RECORDED = 20
-"""Refusals of one caller that are recorded in one window."""
+"""Refusals of one caller that are recorded in one window, besides the first of each operation."""
 
 WINDOW_MS = 60_000
 
 
 @dataclass
 class _Window:
-    """since: epoch milliseconds of its first refusal; operation: of the one that was counted last."""
+    """since: epoch milliseconds of its first refusal; seen: operations of which one was recorded; operation: of the one that was
+    counted last."""
 
     since: int
     recorded: int = 0
+    seen: set[str] = field(default_factory=set)
     suppressed: int = 0
     operation: str = ""
 
@@ -42,9 +45,10 @@ class Refusals:
             now = self._clock()
             window = self._windows.setdefault(actor, _Window(now))
             if not 0 <= now - window.since < WINDOW_MS:
-                window.since, window.recorded = now, 0
-            if window.recorded < RECORDED:
+                window.since, window.recorded, window.seen = now, 0, set()
+            if window.recorded < RECORDED or operation not in window.seen:
                 window.recorded += 1
+                window.seen.add(operation)
                 return True
             window.suppressed += 1
             window.operation = operation

@@ -1,4 +1,5 @@
-"""Bundles made to end or to stop the process that evaluates them, from people who may simulate or publish one."""
+"""Bundles made to end or to stop the process that evaluates them, from people who may simulate or publish one; refused calls that
+are to hide another."""
 
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from services.core.bundle import Bundle, to_tar
 from services.core.errors import BadInput
 from services.core.events import Subject
 from services.core.keys import generate_p256
+from services.core.tls import person_id
 from services.sentinelnet.errors import Denied
+from services.sentinelnet.refusals import RECORDED
 from services.sentinelnet.trial import TrialFailed, tried
 from tests.sentinelnet import BUNDLE, GOOD, SAM, Platform, edited, signed
 
@@ -69,3 +72,12 @@ def test_bundle_that_security_did_not_sign_is_never_evaluated(borrowed: bool, pl
     envelope = signed(BUNDLE, 2) if borrowed else signed(DEEP, 2, generate_p256())
     with pytest.raises(Denied, match=r"signing\.bundle"):
         platform.net.publish(to_tar(DEEP), envelope, SAM)
+
+
+def test_many_refused_calls_do_not_hide_another_one(platform: Platform) -> None:
+    actor = person_id("mallory")
+    for operation in (*["train.start"] * (RECORDED + 5), "policy.publish", "policy.publish", "train.start"):
+        with pytest.raises(Denied):
+            platform.net.authorise(actor, operation)
+    told = [event["subject"]["id"] for event in platform.events() if event["actor"] == actor]
+    assert (len(told), told[-1]) == (RECORDED + 1, "policy.publish")
