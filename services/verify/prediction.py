@@ -19,6 +19,9 @@ RECORD = {"id": str, "ts": int, "deployment": str, "artifactId": str, "inputDige
 """Fields of a record that the walk reads, and their types; it may have more."""
 PROOF = {"batch": int, "event": str, "index": int, "size": int, "root": str, "proof": list}
 
+SALT_BYTES = 16
+"""The digest is of salt and input, one after the other: a longer salt could begin with what was the input's beginning."""
+
 ROUTER = "/service/router"
 """How the SPIFFE id of the one source ends that tells of sealed batches."""
 
@@ -41,6 +44,7 @@ def own_bytes(walk: Walk) -> str:
     told, own = [], walk.own
     if own.input is not None:
         require(own.salt is not None, "the input's digest is salted: pass --salt, the answer's header x-prediction-salt")
+        require(len(own.salt or b"") == SALT_BYTES, f"the salt has {len(own.salt or b'')} bytes: the router's have {SALT_BYTES}")
         require(sha256((own.salt or b"") + own.input) == walk.record["inputDigest"], "the input is not the one of the record")
         told.append("input")
     if own.output is not None:

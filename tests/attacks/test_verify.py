@@ -18,9 +18,10 @@ from services.core.statements import Manifest, expect
 from services.registry.ports import Decision, Policy
 from services.verify.report import BROKEN, Link, Report
 from services.verify.service import verify
+from services.verify.walk import Own
 from tests import signing as world
 from tests.archives import Members, edited, read, write
-from tests.predictions import Served, served
+from tests.predictions import SALT, Served, served
 from tests.registry import NOW, opened, trust
 
 
@@ -171,3 +172,11 @@ def test_an_unreadable_model_folder_is_a_broken_link(archive: Path, tmp_path: Pa
     name, detail = broken(archive, folder)
     plain(detail).encode("utf-8")
     assert (name, "is a link or a device" in detail) == ("weights", True)
+
+
+def test_the_end_of_an_input_is_not_the_input_under_a_longer_salt(platform: Served, archive: Path) -> None:
+    """The recorded digest is of salt and input, one after the other."""
+    own = Own(platform.input[5:], None, SALT + platform.input[:5])
+    link = verify(archive, trust(), own=own).broken
+    assert link is not None
+    assert (link.name, link.detail) == ("your input and output", "the salt has 21 bytes: the router's have 16")
