@@ -216,11 +216,14 @@ def _check_log(origin: str, vkey: str) -> None:
 def _check_witnesses(trust: Trust) -> None:
     try:
         witnesses = trust.witnesses
+        own = [signer_id(tlog.parse_vkey(trust.log_vkey).key)] if witnesses else []
     except tlog.BadLogFormat as error:
-        raise BadTrust(f"log.witnesses: {error}") from error
+        raise BadTrust(f"log.vkey or log.witnesses: {error}") from error
     held = [signer_id(witness.key) for witness in witnesses]
     if len({witness.name for witness in witnesses}) != len(held) or len(set(held)) != len(held):
         raise BadTrust("log.witnesses: a name or a key is listed twice; each witness counts once")
+    if set(own) & set(held):
+        raise BadTrust("log.witnesses: the log's own key is listed; a log that vouches for itself has no witness")
     threshold = trust.witness_threshold
     if type(threshold) is not int or not 0 <= threshold <= len(held):
         raise BadTrust(f"log.witnessThreshold {threshold!r}: want 0 to {len(held)}, the number of witnesses")

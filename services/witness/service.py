@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from services.core import cosignature, merkle, tlog
 from services.core.clock import Clock
-from services.core.errors import Unavailable
+from services.core.errors import BadSetting, Unavailable
 from services.core.keys import BadSignature
 from services.core.tlog import BadLogFormat, Checkpoint, VerifierKey
 from services.witness.errors import BadRequest, NotConsistent, NotSigned, UnknownLog, WrongSize
@@ -48,7 +48,10 @@ class Request:
 
 
 class Witness:
-    """name: as verifier keys and cosignatures say it; logs: keys of the logs that it follows, whose names are their origins."""
+    """name: as verifier keys and cosignatures say it; logs: keys of the logs that it follows, whose names are their origins.
+
+    Raises BadSetting: two logs of one origin.
+    """
 
     def __init__(
         self, name: str, key: ed25519.Ed25519PrivateKey, logs: Sequence[VerifierKey], state: StateStore, clock: Clock
@@ -56,6 +59,8 @@ class Witness:
         self.vkey = tlog.witness_vkey_text(name, key.public_key())
         self._name, self._key, self._state, self._clock = name, key, state, clock
         self._logs = {log.name: log for log in logs}
+        if len(self._logs) != len(logs):
+            raise BadSetting("two logs of one origin: a witness keeps one history for each, by one key")
         # Comparing the old size and keeping the new one are one step: else two requests could roll each other back.
         self._lock = threading.Lock()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.core import keys
+from services.core import keys, tlog
 from services.core.errors import BadInput, Refused
 from services.core.tls import person_id
 from services.core.trust import BadTrust, Person, Trust
@@ -110,3 +110,10 @@ def test_one_key_for_two_people_is_refused() -> None:
     people = tuple(Person(person_id(name), frozenset({"approver"}), (shared,)) for name in ("ada", "ben"))
     with pytest.raises(BadTrust, match="one person"):
         world.trust(people=people, policy_signers=frozenset())
+
+
+def test_the_logs_own_key_is_no_witness() -> None:
+    key = keys.generate_ed25519().public_key()
+    vkey, witness = tlog.vkey_text(world.ORIGIN, key), tlog.witness_vkey_text("witness.example", key)
+    with pytest.raises(BadTrust, match="own key"):
+        world.trust(vkey, log_witnesses=(witness,), witness_threshold=1)

@@ -189,3 +189,10 @@ def test_the_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     (tmp_path / "w" / KEY).chmod(0o644)
     with pytest.raises(BadSetting, match="chmod 600"):
         open_key(tmp_path / "w")
+
+
+def test_two_logs_of_one_origin_are_refused(tmp_path: Path) -> None:
+    """One of them would be followed, and nobody told which."""
+    other = tlog.parse_vkey(tlog.vkey_text(ORIGIN, OTHER_LOG.public_key()))
+    with pytest.raises(BadSetting, match="one origin"):
+        Witness(NAME, KEY_PAIR, [LOG_KEY, other], FolderState(tmp_path), lambda: NOW_S * 1000)
