@@ -24,7 +24,7 @@ from services.core.calls import call, error_of
 from services.core.calls import client as http_client
 from services.core.clock import system_clock
 from services.core.digests import FileEntry, require_files, require_safe_path, scan_tree, sha256_file, tree_digest
-from services.core.errors import BadInput, TooLarge, Unavailable
+from services.core.errors import BadInput, NotFound, TooLarge, Unavailable
 from services.core.keys import PrivateKey
 from services.core.statements import Clearance, DatasetApproval, PolicyBundle, Predicate, PromotionRequest
 from services.core.tls import Identity
@@ -276,7 +276,7 @@ class Client:
         """Signs a clearance for the flag and sends it."""
         flag = next((item for item in self.flags() if item["id"] == flag_id), None)
         if flag is None:
-            raise BadInput(f"{flag_id!r} is no active flag: `ai-infra quarantine list` shows those there are")
+            raise NotFound(f"{flag_id!r} is no active flag: `ai-infra quarantine list` shows those there are")
         with _checked():
             clearance = Clearance(flag=flag_id, kind=flag["kind"], target=flag["target"], reason=reason, issued_at=_now())
         return self._post(f"/v1/flags/{flag_id}/clearance", self.signed(clearance))
@@ -334,7 +334,7 @@ class Client:
     ) -> dict[str, Any]:
         """Open Inference Protocol v2: the answer, with the prediction's id and the version that gave it.
 
-        keep: a folder for `request.json` and `answer.json`, the bodies byte for byte: with the answer's salt they show whose
+        keep: a folder for `request.json` and `answer.json`, the bodies byte for byte, and the answer's `salt`: they show whose
         prediction it was (`ai-infra verify --input --salt --output`).
         """
         tensor = {"name": "images", "datatype": "FP32", "shape": [len(rows), len(rows[0])], "data": [list(row) for row in rows]}
@@ -349,6 +349,7 @@ class Client:
             keep.mkdir(parents=True, exist_ok=True)
             (keep / "request.json").write_bytes(response.request.content)
             (keep / "answer.json").write_bytes(response.content)
+            (keep / "salt").write_text(response.headers["x-prediction-salt"])
         found: dict[str, Any] = response.json()
         outputs = {item["name"]: item["data"] for item in found["outputs"]}
         return {

@@ -101,7 +101,7 @@ def _table(found: list[dict[str, Any]]) -> None:
     for entry in found:
         event = entry["event"]
         rows.append((entry["index"], _time(event["ts"]), event["type"], event["subject"]["id"], event["actor"].rsplit("/", 1)[-1]))
-    table("audit log", ("index", "time", "type", "subject", "actor"), rows, "the first event comes with the first start")
+    table("audit log", ("index", "time (UTC)", "type", "subject", "actor"), rows, "the first event comes with the first start")
 
 
 def _report(found: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def _report(found: dict[str, Any]) -> None:
     for problem in found["problems"]:
         say(f"  {json.dumps(problem)}")
     for name, at in found.get("witnesses", {}).items():
-        say(f"  witness {name}: {'did NOT cosign this checkpoint' if at is None else f'cosigned at {_time(at * 1000)}'}")
+        say(f"  witness {name}: {'did NOT cosign this checkpoint' if at is None else f'cosigned at {_time(at * 1000)} UTC'}")
     for item in found.get("notCheckable", []):
         say(f"  not checkable: {item}")
 
@@ -121,4 +121,4 @@ def _reconciled(found: dict[str, Any]) -> None:
 
 
 def _time(milliseconds: int) -> str:
-    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%H:%M:%S.%f")[:-3]
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -80,8 +80,11 @@ def show_as_of(
         return show_one(reference, person, as_json)
     trusted = Trust.parse(read_file(trust if trust is not None else home().root / "trust.json"))
     if stage not in trusted.environments:
-        raise BadInput(f"{reference!r}: want NAME@STAGE with a stage of {list(trusted.environments)}")
+        kind = "--as-of is for a stage" if stage.isdecimal() else "no stage"
+        raise BadInput(f"{reference!r}: {kind}: want NAME@STAGE, a stage being one of {', '.join(trusted.environments)}")
     until = _until(as_of)
+    if proof is not None and proof.exists():
+        raise BadInput(f"--proof {proof}: is there already: name a new folder")
     if log is not None:
         found = asof.as_of(FolderReader(log), trusted, name, stage, until)
     else:

@@ -23,20 +23,29 @@ def init(
         list[str] | None, typer.Option(metavar="URL=VKEY", help="A witness of the log; repeat it. Also for a home that is there.")
     ] = None,
     witness_threshold: Annotated[
-        int, typer.Option(min=0, help="How many witnesses must cosign before a promotion counts and a verifier believes the log.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0, help="How many witnesses must cosign before a promotion counts and a verifier believes the log; default: 0."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a home: development CA, certificates, keys, databases, first policies. Again: nothing changes but the witnesses."""
+    from services.core.errors import BadInput
     from services.home import Home, add_witnesses, create
 
+    if witness_threshold is not None and not witness:
+        raise BadInput("--witness-threshold is set together with the witnesses: name all of them with --witness")
     found = Home.from_env(os.environ)
     made = create(found)
     if witness:
         named = {key: url for url, _, key in (text.rpartition("=") for text in witness)}
-        add_witnesses(found, named, witness_threshold)
+        add_witnesses(found, named, witness_threshold or 0)
     value = {"home": str(found.root), "people": str(found.people), "made": made}
-    show(value, as_json, lambda _: say(f"{'made' if made else 'is there already:'} {found.root}\npeople's keys: {found.people}"))
+    told = f"{'made' if made else 'is there already:'} {found.root}\npeople's keys: {found.people}"
+    if witness:
+        told += f"\nwitnesses are set; `ai-infra up` takes them at its next start, verifiers need this {found.root / 'trust.json'}"
+    show(value, as_json, lambda _: say(told))
 
 
 def up(

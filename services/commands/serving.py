@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.commands.common import As, Exit, Json, Target, connected, read_file, say, show, table
+from services.commands.common import As, Exit, Json, Target, connected, note, read_file, say, show, table
 
 app = typer.Typer(help="Move traffic to another version, step by step, under a sequential test.", no_args_is_help=True)
 ENDED = ("completed", "rolled_back", "aborted", "undecided")
@@ -68,20 +68,23 @@ def predict(
     model: str,
     environment: Environment,
     rows: Annotated[Path, typer.Option(help="JSON: one row of numbers, or a list of rows.")],
-    keep: Annotated[Path | None, typer.Option(help="Folder for request.json and answer.json, to verify them later.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for request.json, answer.json and salt, to verify them later.")] = None,
     person: As = "tara",
     as_json: Json = False,
 ) -> None:
     """Ask a served model (Open Inference Protocol v2)."""
     from services.core.canonical import parse
-    from services.core.errors import BadInput
+    from services.core.errors import BadInput, BadJson
 
-    value = parse(read_file(rows))
+    try:
+        value = parse(read_file(rows))
+    except BadJson as error:
+        raise BadInput(f"{rows}: {error}") from error
     if not isinstance(value, list) or not value:
         raise BadInput(f"{rows}: want one row of numbers, like [0, 1.5], or a list of rows")
     with connected(person) as client:
         found = client.predict(model, environment, value if isinstance(value[0], list) else [value], keep)
-        told = f"{found['outputs']}\nby {found['version']}, prediction {found['id']}, salt {found['salt']}"
+        told = f"{json.dumps(found['outputs'])}\nby {found['version']}, prediction {found['id']}, salt {found['salt']}"
         show(found, as_json, lambda _: say(told))
 
 
@@ -96,7 +99,10 @@ def start(
     person: As = "dario",
     as_json: Json = False,
 ) -> None:
-    """Start a rollout: it advances, completes or rolls back by itself."""
+    """Start a rollout: it advances, completes or rolls back by itself.
+
+    Exit code, when it waits: 0 completed; 1 rolled back or aborted; 75 undecided: complete, extend or abort it, or wait on.
+    """
     from services.core.canonical import parse
     from services.core.errors import BadInput
 
@@ -107,6 +113,8 @@ def start(
     more |= parse(read_file(spec)) if spec else {}
     with connected(person) as client:
         found = client.start_rollout(reference, environment, **more)
+        if wait and found["state"] not in ENDED:
+            note(f"{found['id']} runs; Ctrl-C ends the waiting, not the rollout (`ai-infra rollout show` tells how it goes)")
         while wait and found["state"] not in ENDED:
             time.sleep(0.5)
             found = client.rollout(found["id"])
@@ -141,9 +149,12 @@ def explain(rollout: str, person: As = "aude", as_json: Json = False) -> None:
 
 @app.command(epilog='Example: ai-infra rollout abort rol-019... --reason "wrong version"')
 def abort(rollout: str, reason: Annotated[str, typer.Option(help="Why.")], person: As = "dario", as_json: Json = False) -> None:
-    """End a rollout; all traffic goes back to stable."""
+    """End a rollout; all traffic goes back to stable. Exit code 4: it was completed before."""
     with connected(person) as client:
-        show(client.abort_rollout(rollout, reason), as_json, _rollout)
+        found = client.abort_rollout(rollout, reason)
+    show(found, as_json, _rollout)
+    if found["state"] == "completed":
+        raise typer.Exit(Exit.CONFLICT)
 
 
 @app.command(epilog='Example: ai-infra rollout complete rol-019... --reason "seen by hand; ten requests a day are all there is"')
@@ -156,9 +167,9 @@ def complete(rollout: str, reason: Annotated[str, typer.Option(help="Why.")], pe
 @app.command(epilog='Example: ai-infra rollout extend rol-019... --requests 5000 --reason "a quiet day"')
 def extend(
     rollout: str,
-    requests: Annotated[int, typer.Option(help="More requests for the present step.")],
+    requests: Annotated[int, typer.Option(min=1, help="More requests for the present step.")],
     reason: Annotated[str, typer.Option(help="Why.")],
-    seconds: Annotated[float, typer.Option(help="Time for them.")] = 86_400.0,
+    seconds: Annotated[float, typer.Option(help="Seconds for them.")] = 86_400.0,
     person: As = "dario",
     as_json: Json = False,
 ) -> None:
@@ -180,7 +191,8 @@ def _rollouts(found: list[dict[str, Any]]) -> None:
 
 
 def _rollout(found: dict[str, Any]) -> None:
-    say(f"{found['id']}  {found['model']} in {found['environment']}: {found['state']} at {found['weight']:.0%}  {found['reason']}")
+    at = f"{found['state']} at {found['weight']:.0%}"
+    say(f"{found['id']}  {found['model']} in {found['environment']}: {at}  {found['reason']}".rstrip())
     if "log E" in found["reason"]:
         bound = math.log(1 / found["spec"]["alpha"])
         say(f"  log E: how strongly the traffic speaks against the canary; from {bound:.1f} on it is rolled back, 0 is no evidence")

@@ -52,8 +52,7 @@ def verify(
     person: As = "aude",
     as_json: Json = False,
 ) -> None:
-    """Walk from one prediction, or a promoted version, to its origins; every verdict is re-executed. Exit code 1 names the first
-    broken link."""
+    """Walk from one prediction, or a promoted version, to its origins; every verdict is re-executed."""
     import tempfile
 
     from services.core.errors import BadInput
@@ -65,6 +64,10 @@ def verify(
     if trust is None and not (Home.from_env(os.environ).root / "trust.json").exists():
         raise BadInput("no home is here whose trust.json could be used: name one with --trust")
     trusted = Trust.parse(read_file(trust if trust is not None else home().root / "trust.json"))
+    if (salt is None) != (sent is None):
+        raise BadInput("--input and --salt go together: the record has the salted digest of the body that you sent")
+    if model is not None and not model.is_dir():
+        raise BadInput(f"--model {model}: no such folder")
     kept = _read(against)
     own = Own(_read(sent), _read(answer), _salt(salt))
     if Path(what).suffix == ".zip":
@@ -108,7 +111,7 @@ def draw(report: "Report") -> None:
     say(plain(report.subject))
     for position, link in enumerate(report.links):
         branch = "└─" if position == len(report.links) - 1 else "├─"
-        told = f"{link.status if link.status != 'ok' else ''} {link.detail}".strip()
+        told = ": ".join(part for part in (link.status if link.status != "ok" else "", link.detail) if part)
         say(plain(f"{branch} {MARKS[link.status]} {link.name:<{WIDTH}} {told}".rstrip()))
     for warning in report.warnings:
         say(plain(f"warning: {warning}"))

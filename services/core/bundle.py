@@ -82,7 +82,8 @@ def load_bundle(source: Path | bytes) -> Bundle:
             raise BadBundle(f"{path} stands twice in the bundle")
         files[path] = data
     if DATA not in files or len(files) < 2:
-        raise BadBundle(f"a bundle holds .rego modules and {DATA}")
+        where = "the tar file" if isinstance(source, bytes) else source
+        raise BadBundle(f"{where}: no policies are here: a bundle holds .rego modules and {DATA}")
     bundle = Bundle(files)
     _check_modules(bundle.modules)
     _check_data(bundle.data)

@@ -1,6 +1,7 @@
 """Puts a witness together: the only file of it that names concrete classes."""
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import uvicorn
 
 from services.core import tlog
 from services.core.clock import system_clock
+from services.core.errors import BadSetting
 from services.core.processes import die_with_supervisor
 from services.witness.folder import FolderState, open_key
 from services.witness.http import create_witness_app
@@ -35,7 +37,7 @@ def run(settings: Settings, ready: Callable[[str, int], None]) -> None:
     """Serves until SIGTERM. ready: told the verifier key and the port that it listens on.
 
     Raises:
-        BadSetting, BadLogFormat: the message names the file or the key.
+        BadSetting, BadLogFormat: the message names the file, the key or the address.
     """
     die_with_supervisor(os.environ)
     state = FolderState(settings.state)
@@ -43,10 +45,17 @@ def run(settings: Settings, ready: Callable[[str, int], None]) -> None:
         logs = [tlog.parse_vkey(text) for text in settings.logs]
         witness = Witness(settings.name, open_key(settings.state), logs, state, system_clock)
         config = uvicorn.Config(create_witness_app(witness), host=settings.host, port=settings.port, log_level="warning")
-        socket = config.bind_socket()
         # From here on callers queue: whoever is told "ready" is answered.
-        socket.listen()
-        ready(witness.vkey, socket.getsockname()[1])
-        uvicorn.Server(config).run([socket])
+        with _listening(settings.host, settings.port) as bound:
+            ready(witness.vkey, bound.getsockname()[1])
+            uvicorn.Server(config).run([bound])
     finally:
         state.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise BadSetting(f"{host}:{port} cannot be listened on: {why}; name another --port or --host") from error
