@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,10 +58,14 @@ def connected(person: str, *, second_key: bool = False) -> Iterator["Client"]:
         yield client
 
 
+_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What JSON lets through and a terminal may obey: DEL, the controls above ASCII, the order of writing."""
+
+
 def show(value: Any, as_json: bool, human: Callable[[Any], None]) -> None:
     """JSON to stdout, or what `human` draws."""
     if as_json:
-        print(json.dumps(value, indent=2, ensure_ascii=False))
+        print(_STEERING.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(value, indent=2, ensure_ascii=False)))
     else:
         human(value)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.commands.common import plain
+from services.commands.common import plain, show
 from services.commands.verify import draw
 from services.core import archive as layout
 from services.core import dsse, keys, oms
@@ -180,3 +180,11 @@ def test_the_end_of_an_input_is_not_the_input_under_a_longer_salt(platform: Serv
     link = verify(archive, trust(), own=own).broken
     assert link is not None
     assert (link.name, link.detail) == ("your input and output", "the salt has 21 bytes: the router's have 16")
+
+
+def test_json_for_machines_cannot_steer_a_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"told": "\x1b[2J\x7f\x9b2J\u202everified é"}
+    show(value, True, lambda _: None)
+    printed = capsys.readouterr().out
+    assert parse(printed.encode()) == value
+    assert printed.replace("\n", "").isprintable()
