@@ -22,7 +22,7 @@ test-postgresql: .venv/.dev ## the suites over databases, on PostgreSQL instead 
 ON_POSTGRESQL := tests/faults/test_host.py tests/faults/test_table.py tests/faults/test_promotion.py tests/faults/test_signing_faults.py \
 	tests/faults/test_training_faults.py tests/unit/test_promotion.py tests/unit/test_registry_records.py tests/unit/test_reconcile.py \
 	tests/unit/test_signing_domain.py tests/unit/test_sentinelnet_service.py tests/unit/test_training_service.py \
-	tests/unit/test_serving_service.py tests/contract/test_audit_log.py
+	tests/unit/test_serving_service.py
 
 mutation: .venv/.dev ## how many small changes of the code behind verdicts the tests notice (minutes; MODULES="core/merkle.py …", OUT=folder)
 	$(BIN)/python -m tests.mutation $(MODULES) $(if $(OUT),--out $(OUT))

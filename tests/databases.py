@@ -43,8 +43,9 @@ class Server:
         self._folder, self._numbers = tempfile.mkdtemp(prefix="ai-infra-postgresql-"), itertools.count()
         self._wheel: Any = start(Path(self._folder))
         self._connection = psycopg.connect(self._wheel.get_uri(), autocommit=True)
-        # The tests' databases survive no power failure, which nobody needs them to.
-        self._connection.execute("ALTER SYSTEM SET fsync = off")
+        # The tests' databases survive no power failure, which nobody needs them to, and none lives long enough to be vacuumed.
+        for setting in ("fsync", "full_page_writes", "autovacuum"):
+            self._connection.execute(f"ALTER SYSTEM SET {setting} = off")  # type: ignore[call-overload]
         self._connection.execute("SELECT pg_reload_conf()")
 
     def create(self, template: str) -> str:
