@@ -35,7 +35,7 @@ from tests.fakes.serving import ListedProbes
 from tests.serving import MODEL, World, api_of, router_of, row, wait_for
 
 ACTOR = "spiffe://ai-infra.local/person/dario"
-CLIENTS = 12
+CLIENTS = 6
 PROBES = 4000
 ENDED = ("completed", "rolled_back", "aborted", "undecided")
 TIMEOUT_S = 600.0

@@ -55,7 +55,7 @@ class Review:
         decision = self._decision(deployment, active)
         refused = [report for report in decision.verdict.refusals if report["rule"] != FLAG_RULE]
         # A version that is refused for its flags alone needs no further flag: those it has stop it.
-        set_now = None if not refused or self.flags.ever(decision.id) else self._flag(deployment, decision, refused)
+        set_now = None if not refused or self.flags.ever(decision.id, ACTOR) else self._flag(deployment, decision, refused)
         self._done.add((active.version, deployment["id"]))
         return set_now
 

@@ -197,6 +197,8 @@ def _until(text: str | None) -> "Until":
         raise BadInput(f"--as-of {text!r}: want an index of the log, or a time such as 2026-03-01T12:00:00Z") from error
     if at.tzinfo is None:
         raise BadInput(f"--as-of {text!r}: add the offset, such as Z or +01:00")
+    if at > datetime.datetime.now(datetime.UTC):
+        raise BadInput(f"--as-of {text!r}: that is still to come; leave it out to ask for now")
     return Until(ts=int(at.timestamp() * 1000))
 
 
@@ -208,6 +210,7 @@ def _held(found: dict[str, Any]) -> None:
         return
     flags = f", flagged by {', '.join(version['flags'])}" if version["flags"] else ""
     say(f"{after}, {found['stage']} held {version['model']}@{version['number']} ({short(version['artifactId'])}){flags}")
+    say("(the version promoted there last; a rollout may have left the traffic with another one: `ai-infra status`)")
     say(f"  rests on entries {', '.join(str(item['index']) for item in found['restsOn'])}, each shown under the log's checkpoint")
 
 

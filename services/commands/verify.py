@@ -115,7 +115,7 @@ def draw(report: "Report") -> None:
         say(plain(f"{branch} {MARKS[link.status]} {link.name:<{WIDTH}} {told}".rstrip()))
     for warning in report.warnings:
         say(plain(f"warning: {warning}"))
-    say("verified" if report.broken is None else f"BROKEN at: {report.broken.name}")
+    say("verified" if report.broken is None else plain(f"BROKEN at: {report.broken.name}: {report.broken.detail}"))
 
 
 def _read(path: Path | None) -> bytes | None:

@@ -45,6 +45,12 @@ TOLD_BY: Mapping[str, frozenset[str]] = {
 """Service → the types that it may tell the log. The API process tells all others, from inside. A verifier replays state from the
 log: a router that could tell of a promotion or of policies would change what every verifier computes."""
 
+
+def teller(event_type: str) -> str:
+    """The service that tells of events of this type: the name that its source's SPIFFE URI ends with."""
+    return next((name for name, types in TOLD_BY.items() if event_type in types), "api")
+
+
 FIELDS = frozenset(
     {"version", "id", "source", "seq", "type", "ts", "actor", "subject", "manifestRef", "signatureRef", "traceId", "payload"}
 )

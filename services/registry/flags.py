@@ -97,9 +97,10 @@ class Flags:
         with self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(_active()).mappings()]
 
-    def ever(self, text: str) -> bool:
-        """Whether a flag, lifted or not, was set for a reason that holds this text."""
-        query = select(tables.flags.c.id).where(tables.flags.c.reason.contains(text, autoescape=True)).limit(1)
+    def ever(self, text: str, actor: str) -> bool:
+        """Whether this actor set a flag, lifted or not, for a reason that holds this text."""
+        held = tables.flags.c.reason.contains(text, autoescape=True) & (tables.flags.c.set_by == actor)
+        query = select(tables.flags.c.id).where(held).limit(1)
         with self.engine.connect() as connection:
             return connection.execute(query).first() is not None
 

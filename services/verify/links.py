@@ -34,6 +34,7 @@ def checkpoint(walk: Walk) -> str:
 def entries(walk: Walk) -> str:
     found = check_log(LogMembers(walk.members), tlog.parse_vkey(walk.trust.log_vkey), walk.against, walk.see)
     require(found.ok, "; ".join(f"{problem.kind}: {problem.detail}" for problem in found.problems[:3]))
+    require(walk.misplaced is None, walk.misplaced or "")
     return f"chain of {walk.size} entries makes the signed root"
 
 

@@ -10,6 +10,7 @@ from services.core import archive, dsse, oms
 from services.core.canonical import canonical, parse
 from services.core.digests import FileEntry, require_files, scan_tree, sha256
 from services.core.errors import AiInfraError, BadInput, NotFound
+from services.core.events import teller
 from services.core.history import History, Version
 from services.core.statements import Manifest, PromotionRequest, expect
 from services.core.storedzip import Reader
@@ -74,6 +75,7 @@ class Walk:
     own: Own = Own()
     events: list[tuple[int, Event]] = field(default_factory=list)
     size: int = 0
+    misplaced: str | None = None
 
     @cached_property
     def index(self) -> dict[str, Any]:
@@ -150,6 +152,8 @@ class Walk:
         self.size = index + 1
         if event["type"] in KEPT_WHOLE or self._about(event):
             self.events.append((index, event))
+            if self.misplaced is None and not event["source"].endswith(f"/service/{teller(event['type'])}"):
+                self.misplaced = f"entry {index}, {event['type']}, is told by {event['source']}: only {teller(event['type'])} may"
 
     def find(self, kind: str, what: str, matches: Callable[[Event], bool]) -> tuple[int, Event]:
         """Index and event of the last entry of a type that matches."""

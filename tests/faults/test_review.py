@@ -57,8 +57,8 @@ class BreakingFlags:
     flags: Flags
     persists: bool
 
-    def ever(self, text: str) -> bool:
-        return self.flags.ever(text)
+    def ever(self, text: str, actor: str) -> bool:
+        return self.flags.ever(text, actor)
 
     def set(self, order: FlagOrder, actor: str) -> dict[str, Any]:
         if self.persists:
