@@ -45,6 +45,9 @@ settings.load_profile("mutation")
 MEMORY = 4 << 30
 """Bytes of address space of one process: a loop that no longer ends may append to a list."""
 
+UNLIMITED = ("core/rego.py",)
+"""The policy engine's allocator reserves more address space than that before it starts."""
+
 NOTICED = ("killed", "timeout", "segfault")
 MUTMUT = (sys.executable, "-m", "mutmut")
 
@@ -90,11 +93,14 @@ def score(module: str) -> Score:
         _prepare(tree, module)
         environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         run = [*MUTMUT, "run", "--max-children", "2"]
-        done = subprocess.run(run, cwd=tree, env=environ, capture_output=True, check=False, preexec_fn=_limit)
+        limit = None if module in UNLIMITED else _limit
+        done = subprocess.run(run, cwd=tree, env=environ, capture_output=True, check=False, preexec_fn=limit)
         meta = tree / "mutants" / "services" / f"{module}.meta"
         if not meta.exists():
             raise SystemExit(f"{module}: mutmut made no mutants:\n{done.stdout.decode()[-4000:]}{done.stderr.decode()[-2000:]}")
         words = _results(tree, environ)
+        if set(words.values()) == {"not checked"}:
+            raise SystemExit(f"{module}: its tests do not pass without a change:\n{done.stdout.decode()[-4000:]}")
         survivors = tuple(
             subprocess.run([*MUTMUT, "show", name], cwd=tree, env=environ, capture_output=True, text=True, check=True).stdout
             for name, word in sorted(words.items())
