@@ -117,8 +117,8 @@ def _query(plan: Any, term: str) -> Any:
 
 def _term(value: Mapping[str, Any]) -> str:
     # JSON is a Rego term too. Only what JSON must escape is escaped, as in the literals of rules: texts are compared as written.
-    canonical(dict(value))
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    canonical(dict(value))  # refuses what is no JSON
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _first_line(error: Exception) -> str:

@@ -53,6 +53,65 @@ def test_rule_that_gives_nothing_or_breaks_denies(body: str, reason: str) -> Non
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
+        ("report :=\n", "the policy could not be evaluated: the bundle does not compile: Invalid assignment operator"),
+        ("report := 1\n\nreport := 2\n", "the policy could not be evaluated: data.sentinelnet.decision is undefined"),
+        ("report := no_such_function(1)\n", "the policy could not be evaluated: Expecting value: line 1 column 1 (char 0)"),
+    ],
+)
+def test_why_the_engine_gave_nothing_is_said(body: str, reason: str) -> None:
+    found = rego.verdict_on(_with(body), {**GOOD["authz"], "action": "authz"})
+    assert found.reports[0].reasons == (reason,)
+
+
+def test_what_the_engine_says_is_cut_and_never_empty() -> None:
+    assert rego._first_line(ValueError("a\n b  c")) == "a b c"
+    assert rego._first_line(ValueError("x" * 400)) == "x" * 300
+    assert rego._first_line(KeyError()) == "KeyError"
+    assert rego._first_line(ValueError("(errormsg 12:no such thing) (file)")) == "no such thing"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("report := time.now_ns()\n", "a decision must be repeatable"),
+        ("report := time.now_ns()\n\nx := rand.intn(`x`, 2)\n", "repeatable (and 1 more: `ai-infra policy lint`)"),
+        ("report := time.now_ns()\n\nx := rand.intn(`x`, 2)\n\ny := max([1])\n", "(and 2 more: `ai-infra policy lint`)"),
+        ('report := {"rule": "authz.operation", "verdict": "allow", "reasons": []}\n',
+         "['pass', 'remediate', 'quarantine', 'deny']"),
+    ],
+)  # fmt: skip
+def test_a_refused_bundle_says_the_first_problem_and_how_many_more(body: str, told: str) -> None:
+    with pytest.raises(BadBundle) as refused:
+        rego.check_bundle(_with(body))
+    assert str(refused.value).endswith(told)
+
+
+def test_two_reports_of_one_rule_do_not_make_a_bundle() -> None:
+    text = BUNDLE.files["decision.rego"] + f"\n\ndecision contains {PASS}\n".encode()
+    with pytest.raises(BadBundle, match="the rule reported 2 times"):
+        rego.check_bundle(edited({"decision.rego": text}))
+
+
+def test_texts_are_compared_as_written() -> None:
+    bundle = _with('report := {"rule": "authz.operation", "verdict": "pass", "reasons": []} if input.actor == "é\U0001f600"\n')
+    assert rego.verdict_on(bundle, {**GOOD["authz"], "action": "authz", "actor": "é\U0001f600"}).passed
+
+
+def test_the_bundles_used_last_stay_compiled() -> None:
+    given = {**GOOD["authz"], "action": "authz"}
+    bundles = [_with(f"report := {PASS}\n\nnumber := {number}\n") for number in range(rego.COMPILED_KEPT + 1)]
+    for bundle in bundles[:-1]:
+        rego.evaluate(bundle, given)
+    kept = [bundle.revision for bundle in bundles[:-1]]
+    assert list(rego._cache) == kept
+    rego.evaluate(bundles[0], given)
+    rego.evaluate(bundles[-1], given)
+    assert list(rego._cache) == [*kept[2:], kept[0], bundles[-1].revision]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
         ('report := net.cidr_contains("10.0.0.0/8", input.ip)\n', r"net\.cidr_contains can answer differently"),
         ("report := json.match_schema(input, {})\n", r"json\.match_schema is no built-in that"),
         ("report := time.now_ns()\n", "repeatable"),
