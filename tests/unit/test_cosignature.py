@@ -99,17 +99,18 @@ def test_the_keys_of_logs_and_of_witnesses_are_kept_apart() -> None:
     [
         (("junk",), 0, "log.witnesses"),
         ((tlog.vkey_text(W1, LOG.public_key()),), 0, "log.witnesses"),
-        ((tlog.witness_vkey_text(W1, LOG.public_key()),) * 2, 0, "listed twice"),
-        ((tlog.witness_vkey_text(W1, LOG.public_key()), tlog.witness_vkey_text(W2, LOG.public_key())), 0, "listed twice"),
+        ((tlog.witness_vkey_text(W1, WITNESSES[W1].public_key()),) * 2, 0, "listed twice"),
+        (tuple(tlog.witness_vkey_text(name, WITNESSES[W1].public_key()) for name in (W1, W2)), 0, "listed twice"),
+        ((tlog.witness_vkey_text(W1, LOG.public_key()),), 0, "vouches for itself"),
         ((), 1, "witnessThreshold"),
-        ((tlog.witness_vkey_text(W1, LOG.public_key()),), 2, "witnessThreshold"),
+        ((tlog.witness_vkey_text(W1, WITNESSES[W1].public_key()),), 2, "witnessThreshold"),
         ((), -1, "witnessThreshold"),
         ((), True, "witnessThreshold"),
     ],
 )
 def test_trust_in_witnesses_that_cannot_hold_is_refused(vkeys: tuple[str, ...], threshold: int, field: str) -> None:
     with pytest.raises(BadTrust, match=field):
-        world.trust(log_witnesses=vkeys, witness_threshold=threshold)
+        world.trust(tlog.vkey_text(world.ORIGIN, LOG.public_key()), log_witnesses=vkeys, witness_threshold=threshold)
 
 
 def test_trust_in_witnesses_round_trips() -> None:
