@@ -48,7 +48,7 @@ lock: .venv/.dev ## resolve requirements/*.lock anew
 LOCK := -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header
 
 clean: ## remove the environment and the demo's home
-	rm -rf .venv .venv-mlflow $(DEMO_HOME) $(DEMO_HOME)-people
+	rm -rf .venv .venv-mlflow $(DEMO_HOME) $(DEMO_HOME)-people $(DEMO_HOME)-witness
 
 .venv/bin/uv: requirements/uv.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is not on PATH; set PYTHON=..." >&2; exit 2; }
