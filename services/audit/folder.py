@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from services.core.durable import sync_folder
 from services.core.errors import Unavailable
 from services.core.logfile import FolderReader
 
@@ -26,7 +27,7 @@ class FolderStore(FolderReader):
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
-            _sync(target.parent)
+            sync_folder(target.parent)
         except OSError as error:
             raise Unavailable(f"{path} of the log could not be written: {error.strerror}") from error
 
@@ -44,12 +45,4 @@ class FolderStore(FolderReader):
             return
         self._make(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_folder(folder.parent)

@@ -7,6 +7,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from services.core import keys
+from services.core.durable import sync_folder
 from services.core.errors import BadSetting, Unavailable
 
 KEY, LOCK = "witness.pem", "lock"
@@ -22,7 +23,7 @@ def open_key(folder: Path) -> ed25519.Ed25519PrivateKey:
     path = folder / KEY
     if not path.exists():
         keys.write_private_pem(path, keys.generate_ed25519())
-        _sync(folder)
+        sync_folder(folder)
     key = keys.read_private_pem(path)
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise BadSetting(f"{path} is no Ed25519 key: a witness signs with one of its own")
@@ -63,14 +64,6 @@ class FolderState:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._folder / name)
-            _sync(self._folder)
+            sync_folder(self._folder)
         except OSError as error:
             raise Unavailable(f"{name} of the witness could not be kept: {error.strerror}") from error
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

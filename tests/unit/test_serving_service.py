@@ -289,12 +289,7 @@ def test_what_the_test_decides_is_no_persons_to_decide(bench: Bench) -> None:
 
 
 def test_an_undecided_rollout_is_still_rolled_back_by_later_requests(bench: Bench) -> None:
-    rollout = bench.running(maxRequestsPerStep=100, margins={"errors": 0.001})
-    bench.backend.seen = Counts((phase(0.1, 150),))
-    bench.rollouts.advance(rollout)
-    bench.backend.seen = Counts((phase(0.1, 150), phase(0.5, 120)))
-    bench.rollouts.advance(rollout)
-    assert bench.rollouts.get(rollout)["state"] == "undecided"
+    rollout = undecided(bench)
     bench.backend.seen = Counts((phase(0.1, 150), phase(0.5, 400, errors=(40, 1))))
     bench.rollouts.advance(rollout)
     assert bench.rollouts.get(rollout)["state"] == "rolled_back"

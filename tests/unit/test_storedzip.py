@@ -9,21 +9,13 @@ import pytest
 from services.core.digests import sha256
 from services.core.errors import BadInput, TooLarge
 from services.core.storedzip import MAX_MEMBERS, MAX_READ, BadZip, Reader, Writer
+from tests import archives
 
 MEMBERS = {"a.json": b"{}", "empty": b"", "model/größe.bin": b"\0\xff" * 3_000_000}
 
 
-def written(path: Path, members: dict[str, bytes]) -> Path:
-    with path.open("wb") as file:
-        target = Writer(file)
-        for name, data in members.items():
-            target.add(name, data)
-        target.close()
-    return path
-
-
 def test_what_is_written_is_read_and_any_zip_program_reads_it(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.zip", MEMBERS)
+    path = archives.write(tmp_path / "a.zip", MEMBERS)
     with Reader.open(path) as reader:
         assert {name: reader[name] for name in reader} == MEMBERS
         assert [reader.sha256(name) for name in MEMBERS] == [sha256(data) for data in MEMBERS.values()]
@@ -33,7 +25,7 @@ def test_what_is_written_is_read_and_any_zip_program_reads_it(tmp_path: Path) ->
 
 
 def test_an_archive_without_members_is_read_too(tmp_path: Path) -> None:
-    with Reader.open(written(tmp_path / "a.zip", {})) as reader:
+    with Reader.open(archives.write(tmp_path / "a.zip", {})) as reader:
         assert list(reader) == []
 
 
@@ -66,7 +58,7 @@ def test_a_large_member_is_streamed_and_not_read_whole(tmp_path: Path) -> None:
 
 
 def test_data_that_its_checksum_does_not_fit_is_damaged(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.zip", {"a": b"1234"})
+    path = archives.write(tmp_path / "a.zip", {"a": b"1234"})
     data = path.read_bytes()
     path.write_bytes(data.replace(b"1234", b"1235"))
     with Reader.open(path) as reader:
@@ -76,7 +68,7 @@ def test_data_that_its_checksum_does_not_fit_is_damaged(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_states_more_than_there_is_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.zip", {"a": b"1234"})
+    path = archives.write(tmp_path / "a.zip", {"a": b"1234"})
     data = path.read_bytes()
     for count in (0, 2, 65_535):
         path.write_bytes(data[:-14] + count.to_bytes(2, "little") * 2 + data[-10:])

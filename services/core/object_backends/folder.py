@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from services.core.digests import CHUNK, require_digest, sha256
+from services.core.durable import sync_folder
 from services.core.errors import Unavailable
 from services.core.objects import CorruptObject, NoSuchObject, ObjectStore, WrongChecksum
 
@@ -105,17 +106,8 @@ class FolderStore:
     def _publish(self, aside: Path, path: Path) -> None:
         if not path.parent.exists():
             path.parent.mkdir(exist_ok=True)
-            _sync(self._root)
+            sync_folder(self._root)
         aside.chmod(0o444)
         with suppress(FileExistsError):
             os.link(aside, path)
-        _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Makes the folder's entries durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_folder(path.parent)
