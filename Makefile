@@ -36,19 +36,20 @@ check: .venv/.dev ## linters and types
 bench: .venv/.dev ## measure against the targets and against peers, and write docs/benchmarks.md (on a quiet machine; 15 minutes)
 	$(BIN)/python -m benchmarks
 
-peers: .venv/.dev ## build the servers and tools that tests run against (Go programs, into a cache outside the repository)
+peers: .venv/.dev .venv-checkov/.ready ## build the servers and tools that tests run against (Go programs, into a cache outside the repository)
 	$(BIN)/python -m tests.peers
 
 lock: .venv/.dev ## resolve requirements/*.lock anew
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve pyproject.toml -o requirements/demo.lock
-	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra vault --extra dev \
+	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra vault --extra infra --extra dev \
 		-c requirements/demo.lock pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile $(LOCK) requirements/mlflow.in -o requirements/mlflow.lock
+	$(BIN)/uv pip compile $(LOCK) requirements/checkov.in -o requirements/checkov.lock
 
 LOCK := -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header
 
 clean: ## remove the environment and the demo's home
-	rm -rf .venv .venv-mlflow $(DEMO_HOME) $(DEMO_HOME)-people $(DEMO_HOME)-witness
+	rm -rf .venv .venv-mlflow .venv-checkov $(DEMO_HOME) $(DEMO_HOME)-people $(DEMO_HOME)-witness
 
 .venv/bin/uv: requirements/uv.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is not on PATH; set PYTHON=..." >&2; exit 2; }
@@ -63,4 +64,9 @@ clean: ## remove the environment and the demo's home
 .venv/.dev: requirements/dev.lock pyproject.toml | .venv/bin/uv
 	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-checkov/.ready: requirements/checkov.lock | .venv/bin/uv
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-checkov
+	$(BIN)/uv pip install -q --python .venv-checkov/bin/python --require-hashes -r requirements/checkov.lock
 	@touch $@
