@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import socket
 import subprocess
 import time
@@ -112,6 +113,7 @@ GOOD: dict[str, dict[str, Any]] = {
             "issuedAt": NOW - 50, "signer": "7" * 64, "person": SAM, "roles": ["security"],
         },
     },
+    "provision": json.loads((Path(__file__).parent / "policy" / "corpus" / "provision.json").read_text()),
     "authz": {"actor": SAM, "roles": ["approver", "security"], "operation": "policy.publish"},
 }
 """For each action an input, without `action`, that passes every rule."""

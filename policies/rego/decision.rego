@@ -26,6 +26,28 @@ decision contains data.sentinelnet.dataset.pii.report if "dataset.pii" in wanted
 
 decision contains data.sentinelnet.dataset.quarantine.report if "dataset.quarantine" in wanted
 
+decision contains data.sentinelnet.infra.cluster.report if "infra.cluster" in wanted
+
+decision contains data.sentinelnet.infra.destruction.report if "infra.destruction" in wanted
+
+decision contains data.sentinelnet.infra.encryption.report if "infra.encryption" in wanted
+
+decision contains data.sentinelnet.infra.exceptions.report if "infra.exceptions" in wanted
+
+decision contains data.sentinelnet.infra.iam_wildcards.report if "infra.iam-wildcards" in wanted
+
+decision contains data.sentinelnet.infra.key_material.report if "infra.key-material" in wanted
+
+decision contains data.sentinelnet.infra.locked_buckets.report if "infra.locked-buckets" in wanted
+
+decision contains data.sentinelnet.infra.network.report if "infra.network" in wanted
+
+decision contains data.sentinelnet.infra.recovery.report if "infra.recovery" in wanted
+
+decision contains data.sentinelnet.infra.signing_keys.report if "infra.signing-keys" in wanted
+
+decision contains data.sentinelnet.infra.tags.report if "infra.tags" in wanted
+
 decision contains data.sentinelnet.promotion.artifact_digest.report if "promotion.artifact-digest" in wanted
 
 decision contains data.sentinelnet.promotion.evaluation_fresh.report if "promotion.evaluation-fresh" in wanted

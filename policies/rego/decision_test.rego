@@ -29,12 +29,16 @@ test_unknown_action_gets_no_report if {
 # What a built-in that the engine lacks looks like: no error, no value.
 nothing(_, _, _) := value if some value in []
 
+nothing_of_four(_, _, _, _) := value if some value in []
+
 test_rule_that_cannot_be_evaluated_denies if {
 	every action, rules in data.actions {
 		reports := sentinelnet.decision with input.action as action
 			with input.evaluation as {}
 			with input.manifest as {}
 			with data.sentinelnet.lib.report as nothing
+			with data.sentinelnet.cloud.report as nothing
+			with data.sentinelnet.cloud.each as nothing_of_four
 		count(reports) == count(rules)
 		every report in reports {
 			report.verdict == "deny"

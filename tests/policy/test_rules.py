@@ -88,9 +88,11 @@ def test_rule_says_what_it_reads_its_limits_and_its_worst_verdict(rule: str) -> 
     folder = rule.replace(".", "/").replace("-", "_")
     text = BUNDLE.modules[f"{folder}/{folder.rsplit('/', 1)[-1]}.rego"]
     code = text[text.index("\npackage ") :]
-    shared = {"lib.flags": "flags", "lib.datasets": "datasets", "lib.happened": "now"}
+    shared = [("lib.flags", "flags"), ("lib.datasets", "datasets"), ("lib.happened", "now"), ("cloud.excepted", "exceptions")]
+    shared += [("cloud.valid", "now"), ("cloud.excepted", "now")]
+    shared += [(call, path) for call in ("cloud.report", "cloud.each") for path in ("environment", "layer", "resources", "statements")]
     read = set(re.findall(r"\binput\.(\w+)", code)) | set(re.findall(r'object\.get\(input, \[?"(\w+)"', code))
-    read |= {name for call, name in shared.items() if call in code}
+    read |= {name for call, name in shared if call in code}
     assert {path.split(".")[0] for path in found["reads"]} == read
     limits = set(re.findall(r"data\.((?:limits|authz)\.\w+)", code))
     assert set(found["limits"]) == limits | ({"limits.clock_skew_s"} if "lib.happened" in code else set())

@@ -1,0 +1,87 @@
+# METADATA
+# title: No wildcards in IAM
+# description: No Allow for a pattern of actions, for every resource or to everybody, and no managed policy that was not read, without a written exception.
+# custom:
+#   owner: security
+#   runbook: runbooks/infra-access.md
+#   severity: deny
+#   reads: [environment, exceptions, layer, now, resources, statements]
+#   limits: [limits.managed_policies]
+package sentinelnet.infra.iam_wildcards
+
+import data.sentinelnet.cloud
+import rego.v1
+
+default report := {"rule": "infra.iam-wildcards", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
+
+report := cloud.each("infra.iam-wildcards", items, good, bad)
+
+items := array.concat([{"id": s.id, "wrong": faults(s)} | some s in input.statements], managed)
+
+managed := [{"id": a.address, "wrong": managed_faults(a)} | some a in attachments]
+
+attachments := array.concat(cloud.of("aws_iam_role_policy_attachment"), cloud.of("aws_iam_policy_attachment"))
+
+# The things that need an exception; infra.exceptions compares them with those that have one.
+wrong contains item.id if {
+	some item in items
+	count(item.wrong) > 0
+}
+
+good := [true | some item in items; fine(item)]
+
+bad := [concat("", [item.id, " allows ", concat(", ", item.wrong), ": name them, or write an exception in stacks/exceptions.yaml"]) |
+	some item in items
+	not fine(item)
+]
+
+fine(item) if item.wrong == []
+
+fine(item) if {
+	count(item.wrong) > 0
+	cloud.excepted("infra.iam-wildcards", item.id)
+}
+
+faults(s) := [text | some text in [open_actions(s), open_resources(s), open_principals(s)]; text != ""]
+
+default open_actions(_) := ""
+
+open_actions(s) := "all actions but some" if {
+	allows(s)
+	count(s.notActions) > 0
+} else := "a pattern of actions" if {
+	allows(s)
+	some action in s.actions
+	regex.match(`[*?]`, action)
+}
+
+default open_resources(_) := ""
+
+# In the policy of a key, a bucket or a queue, "*" is that thing.
+open_resources(s) := "all resources but some" if {
+	allows(s)
+	count(s.notResources) > 0
+} else := "every resource" if {
+	allows(s)
+	s.kind == "identity"
+	some resource in s.resources
+	regex.match(`^(\*|arn:[a-z*-]+:[a-z0-9*-]+:[^:]*:[^:]*:[*]+)$`, resource)
+}
+
+default open_principals(_) := ""
+
+open_principals(s) := "everybody" if {
+	allows(s)
+	s.kind in ["resource", "trust"]
+	some principal in s.principals
+	regex.match(`[*]`, principal)
+	count(s.conditions) == 0
+}
+
+allows(s) if s.effect == "Allow"
+
+default managed_faults(_) := ["a policy that could not be read"]
+
+managed_faults(attachment) := [] if not regex.match(`^arn:aws[a-z-]*:iam::aws:policy/`, attachment.policy_arn)
+
+managed_faults(attachment) := [] if attachment.policy_arn in data.limits.managed_policies

@@ -1,0 +1,62 @@
+package sentinelnet.infra.iam_wildcards_test
+
+import data.sentinelnet.infra.iam_wildcards
+import data.sentinelnet.infra_fixtures_test as fix
+import rego.v1
+
+reported(statement, exceptions) := r if {
+	r := iam_wildcards.report with input.environment as "dev" with input.layer as "ground" with input.now as 1000
+		with input.resources as {"aws_vpc": [{"address": "aws_vpc.main"}]}
+		with input.statements as [statement]
+		with input.exceptions as exceptions
+}
+
+stated(patch) := object.union(fix.statement, patch)
+
+ending := ": name them, or write an exception in stacks/exceptions.yaml"
+
+exception := {"rule": "infra.iam-wildcards", "resource": "aws_iam_policy.p#S", "reason": "It can be no narrower.", "approvedBy": "sam", "expires": 2000}
+
+test_named_actions_and_resources_pass if {
+	reported(fix.statement, []) == {"rule": "infra.iam-wildcards", "verdict": "pass", "reasons": []}
+	reported(stated({"effect": "Deny", "actions": ["*"], "resources": ["*"]}), []).verdict == "pass"
+	reported(stated({"kind": "resource", "resources": ["*"], "principals": ["arn:aws:iam::111122223333:role/x"]}), []).verdict == "pass"
+}
+
+test_wildcard_is_denied if {
+	cases := {
+		"a pattern of actions": {"actions": ["s3:Get*"]},
+		"all actions but some": {"actions": [], "notActions": ["iam:passrole"]},
+		"every resource": {"resources": ["*"]},
+		"all resources but some": {"resources": [], "notResources": ["arn:aws:s3:::b"]},
+		"everybody": {"kind": "resource", "principals": ["*"]},
+		"a pattern of actions, every resource": {"actions": ["*"], "resources": ["arn:aws:s3:::*"]},
+	}
+	every text, patch in cases {
+		reported(stated(patch), []).reasons == [concat("", ["aws_iam_policy.p#S allows ", text, ending])]
+	}
+}
+
+test_everybody_under_a_condition_passes if {
+	condition := [{"test": "StringEquals", "key": "aws:principalorgid", "values": ["o-1"]}]
+	reported(stated({"kind": "resource", "principals": ["*"], "conditions": condition}), []).verdict == "pass"
+}
+
+test_written_exception_passes_until_it_ends if {
+	reported(stated({"actions": ["*"]}), [exception]).verdict == "pass"
+	reported(stated({"actions": ["*"]}), [object.union(exception, {"expires": 999})]).verdict == "deny"
+	iam_wildcards.wrong == {"aws_iam_policy.p#S"} with input.statements as [stated({"actions": ["*"]})]
+}
+
+test_managed_policy_that_was_not_read_is_denied if {
+	attached := {"address": "aws_iam_role_policy_attachment.a", "policy_arn": "arn:aws:iam::aws:policy/AdministratorAccess"}
+	r := iam_wildcards.report with input.environment as "dev" with input.layer as "ground" with input.exceptions as []
+		with input.resources as {"aws_iam_role_policy_attachment": [attached]}
+		with input.statements as []
+	r.reasons == [concat("", ["aws_iam_role_policy_attachment.a allows a policy that could not be read", ending])]
+	s := iam_wildcards.report with input.environment as "dev" with input.layer as "ground" with input.exceptions as []
+		with input.resources as {"aws_iam_role_policy_attachment": [attached]}
+		with input.statements as []
+		with data.limits.managed_policies as [attached.policy_arn]
+	s.verdict == "pass"
+}

@@ -1,0 +1,44 @@
+# METADATA
+# title: No key material in the program
+# description: No private key, password or token stands in a resource as text, and nothing is made whose secret would lie in the state.
+# custom:
+#   owner: security
+#   runbook: runbooks/infra-keys.md
+#   severity: deny
+#   reads: [environment, layer, resources, statements, texts]
+#   limits: [limits.secret_types]
+package sentinelnet.infra.key_material
+
+import data.sentinelnet.cloud
+import rego.v1
+
+default report := {"rule": "infra.key-material", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
+
+report := cloud.each("infra.key-material", items, good, bad)
+
+items := array.concat(input.texts, held)
+
+held := [r | some type in data.limits.secret_types; some r in cloud.of(type)]
+
+good := [true | some t in input.texts; harmless(t)]
+
+bad := array.concat(
+	[concat(" ", [t.resource, t.path, "holds key material or a secret as text: name a secret of Secrets Manager instead"]) | some t in input.texts; not harmless(t)],
+	[cloud.says(r, "keeps a secret in the state: let the key system or Secrets Manager make it") | some r in held],
+)
+
+# References and sensitive variables are no text: they are not among the facts' texts.
+harmless(t) if {
+	is_string(t.text)
+	not secret_name(t)
+	not key_material(t)
+}
+
+secret_name(t) if {
+	t.text != ""
+	regex.match(`(?i)(^|[._])(password|passphrase|secret|secret_string|secret_binary|secret_key|private_key|auth_token|token|key_material_base64)$`, t.path)
+}
+
+key_material(t) if regex.match(`-----BEGIN [A-Z ]*PRIVATE KEY|(^|[^A-Z0-9])(AKIA|ASIA)[A-Z0-9]{16}($|[^A-Z0-9])|gh[pousr]_[A-Za-z0-9]{36}`, t.text)
+
+key_material(t) if regex.match(`(?i)(^|[^:])(password|passwd|secret|api_?key|token)["']?\s*[:=]\s*["']?[A-Za-z0-9+/_!@#%^&*-]{8,}`, t.text)
