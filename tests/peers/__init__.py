@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent.parent
 CACHE = Path(os.environ.get("AI_INFRA_PEERS", Path.home() / ".cache" / "ai-infra" / "peers"))
 
 
@@ -43,8 +44,10 @@ def find(name: str) -> str | None:
     cached = GO[name].folder / name if name in GO else None
     if cached is not None and cached.exists():
         return str(cached)
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.exists() else shutil.which(name)
+    for beside in (Path(sys.executable).parent / name, ROOT / f".venv-{name}" / "bin" / name):
+        if beside.exists():
+            return str(beside)
+    return shutil.which(name)
 
 
 def need(name: str) -> str:

@@ -88,9 +88,10 @@ def test_rule_says_what_it_reads_its_limits_and_its_worst_verdict(rule: str) -> 
     folder = rule.replace(".", "/").replace("-", "_")
     text = BUNDLE.modules[f"{folder}/{folder.rsplit('/', 1)[-1]}.rego"]
     code = text[text.index("\npackage ") :]
-    shared = [("lib.flags", "flags"), ("lib.datasets", "datasets"), ("lib.happened", "now"), ("cloud.excepted", "exceptions")]
-    shared += [("cloud.valid", "now"), ("cloud.excepted", "now")]
-    shared += [(call, path) for call in ("cloud.report", "cloud.each") for path in ("environment", "layer", "resources", "statements")]
+    shared = [("lib.flags", "flags"), ("lib.datasets", "datasets"), ("lib.happened", "now"), ("cloud.valid", "now")]
+    shared += [("cloud.excepted", path) for path in ("exceptions", "now")]
+    whole = ("environment", "layer", "resources", "statements")
+    shared += [(call, path) for call in ("cloud.report", "cloud.each") for path in whole]
     read = set(re.findall(r"\binput\.(\w+)", code)) | set(re.findall(r'object\.get\(input, \[?"(\w+)"', code))
     read |= {name for call, name in shared if call in code}
     assert {path.split(".")[0] for path in found["reads"]} == read

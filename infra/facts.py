@@ -1,0 +1,203 @@
+"""The input of the infra rules: what the program says and what the plan makes of it, in one compact document. It judges nothing.
+
+    {"action": "provision", "now": epoch seconds, "environment", "layer", "account",
+     "resources": {terraform type: [{"address", "protect", "target", "tags", every attribute that has a value}]},
+     "statements": [{"id": "ADDRESS#SID", "governs": address, "kind": "identity" | "resource" | "trust", "effect", "principals",
+                     "actions", "notActions", "resources", "notResources", "conditions": [{"test", "key", "values"}], "holders"}],
+     "texts": [{"resource", "path", "text"}],
+     "changes": null | [{"address", "type", "actions", "protect", "before", "after"}],
+     "exceptions": [{"rule", "resource", "reason", "approvedBy", "expires": epoch seconds}]}
+
+A value is the plan's where the plan knows it, else the program's: a reference stays `${address.attribute}`. `target` is the address
+of what a resource configures (a bucket's versioning: the bucket). `tags` are those that AWS gets, with the provider's defaults;
+without the field the type takes none. Actions and condition keys are in lower case, for IAM has no case there. `holders` are the
+roles that an identity policy belongs to. `texts` are all literals of the program: what is secret is a variable and no literal.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.graph import Graph
+from infra.statements import policy_of, statements
+from infra.synth import addresses
+from infra.values import filled, literals, referred
+from services.core.errors import BadInput
+
+Json = dict[str, Any]
+
+TARGETS = {
+    "aws_backup_vault_lock_configuration": ("backup_vault_name", "name"),
+    "aws_backup_vault_policy": ("backup_vault_name", "name"),
+    "aws_flow_log": ("vpc_id", "id"),
+    "aws_kms_key_policy": ("key_id", "id"),
+    "aws_s3_bucket_object_lock_configuration": ("bucket", "bucket"),
+    "aws_s3_bucket_policy": ("bucket", "bucket"),
+    "aws_s3_bucket_public_access_block": ("bucket", "bucket"),
+    "aws_s3_bucket_replication_configuration": ("bucket", "bucket"),
+    "aws_s3_bucket_server_side_encryption_configuration": ("bucket", "bucket"),
+    "aws_s3_bucket_versioning": ("bucket", "bucket"),
+    "aws_secretsmanager_secret_policy": ("secret_arn", "arn"),
+    "aws_sns_topic_policy": ("arn", "arn"),
+    "aws_sqs_queue_policy": ("queue_url", "url"),
+}
+"""Type → its attribute that names what it configures, and the attribute of that thing with the same value."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A graph with what Terraform makes of it. document: see synth; plan: `terraform show -json` of its plan."""
+
+    graph: Graph
+    document: Json
+    plan: Json
+
+
+@dataclass(frozen=True)
+class Change:
+    """A plan of one program against the state that another one planned. base: the graph of the other one."""
+
+    base: Graph
+    plan: Json
+
+
+def facts(stack: Stack, now: int, exceptions: Sequence[Json] = (), change: Change | None = None) -> Json:
+    """The input of the rules, without its exceptions' use.
+
+    Raises:
+        BadInput: the plan is not of this graph.
+    """
+    reader = _Reader(stack)
+    return {
+        "action": "provision",
+        "now": now,
+        "environment": stack.graph.environment,
+        "layer": stack.graph.layer,
+        "account": reader.account,
+        "resources": reader.resources(),
+        "statements": list(reader.statements()),
+        "texts": list(reader.texts()),
+        "changes": None if change is None else _changes(change, reader.protected | _protected(change.base)),
+        "exceptions": list(exceptions),
+    }
+
+
+class _Reader:
+    """One stack, resource by resource."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.written: dict[str, Json] = {
+            f"{kind}.{name}": values for kind, named in stack.document.get("resource", {}).items() for name, values in named.items()
+        }
+        planned = stack.plan["planned_values"]["root_module"].get("resources", [])
+        self.planned: dict[str, Json] = {item["address"]: item["values"] for item in planned if item["mode"] == "managed"}
+        if self.planned.keys() != self.written.keys():
+            apart = ", ".join(sorted(self.planned.keys() ^ self.written.keys())[:3])
+            raise BadInput(f"the plan is not of this graph: {apart} is in one of them only; plan it again")
+        self.protected = _protected(stack.graph)
+        self.account = _account(stack.document)
+        self.roles = {
+            address: f"arn:aws:iam::{self.account}:role{values.get('path') or '/'}{values['name']}"
+            for address, values in self.planned.items()
+            if address.startswith("aws_iam_role.") and values.get("name")
+        }
+        self.texts_of = {address: self._resolved(values) for address, values in self.written.items()}
+
+    def resources(self) -> dict[str, list[Json]]:
+        found: dict[str, list[Json]] = {}
+        for address, planned in self.planned.items():
+            kind = address.split(".")[0]
+            values = filled(self.texts_of[address], planned)
+            fact = {key: value for key, value in values.items() if key not in ("tags", "tags_all") and policy_of(value) is None}
+            fact |= {"address": address, "protect": address in self.protected}
+            if "tags_all" in planned:
+                fact["tags"] = planned["tags_all"] or {}
+            if kind in TARGETS:
+                fact["target"] = self._target(address, kind)
+            found.setdefault(kind, []).append(fact)
+        return found
+
+    def statements(self) -> Iterator[Json]:
+        for address, values in self.texts_of.items():
+            kind = address.split(".")[0]
+            for path, text in literals(values):
+                document = policy_of(text)
+                if document is not None:
+                    owner = address if path == "policy" else f"{address}.{path}"
+                    target, holders = self._target(address, kind), self._holders(address)
+                    yield from statements(document, owner, _kind(kind, path), target, holders)
+
+    def texts(self) -> Iterator[Json]:
+        for address, values in self.written.items():
+            for path, text in literals(values):
+                yield {"resource": address, "path": path, "text": text}
+
+    def _target(self, address: str, kind: str) -> str:
+        """The address of what a resource configures; its own when it configures nothing else."""
+        attribute, named = TARGETS.get(kind, ("", ""))
+        value = self.written[address].get(attribute)
+        if value is None:
+            return address
+        name = self.planned[address].get(attribute)
+        others = (other for other, values in self.planned.items() if other != address and name and values.get(named) == name)
+        return referred(value) or next(others, address)
+
+    def _holders(self, address: str) -> list[str]:
+        """ARNs of the roles that have an identity policy, inline or attached."""
+        if address.startswith("aws_iam_role."):
+            return [self.roles[address]] if address in self.roles else []
+        if address.startswith("aws_iam_role_policy."):
+            return [self._role(address)]
+        attachments = (other for other in self.written if other.startswith("aws_iam_role_policy_attachment."))
+        return sorted(self._role(other) for other in attachments if referred(self.written[other].get("policy_arn")) == address)
+
+    def _role(self, address: str) -> str:
+        """ARN of the role that an inline policy or an attachment names; the name itself if no role here has it."""
+        written, name = self.written[address].get("role"), self.planned[address].get("role")
+        named = (arn for arn in self.roles.values() if arn.rsplit("/", 1)[-1] == name)
+        return self.roles.get(referred(written) or "") or next(named, str(name or written))
+
+    def _resolved(self, value: Any) -> Any:
+        """References to a role's ARN are that ARN: account and name are in the program."""
+        if isinstance(value, dict):
+            return {key: self._resolved(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._resolved(item) for item in value]
+        if isinstance(value, str) and "${aws_iam_role." in value:
+            for address, arn in self.roles.items():
+                value = value.replace(f"${{{address}.arn}}", arn)
+        return value
+
+
+def _kind(kind: str, path: str) -> str:
+    if path == "assume_role_policy":
+        return "trust"
+    return "identity" if kind.startswith("aws_iam_") else "resource"
+
+
+def _protected(graph: Graph) -> set[str]:
+    named = addresses(graph)
+    return {named[item.urn] for item in graph.resources if item.protect and item.urn in named}
+
+
+def _account(document: Json) -> str:
+    """The one account that the provider may work in; empty where there is no AWS provider."""
+    providers = document.get("provider", {}).get("aws", [])
+    first = (providers if isinstance(providers, list) else [providers])[:1]
+    return "".join(str(account) for item in first for account in item.get("allowed_account_ids", [])[:1])
+
+
+def _changes(change: Change, protected: set[str]) -> list[Json]:
+    rows = [item for item in change.plan.get("resource_changes", []) if item["mode"] == "managed"]
+    return [
+        {
+            "address": item["address"],
+            "type": item["type"],
+            "actions": item["change"]["actions"],
+            "protect": item["address"] in protected,
+            "before": item["change"]["before"],
+            "after": item["change"]["after"],
+        }
+        for item in rows
+        if item["change"]["actions"] not in (["no-op"], ["create"])
+    ]
