@@ -14,6 +14,7 @@ without the field the type takes none. Actions and condition keys are in lower c
 roles that an identity policy belongs to. `texts` are all literals of the program: what is secret is a variable and no literal.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,12 +91,12 @@ class _Reader:
             f"{kind}.{name}": values for kind, named in stack.document.get("resource", {}).items() for name, values in named.items()
         }
         planned = stack.plan["planned_values"]["root_module"].get("resources", [])
-        self.planned: dict[str, Json] = {item["address"]: item["values"] for item in planned if item["mode"] == "managed"}
+        self.planned: dict[str, Json] = {item["address"]: item.get("values", {}) for item in planned if item["mode"] == "managed"}
         if self.planned.keys() != self.written.keys():
             apart = ", ".join(sorted(self.planned.keys() ^ self.written.keys())[:3])
             raise BadInput(f"the plan is not of this graph: {apart} is in one of them only; plan it again")
         self.protected = _protected(stack.graph)
-        self.account = _account(stack.document)
+        self.account = _account(stack.graph)
         self.roles = {
             address: f"arn:aws:iam::{self.account}:role{values.get('path') or '/'}{values['name']}"
             for address, values in self.planned.items()
@@ -180,11 +181,14 @@ def _protected(graph: Graph) -> set[str]:
     return {named[item.urn] for item in graph.resources if item.protect and item.urn in named}
 
 
-def _account(document: Json) -> str:
-    """The one account that the provider may work in; empty where there is no AWS provider."""
-    providers = document.get("provider", {}).get("aws", [])
-    first = (providers if isinstance(providers, list) else [providers])[:1]
-    return "".join(str(account) for item in first for account in item.get("allowed_account_ids", [])[:1])
+def _account(graph: Graph) -> str:
+    """The account that the AWS providers may work in; empty where there is none. An engine's inputs of providers are JSON texts."""
+    for item in graph.resources:
+        allowed = item.inputs.get("allowedAccountIds") if item.type == "pulumi:providers:aws" else None
+        accounts = json.loads(allowed) if isinstance(allowed, str) else allowed
+        if accounts:
+            return str(accounts[0])
+    return ""
 
 
 def _changes(change: Change, protected: set[str]) -> list[Json]:
