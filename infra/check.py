@@ -37,14 +37,13 @@ def check(root: Path, bundle: Bundle, stack: Stack, now: int, change: Change | N
         root: the checkout with the written exceptions and skips, and checkov's environment beside them.
         now: epoch seconds; exceptions end.
     Raises:
-        BadInput: a written file is no good, or the plan is not of the graph.
+        BadInput: a written file is no good, or the plan is not of the program.
         CheckovFailed, NotFound: checkov did not judge, or is not here.
     """
-    name = f"{stack.graph.environment}-{stack.graph.layer}"
-    noted = [item.to_fact() for item in exceptions(root / EXCEPTIONS, name)]
+    noted = [item.to_fact() for item in exceptions(root / EXCEPTIONS, stack.name)]
     ruled = by_rules(bundle, facts(stack, now, noted, change))
     plans = [stack.plan] if change is None else [stack.plan, change.plan]
-    return ruled + by_checkov(failures(find_checkov(root), plans), skips(root / SKIPS, name))
+    return ruled + by_checkov(failures(find_checkov(root), plans), skips(root / SKIPS, stack.name))
 
 
 def by_rules(bundle: Bundle, given: Mapping[str, Any]) -> list[Violation]:

@@ -14,14 +14,11 @@ without the field the type takes none. Actions and condition keys are in lower c
 roles that an identity policy belongs to. `texts` are all literals of the program: what is secret is a variable and no literal.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.graph import Graph
 from infra.statements import policy_of, statements
-from infra.synth import addresses
 from infra.values import filled, literals, referred
 from services.core.errors import BadInput
 
@@ -47,38 +44,49 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Stack:
-    """A graph with what Terraform makes of it. document: see synth; plan: `terraform show -json` of its plan."""
+    """One layer of one environment as Terraform sees it.
 
-    graph: Graph
+    account: that the AWS providers may work in, empty without one; protected: addresses that the engine refuses to destroy;
+    document: Terraform JSON of the program; plan: `terraform show -json` of its plan.
+    """
+
+    environment: str
+    layer: str
+    account: str
+    protected: frozenset[str]
     document: Json
     plan: Json
+
+    @property
+    def name(self) -> str:
+        return f"{self.environment}-{self.layer}"
 
 
 @dataclass(frozen=True)
 class Change:
-    """A plan of one program against the state that another one planned. base: the graph of the other one."""
+    """A stack's program planned against the state that another one planned. protected: addresses in that other one."""
 
-    base: Graph
+    protected: frozenset[str]
     plan: Json
 
 
 def facts(stack: Stack, now: int, exceptions: Sequence[Json] = (), change: Change | None = None) -> Json:
-    """The input of the rules, without its exceptions' use.
+    """The input of the rules.
 
     Raises:
-        BadInput: the plan is not of this graph.
+        BadInput: the plan is not of this program.
     """
     reader = _Reader(stack)
     return {
         "action": "provision",
         "now": now,
-        "environment": stack.graph.environment,
-        "layer": stack.graph.layer,
-        "account": reader.account,
+        "environment": stack.environment,
+        "layer": stack.layer,
+        "account": stack.account,
         "resources": reader.resources(),
         "statements": list(reader.statements()),
         "texts": list(reader.texts()),
-        "changes": None if change is None else _changes(change, reader.protected | _protected(change.base)),
+        "changes": None if change is None else _changes(change, stack.protected | change.protected),
         "exceptions": list(exceptions),
     }
 
@@ -94,11 +102,10 @@ class _Reader:
         self.planned: dict[str, Json] = {item["address"]: item.get("values", {}) for item in planned if item["mode"] == "managed"}
         if self.planned.keys() != self.written.keys():
             apart = ", ".join(sorted(self.planned.keys() ^ self.written.keys())[:3])
-            raise BadInput(f"the plan is not of this graph: {apart} is in one of them only; plan it again")
-        self.protected = _protected(stack.graph)
-        self.account = _account(stack.graph)
+            raise BadInput(f"the plan is not of this program: {apart} is in one of them only; plan it again")
+        self.protected = stack.protected
         self.roles = {
-            address: f"arn:aws:iam::{self.account}:role{values.get('path') or '/'}{values['name']}"
+            address: f"arn:aws:iam::{stack.account}:role{values.get('path') or '/'}{values['name']}"
             for address, values in self.planned.items()
             if address.startswith("aws_iam_role.") and values.get("name")
         }
@@ -176,22 +183,7 @@ def _kind(kind: str, path: str) -> str:
     return "identity" if kind.startswith("aws_iam_") else "resource"
 
 
-def _protected(graph: Graph) -> set[str]:
-    named = addresses(graph)
-    return {named[item.urn] for item in graph.resources if item.protect and item.urn in named}
-
-
-def _account(graph: Graph) -> str:
-    """The account that the AWS providers may work in; empty where there is none. An engine's inputs of providers are JSON texts."""
-    for item in graph.resources:
-        allowed = item.inputs.get("allowedAccountIds") if item.type == "pulumi:providers:aws" else None
-        accounts = json.loads(allowed) if isinstance(allowed, str) else allowed
-        if accounts:
-            return str(accounts[0])
-    return ""
-
-
-def _changes(change: Change, protected: set[str]) -> list[Json]:
+def _changes(change: Change, protected: frozenset[str]) -> list[Json]:
     rows = [item for item in change.plan.get("resource_changes", []) if item["mode"] == "managed"]
     return [
         {

@@ -1,0 +1,34 @@
+"""A graph as a stack of the facts: its account, what is protected, and what Terraform makes of it."""
+
+import json
+from typing import Any
+
+from infra.facts import Change, Stack
+from infra.graph import Graph
+from infra.synth import addresses
+
+
+def stack_of(graph: Graph, document: dict[str, Any], plan: dict[str, Any]) -> Stack:
+    """document: see synth; plan: `terraform show -json` of its plan."""
+    return Stack(graph.environment, graph.layer, _account(graph), protected(graph), document, plan)
+
+
+def change_from(base: Graph, plan: dict[str, Any]) -> Change:
+    """plan: of another program against the state that the base planned."""
+    return Change(protected(base), plan)
+
+
+def protected(graph: Graph) -> frozenset[str]:
+    """Addresses of what the engine refuses to destroy."""
+    named = addresses(graph)
+    return frozenset(named[item.urn] for item in graph.resources if item.protect and item.urn in named)
+
+
+def _account(graph: Graph) -> str:
+    """The account of the AWS providers; inputs of providers may be JSON texts."""
+    for item in graph.resources:
+        allowed = item.inputs.get("allowedAccountIds") if item.type == "pulumi:providers:aws" else None
+        accounts = json.loads(allowed) if isinstance(allowed, str) else allowed
+        if accounts:
+            return str(accounts[0])
+    return ""
