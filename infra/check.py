@@ -3,6 +3,7 @@
 It plans nothing and knows no YAML of an environment: see `infra.render`, `infra.terraform`, `infra.diff`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from services.core.rego import verdict_on
 
 EXCEPTIONS = Path("stacks") / "exceptions.yaml"
 SKIPS = Path("infra") / "checkov-skips.yaml"
+ADDRESS = re.compile(r"[a-z][a-z0-9]*_[a-z0-9_]+\.[A-Za-z0-9_-]+(?=[ .#])")
 
 
 @dataclass(frozen=True, order=True)
@@ -48,9 +50,8 @@ def check(root: Path, bundle: Bundle, stack: Stack, now: int, change: Change | N
 
 def by_rules(bundle: Bundle, given: Mapping[str, Any]) -> list[Violation]:
     """One violation for each reason of each rule that does not pass."""
-    known = {fact["address"] for group in given["resources"].values() for fact in group}
     return [
-        Violation(report["rule"], _named(reason, known), reason)
+        Violation(report["rule"], _named(reason), reason)
         for report in verdict_on(bundle, given).refusals
         for reason in report["reasons"]
     ]
@@ -68,7 +69,7 @@ def by_checkov(found: Sequence[Failure], skipped: Mapping[tuple[str, str], Skip]
     return failed + [Violation(check, resource, needless) for check, resource in sorted(skipped.keys() - keys)]
 
 
-def _named(reason: str, known: set[str]) -> str:
-    """The address that a reason begins with, or that of the policy whose statement it begins with."""
-    first = reason.split(" ", 1)[0].split("#", 1)[0]
-    return next((address for address in (first, first.rpartition(".")[0]) if address in known), "")
+def _named(reason: str) -> str:
+    """The address that a reason begins with; of a statement of a policy, the resource that holds the policy."""
+    found = ADDRESS.match(reason)
+    return found.group() if found else ""

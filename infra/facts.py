@@ -11,7 +11,8 @@
 A value is the plan's where the plan knows it, else the program's: a reference stays `${address.attribute}`. `target` is the address
 of what a resource configures (a bucket's versioning: the bucket). `tags` are those that AWS gets, with the provider's defaults;
 without the field the type takes none. Actions and condition keys are in lower case, for IAM has no case there. `holders` are the
-roles that an identity policy belongs to. `texts` are all literals of the program: what is secret is a variable and no literal.
+roles that an identity policy belongs to. `texts` are all literals of the program: what is secret is a variable
+and no literal; their paths are in lower case.
 """
 
 from collections.abc import Iterator, Sequence
@@ -138,7 +139,7 @@ class _Reader:
     def texts(self) -> Iterator[Json]:
         for address, values in self.written.items():
             for path, text in literals(values):
-                yield {"resource": address, "path": path, "text": text}
+                yield {"resource": address, "path": path.lower(), "text": text}
 
     def _target(self, address: str, kind: str) -> str:
         """The address of what a resource configures; its own when it configures nothing else."""

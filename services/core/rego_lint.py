@@ -3,7 +3,7 @@
 Differences between OPA 1.22 and regopy 1.5 (tests/policy/test_builtins.py): a built-in that regopy lacks yields nothing,
 without an error; min, max and sort compare numbers as text ("10" before "9"); text functions see escapes (`\\"` counts as two
 characters); sprintf leaves %q as it is; RFC 3339 times ending in Z are undefined; `with input as` ends the process; concat of a set
-has another order.
+has another order; a regular expression with flags or groups that begin with `(?` is undefined.
 """
 
 import re
@@ -32,6 +32,7 @@ HINTS = {
 _KEYWORDS = frozenset({"in", "not", "if", "with", "as", "some", "every", "else", "default", "import", "package"})
 _STRING = r'"(?:\\.|[^"\\\n])*"|`[^`]*`'
 _TOKEN = re.compile(rf"(?P<format>(?<![\w.])sprintf\(\s*(?P<literal>{_STRING})?)|{_STRING}|#[^\n]*")
+_PATTERN = re.compile(rf"(?P<match>(?<![\w.])regex\.match\(\s*(?P<literal>{_STRING})?)|{_STRING}|#[^\n]*")
 _VERB = re.compile(r"%(.?)", re.DOTALL)
 
 
@@ -56,7 +57,7 @@ def problems(modules: Mapping[str, str]) -> list[Problem]:
     found = [
         Problem(path, line, text)
         for path, source in sources.items()
-        for line, text in (*_inputs_replaced(source), *_foreign_calls(source, functions), *_formats(modules[path]))
+        for line, text in (*_inputs_replaced(source), *_foreign_calls(source, functions), *_formats(modules[path]), *_patterns(modules[path]))
     ]
     return sorted(found, key=lambda problem: (problem.path, problem.line, problem.text))
 
@@ -127,3 +128,15 @@ def _formats(text: str) -> Iterator[tuple[int, str]]:
             yield line, "sprintf wants its format as a literal text"
         elif wrong := sorted({verb for verb in _VERB.findall(literal) if verb not in ("s", "d", "%")}):
             yield line, f"sprintf formats %s and %d alike on both engines, not %{wrong[0]}"
+
+
+def _patterns(text: str) -> Iterator[tuple[int, str]]:
+    for found in _PATTERN.finditer(text):
+        if found.group("match") is None:
+            continue
+        line = text.count("\n", 0, found.start()) + 1
+        literal = found.group("literal")
+        if literal is None:
+            yield line, "regex.match wants its pattern as a literal text"
+        elif "(?" in literal:
+            yield line, "regex.match has no flags or special groups `(?` in the embedded engine: it would be undefined"

@@ -47,7 +47,7 @@ SAME = {
 
 DIFFERENT = [
     "max([10, 9])", "min([2, 10])", "walk([1])", 'sprintf("%q", [input.plain])', 'upper("é")', 'net.cidr_is_valid("10.0.0.0/8")',
-    'strings.split_n("a.b", ".", 1)', "json.match_schema(1, {})", 'time.parse_rfc3339_ns("2026-01-01T00:00:00Z")',
+    "regex.match(`(?i)A`, input.plain)", 'strings.split_n("a.b", ".", 1)', "json.match_schema(1, {})", 'time.parse_rfc3339_ns("2026-01-01T00:00:00Z")',
 ]  # fmt: skip
 """Expressions that the engines answer differently, or that one of them does not answer at all."""
 
@@ -89,6 +89,11 @@ def test_every_allowed_builtin_has_examples() -> None:
 def test_allowed_builtin_gives_equal_answers(name: str, opa: httpx.Client) -> None:
     found = [(text, _ours(text), _theirs(opa, text)) for text in SAME[name]]
     assert [item for item in found if item[1] != item[2] or item[2] in (None, "refused")] == []
+
+
+def test_pattern_is_refused_unless_it_is_a_literal() -> None:
+    (found,) = problems({"example.rego": _module("regex.match(input.plain, input.odd)")})
+    assert "literal" in found.text
 
 
 @pytest.mark.parametrize("expression", DIFFERENT)

@@ -22,8 +22,7 @@ groups := cloud.of("aws_eks_node_group")
 
 gpu_groups := [g |
 	some g in groups
-	some type in g.instance_types
-	regex.match(`^(g|p|trn|inf)[0-9]`, type)
+	count(g.instance_types) != count([true | some type in g.instance_types; regex.match(`^(g|p|trn|inf)[0-9]`, type) == false])
 ]
 
 hosts := array.concat(cloud.of("aws_launch_template"), cloud.of("aws_instance"))

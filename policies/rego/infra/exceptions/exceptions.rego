@@ -21,7 +21,7 @@ report := cloud.each("infra.exceptions", input.exceptions, good, bad)
 
 good := [true | some e in input.exceptions; fine(e)]
 
-bad := [concat(" ", ["the exception from", lib.text(e.rule), "for", lib.text(e.resource), why(e)]) |
+bad := [concat(" ", [lib.text(e.resource), "has an exception from", lib.text(e.rule), why(e)]) |
 	some e in input.exceptions
 	not fine(e)
 ]
@@ -31,9 +31,9 @@ fine(e) if {
 	used(e)
 }
 
-why(e) := "has no reason, no approver, an end that is past or over a year away, or a rule that takes none" if {
+why(e) := "without a reason or approver, whose end is past or over a year away, or whose rule takes none" if {
 	not cloud.valid(e)
-} else := "is not needed: remove it"
+} else := "that nothing needs: remove it"
 
 used(e) if {
 	e.rule == "infra.iam-wildcards"

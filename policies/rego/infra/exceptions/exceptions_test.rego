@@ -28,8 +28,8 @@ test_needed_exceptions_pass if {
 
 test_exception_that_nothing_needs_is_denied if {
 	other := object.union(wildcard, {"resource": "aws_iam_policy.q#S"})
-	reported([other], null).reasons == ["the exception from infra.iam-wildcards for aws_iam_policy.q#S is not needed: remove it"]
-	reported([gone], []).reasons == ["the exception from infra.destruction for aws_s3_bucket.b is not needed: remove it"]
+	reported([other], null).reasons == ["aws_iam_policy.q#S has an exception from infra.iam-wildcards that nothing needs: remove it"]
+	reported([gone], []).reasons == ["aws_s3_bucket.b has an exception from infra.destruction that nothing needs: remove it"]
 }
 
 test_without_a_base_no_change_is_missed if {
@@ -38,7 +38,7 @@ test_without_a_base_no_change_is_missed if {
 
 test_exception_without_reason_or_past_its_end_is_denied if {
 	every patch in [{"reason": ""}, {"approvedBy": ""}, {"expires": 999}, {"expires": 1e9}] {
-		reported([object.union(wildcard, patch)], null).reasons == ["the exception from infra.iam-wildcards for aws_iam_policy.p#S has no reason, no approver, an end that is past or over a year away, or a rule that takes none"]
+		reported([object.union(wildcard, patch)], null).reasons == ["aws_iam_policy.p#S has an exception from infra.iam-wildcards without a reason or approver, whose end is past or over a year away, or whose rule takes none"]
 	}
 	reported([object.union(wildcard, {"rule": "infra.signing-keys"})], null).verdict == "deny"
 }

@@ -44,6 +44,7 @@ fine(item) if {
 
 faults(s) := [text | some text in [open_actions(s), open_resources(s), open_principals(s)]; text != ""]
 
+# Each pattern has to be denied outright: a match that the engine cannot answer proves nothing.
 default open_actions(_) := ""
 
 open_actions(s) := "all actions but some" if {
@@ -51,8 +52,7 @@ open_actions(s) := "all actions but some" if {
 	count(s.notActions) > 0
 } else := "a pattern of actions" if {
 	allows(s)
-	some action in s.actions
-	regex.match(`[*?]`, action)
+	count(s.actions) != count([true | some action in s.actions; regex.match(`[*?]`, action) == false])
 }
 
 default open_resources(_) := ""
@@ -64,8 +64,7 @@ open_resources(s) := "all resources but some" if {
 } else := "every resource" if {
 	allows(s)
 	s.kind == "identity"
-	some resource in s.resources
-	regex.match(`^(\*|arn:[a-z*-]+:[a-z0-9*-]+:[^:]*:[^:]*:[*]+)$`, resource)
+	count(s.resources) != count([true | some resource in s.resources; regex.match(`^(\*|arn:[a-z*-]+:[a-z0-9*-]+:[^:]*:[^:]*:[*]+)$`, resource) == false])
 }
 
 default open_principals(_) := ""
@@ -73,8 +72,7 @@ default open_principals(_) := ""
 open_principals(s) := "everybody" if {
 	allows(s)
 	s.kind in ["resource", "trust"]
-	some principal in s.principals
-	regex.match(`[*]`, principal)
+	count(s.principals) != count([true | some principal in s.principals; regex.match(`[*]`, principal) == false])
 	count(s.conditions) == 0
 }
 
@@ -82,6 +80,6 @@ allows(s) if s.effect == "Allow"
 
 default managed_faults(_) := ["a policy that could not be read"]
 
-managed_faults(attachment) := [] if not regex.match(`^arn:aws[a-z-]*:iam::aws:policy/`, attachment.policy_arn)
+managed_faults(attachment) := [] if regex.match(`^arn:aws[a-z-]*:iam::aws:policy/`, attachment.policy_arn) == false
 
 managed_faults(attachment) := [] if attachment.policy_arn in data.limits.managed_policies

@@ -27,18 +27,20 @@ bad := array.concat(
 	[cloud.says(r, "keeps a secret in the state: let the key system or Secrets Manager make it") | some r in held],
 )
 
-# References and sensitive variables are no text: they are not among the facts' texts.
+# References and sensitive variables are no text: they are not among the facts' texts. Each proof is a match that is false:
+# a match that the engine cannot answer proves nothing.
 harmless(t) if {
-	is_string(t.text)
-	not secret_name(t)
-	not key_material(t)
+	named_harmless(t)
+	regex.match(`-----BEGIN [A-Z ]*PRIVATE KEY|(^|[^A-Z0-9])(AKIA|ASIA)[A-Z0-9]{16}($|[^A-Z0-9])|gh[pousr]_[A-Za-z0-9]{36}`, t.text) == false
+	regex.match(
+		`(^|[^:])(password|PASSWORD|Password|passwd|PASSWD|secret|SECRET|Secret|api_?key|API_?KEY|ApiKey|token|TOKEN|Token)["']?\s*[:=]\s*["']?[A-Za-z0-9+/_!@#%^&*-]{8,}`,
+		t.text,
+	) == false
 }
 
-secret_name(t) if {
+named_harmless(t) if {
 	t.text != ""
-	regex.match(`(?i)(^|[._])(password|passphrase|secret|secret_string|secret_binary|secret_key|private_key|auth_token|token|key_material_base64)$`, t.path)
+	regex.match(`(^|[._])(password|passphrase|secret|secret_string|secret_binary|secret_key|private_key|auth_token|token|key_material_base64)$`, t.path) == false
 }
 
-key_material(t) if regex.match(`-----BEGIN [A-Z ]*PRIVATE KEY|(^|[^A-Z0-9])(AKIA|ASIA)[A-Z0-9]{16}($|[^A-Z0-9])|gh[pousr]_[A-Za-z0-9]{36}`, t.text)
-
-key_material(t) if regex.match(`(?i)(^|[^:])(password|passwd|secret|api_?key|token)["']?\s*[:=]\s*["']?[A-Za-z0-9+/_!@#%^&*-]{8,}`, t.text)
+named_harmless(t) if t.text == ""

@@ -54,12 +54,13 @@ met contains cloud.key(n, "flow") if {
 
 met contains cloud.key(g, "group") if {
 	some g in groups
-	count([source | some rule in object.get(g, "ingress", []); some source in sources(rule); everywhere(source)]) == 0
+	all_sources := [source | some rule in object.get(g, "ingress", []); some source in sources(rule)]
+	count(all_sources) == count([source | some source in all_sources; narrow(source)])
 }
 
 met contains cloud.key(r, "rule") if {
 	some r in rules
-	count([source | some source in sources(r); everywhere(source)]) == 0
+	count(sources(r)) == count([source | some source in sources(r); narrow(source)])
 }
 
 met contains cloud.key(d, "database") if {
@@ -82,4 +83,4 @@ sources(rule) := array.concat(
 	[object.get(rule, "cidr_ipv4", ""), object.get(rule, "cidr_ipv6", "")],
 )
 
-everywhere(source) if regex.match(`/[0-7]$`, source)
+narrow(source) if regex.match(`/[0-7]$`, source) == false

@@ -94,8 +94,10 @@ signs(statement) if count(statement.notActions) > 0
 
 signs(statement) if {
 	some action in statement.actions
-	regex.match(`^(\*.*|[^:]*[*?][^:]*:.*|kms:([*?].*|s.*[*?].*|sign))$`, action)
+	not other(action)
 }
+
+other(action) if regex.match(`^(\*.*|[^:]*[*?][^:]*:.*|kms:([*?].*|s.*[*?].*|sign))$`, action) == false
 
 # Nothing else may stand in the condition: each further test would narrow the Deny.
 denies_the_rest(statement) if {
