@@ -57,7 +57,8 @@ def problems(modules: Mapping[str, str]) -> list[Problem]:
     found = [
         Problem(path, line, text)
         for path, source in sources.items()
-        for line, text in (*_inputs_replaced(source), *_foreign_calls(source, functions), *_formats(modules[path]), *_patterns(modules[path]))
+        for found_in in (_inputs_replaced(source), _foreign_calls(source, functions), _formats(modules[path]), _patterns(modules[path]))
+        for line, text in found_in
     ]
     return sorted(found, key=lambda problem: (problem.path, problem.line, problem.text))
 

@@ -59,7 +59,7 @@ def test_environment_that_keeps_every_rule_has_no_violation() -> None:
     assert by_rules(BUNDLE, FACTS) == []
 
 
-@pytest.mark.parametrize(("rule", "resource", "broken"), BROKEN, ids=[f"{rule} {number}" for number, (rule, *_) in enumerate(BROKEN)])
+@pytest.mark.parametrize(("rule", "resource", "broken"), BROKEN, ids=[f"{rule} of {resource}" for rule, resource, _ in BROKEN])
 def test_what_breaks_a_rule_is_refused_by_its_name(rule: str, resource: str, broken: Break) -> None:
     given = copy.deepcopy(FACTS)
     broken(given)
