@@ -57,8 +57,7 @@ def problems(modules: Mapping[str, str]) -> list[Problem]:
     found = [
         Problem(path, line, text)
         for path, source in sources.items()
-        for found_in in (_inputs_replaced(source), _foreign_calls(source, functions), _formats(modules[path]), _patterns(modules[path]))
-        for line, text in found_in
+        for line, text in (*_inputs_replaced(source), *_foreign_calls(source, functions), *_texts(modules[path]))
     ]
     return sorted(found, key=lambda problem: (problem.path, problem.line, problem.text))
 
@@ -117,6 +116,11 @@ def _why_not(name: str) -> str:
         return f"{name} can answer differently later; a decision must be repeatable"
     hint = HINTS.get(name, "the bundle defines no such function either")
     return f"{name} is no built-in that OPA and the embedded engine answer alike ({hint})"
+
+
+def _texts(text: str) -> Iterator[tuple[int, str]]:
+    yield from _formats(text)
+    yield from _patterns(text)
 
 
 def _formats(text: str) -> Iterator[tuple[int, str]]:
