@@ -64,7 +64,13 @@ open_resources(s) := "all resources but some" if {
 } else := "every resource" if {
 	allows(s)
 	s.kind == "identity"
-	count(s.resources) != count([true | some resource in s.resources; regex.match(`^(\*|arn:[a-z*-]+:[a-z0-9*-]+:[^:]*:[^:]*:[*]+)$`, resource) == false])
+	count(s.resources) != count([true | some r in s.resources; regex.match(`^(\*|arn:[a-z*-]+:[a-z0-9*-]+:[^:]*:[^:]*:[*]+)$`, r) == false])
+} else := "every resource of a kind" if {
+	# With a condition, a tag say, it is not every one.
+	allows(s)
+	s.kind == "identity"
+	count(s.conditions) == 0
+	count(s.resources) != count([true | some r in s.resources; regex.match(`^arn:[^:]*:[^:]*:[^:]*:[^:]*:[a-z-]+[/:][*]$`, r) == false])
 }
 
 default open_principals(_) := ""

@@ -28,6 +28,7 @@ test_wildcard_is_denied if {
 		"a pattern of actions": {"actions": ["s3:Get*"]},
 		"all actions but some": {"actions": [], "notActions": ["iam:passrole"]},
 		"every resource": {"resources": ["*"]},
+		"every resource of a kind": {"resources": ["arn:aws:iam::111122223333:role/*"]},
 		"all resources but some": {"resources": [], "notResources": ["arn:aws:s3:::b"]},
 		"everybody": {"kind": "resource", "principals": ["*"]},
 		"a pattern of actions, every resource": {"actions": ["*"], "resources": ["arn:aws:s3:::*"]},
@@ -37,8 +38,9 @@ test_wildcard_is_denied if {
 	}
 }
 
-test_everybody_under_a_condition_passes if {
+test_everybody_and_every_one_of_a_kind_under_a_condition_pass if {
 	condition := [{"test": "StringEquals", "key": "aws:principalorgid", "values": ["o-1"]}]
+	reported(stated({"resources": ["arn:aws:ec2:eu-central-1:111122223333:instance/*"], "conditions": condition}), []).verdict == "pass"
 	reported(stated({"kind": "resource", "principals": ["*"], "conditions": condition}), []).verdict == "pass"
 }
 
