@@ -70,7 +70,7 @@ open_resources(s) := "all resources but some" if {
 	allows(s)
 	s.kind == "identity"
 	count(s.conditions) == 0
-	count(s.resources) != count([true | some r in s.resources; regex.match(`^arn:[^:]*:[^:]*:[^:]*:[^:]*:[a-z-]+[/:][*]$`, r) == false])
+	count(s.resources) != count([true | some r in s.resources; regex.match(`^arn:[^:]*:[^:]*:[^:]*:[^:]+:[a-z-]+[/:][*]$`, r) == false])
 }
 
 default open_principals(_) := ""
