@@ -25,6 +25,7 @@ needs[address] := concat(" ", [address, "holds state or is protected, and would 
 # The things that need an exception; infra.exceptions compares them with those that have one.
 wrong contains change.address if {
 	some change in input.changes
+	is_string(change.address)
 	destroys(change)
 	precious(change)
 }

@@ -44,7 +44,7 @@ test_written_exception_lets_it_go if {
 }
 
 test_changes_that_cannot_be_read_are_denied if {
-	every changes in ["none", [null], [object.union(change, {"actions": ["vanish"]})], [object.union(change, {"actions": []})], [object.remove(change, ["protect"])]] {
+	every changes in ["none", [null], [object.union(change, {"actions": ["vanish"]})], [object.union(change, {"actions": []})], [object.union(bucket, {"address": ["x"]})], [object.remove(change, ["protect"])]] {
 		reported(changes, []).reasons == ["the changes could not be read"]
 	}
 }
