@@ -18,7 +18,7 @@ from tests.sentinelnet import BUNDLE, GOOD, broken_inputs, opa_server
 CORPUS = Path(__file__).parent / "corpus"
 RECORDED = [json.loads(line) for path in sorted(CORPUS.glob("*.jsonl")) for line in path.read_text().splitlines()]
 """Inputs of decisions in flows that the tests' platform carried out: registration, promotion and attacks on it, flags, policies.
-And those on whole environments: the facts of dev, staging and prod."""
+And those on programs that the AWS provider planned."""
 
 MIXED = 60
 SAMPLED = {"provision": 120}
