@@ -18,7 +18,7 @@ whole if {
 	input.environment in data.limits.environments
 	input.layer in data.limits.layers
 	count(resources) > 0
-	count(resources) == count({r.address | some r in resources; is_string(r.address)})
+	count(resources) == count({r.address | some r in resources; is_given(r.address)})
 	count(input.resources) == count([group | some group in input.resources; is_array(group)])
 	is_array(input.statements)
 	count(input.statements) == count([s | some s in input.statements; sound(s)])

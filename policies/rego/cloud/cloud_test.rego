@@ -16,6 +16,7 @@ test_facts_are_whole_when_each_resource_has_an_address_of_its_own if {
 	not whole_with({"aws_vpc": [{"address": "a"}, {"address": "a"}]}, [])
 	not whole_with({"aws_vpc": [{"address": "a"}, null]}, [])
 	not whole_with({"aws_vpc": [{"address": "a"}], "aws_subnet": "none"}, [])
+	not whole_with({"aws_vpc": [{"address": ""}]}, [])
 	not whole_with(null, [])
 }
 

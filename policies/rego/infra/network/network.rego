@@ -54,13 +54,13 @@ met contains cloud.key(n, "flow") if {
 
 met contains cloud.key(g, "group") if {
 	some g in groups
-	all_sources := [source | some rule in object.get(g, "ingress", []); some source in sources(rule)]
-	count(all_sources) == count([source | some source in all_sources; narrow(source)])
+	ingress := object.get(g, "ingress", [])
+	count(ingress) == count([true | some rule in ingress; closed(rule)])
 }
 
 met contains cloud.key(r, "rule") if {
 	some r in rules
-	count(sources(r)) == count([source | some source in sources(r); narrow(source)])
+	closed(r)
 }
 
 met contains cloud.key(d, "database") if {
@@ -77,6 +77,8 @@ met contains cloud.key(t, "template") if {
 	some t in templates
 	count([i | some i in object.get(t, "network_interfaces", []); object.get(i, "associate_public_ip_address", "false") != "false"]) == 0
 }
+
+closed(rule) if count(sources(rule)) == count([source | some source in sources(rule); narrow(source)])
 
 sources(rule) := array.concat(
 	array.concat(object.get(rule, "cidr_blocks", []), object.get(rule, "ipv6_cidr_blocks", [])),

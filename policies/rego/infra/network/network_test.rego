@@ -22,6 +22,7 @@ test_ingress_from_everywhere_is_denied if {
 	every rule in [{"cidr_blocks": ["10.0.0.0/16", "0.0.0.0/0"]}, {"ipv6_cidr_blocks": ["::/0"]}, {"cidr_blocks": ["0.0.0.0/1"]}] {
 		reported(fix.changed("aws_security_group", {"ingress": [rule]})).reasons == ["aws_security_group.db lets everybody in: name the sources"]
 	}
+	reported(fix.changed("aws_security_group", {"ingress": [{"cidr_blocks": true}]})).verdict == "deny"
 	every source in [{"cidr_ipv4": "0.0.0.0/0"}, {"cidr_ipv6": "::/0"}] {
 		reported(fix.changed("aws_vpc_security_group_ingress_rule", source)).reasons == ["aws_vpc_security_group_ingress_rule.db lets everybody in: name the source"]
 	}
