@@ -137,6 +137,6 @@ def test_protection_that_the_change_takes_off_still_counts() -> None:
 
 
 def test_plan_of_another_program_is_refused() -> None:
-    other = {"planned_values": {"root_module": {"resources": []}}}
+    other: dict[str, object] = {"planned_values": {"root_module": {"resources": []}}}
     with pytest.raises(BadInput, match="plan it again"):
         facts(_stack(plan=other), 1000)

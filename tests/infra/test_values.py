@@ -9,7 +9,7 @@ from infra.values import filled, literals, referred
 
 def test_plan_goes_before_program_and_nothing_empty_stays() -> None:
     written = {"name": "old", "kms_key_id": "${aws_kms_key.data.arn}", "size": 5}
-    planned = {"name": "new", "kms_key_id": None, "encrypted": True, "labels": {}, "groups": [], "note": "", "public": False}
+    planned: dict[str, object] = {"name": "new", "kms_key_id": None, "encrypted": True, "labels": {}, "groups": [], "note": "", "public": False}
     assert filled(written, planned) == {
         "name": "new", "kms_key_id": "${aws_kms_key.data.arn}", "size": 5, "encrypted": True, "public": False,
     }  # fmt: skip
@@ -40,7 +40,7 @@ def test_only_a_whole_reference_refers() -> None:
 def test_literals_are_all_texts_but_references_and_secrets() -> None:
     script = "#!/bin/sh\nexport DB_PASSWORD=correcthorse\n"
     coded = base64.b64encode(script.encode()).decode()
-    written = {"name": "x", "key": "${aws_kms_key.a.arn}", "password": "${var.secret_1}", "user_data": coded}
+    written: dict[str, object] = {"name": "x", "key": "${aws_kms_key.a.arn}", "password": "${var.secret_1}", "user_data": coded}
     written["a"] = [{"b": "$${aws:x}/*"}]
     assert list(literals(written)) == [
         ("name", "x"), ("user_data", coded), ("user_data (decoded)", script), ("a.b", "${aws:x}/*"),
