@@ -16,7 +16,10 @@ TAG = "aws:RequestTag"
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityArgs:
-    """statements: of the role's policy, with a Sid each; oidc_issuer: without https://."""
+    """statements: of the role's policy, with a Sid each; oidc_issuer: without https://.
+
+    wide: Sids on every resource, for actions that know none; each has a written exception in stacks/exceptions.yaml.
+    """
 
     environment: str
     cluster_name: Input[str]
@@ -26,12 +29,13 @@ class IdentityArgs:
     namespace: str
     service_account: str
     statements: Sequence[Mapping[str, Any]]
+    wide: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.statements:
             raise ValueError(f"{self.service_account} may do nothing: give it statements, or no role")
         for statement in self.statements:
-            _refuse_wildcards(self.service_account, statement)
+            _refuse_wildcards(self.service_account, statement, self.wide)
 
 
 class Identity(pulumi.ComponentResource):
@@ -59,14 +63,14 @@ class Identity(pulumi.ComponentResource):
         self.register_outputs({"role_arn": self.role_arn})
 
 
-def _refuse_wildcards(who: str, statement: Mapping[str, Any]) -> None:
+def _refuse_wildcards(who: str, statement: Mapping[str, Any], wide: Sequence[str]) -> None:
     if statement["Effect"] != "Allow":
         return
     if not {"Sid", "Action", "Resource"} <= statement.keys():
         raise ValueError(f"a statement of {who} lacks Sid, Action or Resource: name what it may do, and on what")
     actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
     resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
-    if any("*" in action or "?" in action for action in actions) or "*" in resources:
+    if any("*" in action or "?" in action for action in actions) or ("*" in resources and statement["Sid"] not in wide):
         raise ValueError(f"statement {statement['Sid']} of {who} has a wildcard: name its actions and resources")
 
 

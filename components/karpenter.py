@@ -28,6 +28,8 @@ NODE_POLICIES: Final = {
     "images": "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPullOnly",
 }
 
+WIDE: Final = ("ReadOffers",)
+
 MADE: Final = ("fleet", "instance", "launch-template", "network-interface", "spot-instances-request", "volume")
 """EC2 resources that a launch makes; each is tagged as the cluster's when it is made."""
 
@@ -48,18 +50,19 @@ DESCRIBES: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class KarpenterArgs:
-    """cluster_name: the physical one, known before the cluster is: it stands in tags; disks_key_arn: encrypts nodes' disks."""
+    """cluster_tag: the cluster's name as tags spell it, known before the cluster is; disks_key_arn: encrypts nodes' disks."""
 
     environment: str
     account: str
     region: str
-    cluster_name: str
+    cluster_tag: str
+    cluster_name: Input[str]
     cluster_arn: Input[str]
     disks_key_arn: Input[str]
 
 
 class Karpenter(pulumi.ComponentResource):
-    """statements: of the controller's policy, to be given to its workload role."""
+    """statements: of the controller's policy, to be given to its workload role; WIDE are on every resource."""
 
     statements: list[dict[str, Any]]
     queue_name: Output[str]
@@ -152,9 +155,9 @@ def _statements(args: KarpenterArgs, queue_arn: Input[str], role_arn: Input[str]
 def _launches(args: KarpenterArgs) -> list[dict[str, Any]]:
     """Whatever is made carries the cluster's tag; only what carries it is changed or ended."""
     where = f"arn:aws:ec2:{args.region}:{args.account}"
-    owned = f"kubernetes.io/cluster/{args.cluster_name}"
+    owned = f"kubernetes.io/cluster/{args.cluster_tag}"
     asks = {
-        "StringEquals": {f"aws:RequestTag/{owned}": "owned", "aws:RequestTag/eks:eks-cluster-name": args.cluster_name},
+        "StringEquals": {f"aws:RequestTag/{owned}": "owned", "aws:RequestTag/eks:eks-cluster-name": args.cluster_tag},
         "StringLike": {"aws:RequestTag/karpenter.sh/nodepool": "*"},
     }
     has = {"StringEquals": {f"aws:ResourceTag/{owned}": "owned"}, "StringLike": {"aws:ResourceTag/karpenter.sh/nodepool": "*"}}

@@ -1,0 +1,88 @@
+"""What a piece of the Pulumi program makes, component by component: run without the engine, every request recorded.
+
+A value that only AWS knows is `<logical name>.<property>` in texts of resources that use it.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi.runtime import MockResourceArgs, Mocks, set_mocks
+from pulumi.runtime.mocks import MockMonitor
+from pulumi.runtime.settings import set_root_resource
+
+OUTPUTS = ("arn", "endpoint", "resourceId", "url", "vpcId")
+
+
+@dataclass(frozen=True)
+class Made:
+    """type: the last part of Pulumi's, as NodeGroup; depends: names of what it waits for."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+    protect: bool
+    ignored: tuple[str, ...]
+    depends: frozenset[str]
+
+    def document(self, key: str) -> dict[str, Any]:
+        """A policy of it."""
+        read: dict[str, Any] = json.loads(self.inputs[key])
+        return read
+
+    def statements(self, key: str = "policy") -> dict[str, dict[str, Any]]:
+        """Of a policy, by Sid."""
+        return {item["Sid"]: item for item in self.document(key)["Statement"]}
+
+
+class _Values(Mocks):
+    def __init__(self) -> None:
+        self.inputs: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def call(self, args: Any) -> Any:
+        raise AssertionError(f"the program asks AWS: {args.token}")
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.inputs[args.typ, args.name] = args.inputs
+        known = {key: f"{args.name}.{key}" for key in OUTPUTS}
+        known |= {"identities": [{"oidcs": [{"issuer": f"https://{args.name}.issuer"}]}]}
+        known |= {"certificateAuthorities": [{"data": f"{args.name}.ca"}], "latestVersion": 1}
+        return f"{args.name}.id", known | args.inputs
+
+
+class _Monitor(MockMonitor):
+    def __init__(self, mocks: Mocks) -> None:
+        super().__init__(mocks)
+        self.requests: list[Any] = []
+
+    def RegisterResource(self, request: Any) -> Any:
+        self.requests.append(request)
+        return super().RegisterResource(request)
+
+
+def recorded(build: Callable[[], Any]) -> dict[tuple[str, str], Made]:
+    """Type and logical name → what was made. Components themselves are left out."""
+    values = _Values()
+    monitor = _Monitor(values)
+    # The root would stay that of the run before, whose monitor is gone.
+    set_root_resource(None)
+    set_mocks(values, project="ai-infra", stack="dev-ground", preview=False, monitor=monitor)
+
+    def run() -> None:
+        build()
+
+    pulumi.runtime.test(run)()
+    return {(made.type, made.name): made for made in (_made(item, values) for item in monitor.requests if item.custom)}
+
+
+def _made(request: Any, values: _Values) -> Made:
+    return Made(
+        type=request.type.rsplit(":", 1)[-1],
+        name=request.name,
+        inputs=values.inputs[request.type, request.name],
+        protect=request.protect,
+        ignored=tuple(request.ignoreChanges),
+        depends=frozenset(urn.rsplit("::", 1)[-1] for urn in request.dependencies),
+    )

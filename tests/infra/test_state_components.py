@@ -1,0 +1,218 @@
+"""Database, backups, trail, alerts and budget: what a component makes of its arguments."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from components.alerts import Alerts, AlertsArgs
+from components.backup import Backup, BackupArgs
+from components.backup_vault import BackupVault, BackupVaultArgs
+from components.budget import Budget, BudgetArgs
+from components.database import Database, DatabaseArgs
+from components.trail import ALARMS, Trail, TrailArgs
+from tests.infra.recorded import Made, recorded
+
+ACCOUNT = "111122223333"
+DATABASE = DatabaseArgs(
+    environment="dev",
+    account=ACCOUNT,
+    vpc_id="vpc-1",
+    subnet_ids=["a", "b"],
+    client_security_group_id="sg-nodes",
+    storage_key_arn="arn:storage",
+    secret_key_arn="arn:secret",
+    logs_key_arn="arn:logs",
+    log_days=30,
+    version="17.5",
+    instance_class="db.t4g.medium",
+    storage_gib=20,
+    max_storage_gib=100,
+    backup_days=1,
+    lasting=False,
+    tags={"backup": "daily"},
+)
+BACKUP = BackupArgs(
+    environment="dev", account=ACCOUNT, vault_name="vault", daily_days=35, monthly_days=365, lock_days=None, replica_vault_arn=None
+)
+TRAIL = TrailArgs(
+    environment="dev",
+    account=ACCOUNT,
+    bucket_name="logs",
+    data_bucket_arns={"audit": "arn:aws:s3:::audit", "artifacts": "arn:aws:s3:::art"},
+    key_arn="arn:key",
+    log_days=30,
+    topic_arn="arn:topic",
+)
+
+Graph = dict[tuple[str, str], Made]
+
+
+def database(args: DatabaseArgs = DATABASE) -> Graph:
+    return recorded(lambda: Database("database", args))
+
+
+def changed(before: Graph, after: Graph) -> set[tuple[str, str]]:
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+def test_database_is_encrypted_private_and_its_password_is_in_no_program() -> None:
+    instance = database()["Instance", "database"].inputs
+    wanted = {
+        "storageEncrypted": True,
+        "kmsKeyId": "arn:storage",
+        "performanceInsightsKmsKeyId": "arn:storage",
+        "publiclyAccessible": False,
+        "manageMasterUserPassword": True,
+        "masterUserSecretKmsKeyId": "arn:secret",
+        "iamDatabaseAuthenticationEnabled": True,
+        "monitoringInterval": 60,
+        "backupRetentionPeriod": 1,
+    }
+    assert wanted.items() <= instance.items()
+    assert "password" not in instance
+
+
+def test_database_wants_tls() -> None:
+    group = database()["ParameterGroup", "database"].inputs
+    assert group["family"] == "postgres17"
+    assert {item["name"]: item["value"] for item in group["parameters"]}["rds.force_ssl"] == "1"
+
+
+def test_only_the_nodes_reach_the_database_and_only_its_port() -> None:
+    rules = [item.inputs for item in database().values() if item.type == "SecurityGroupIngressRule"]
+    assert [(rule["referencedSecurityGroupId"], rule["fromPort"], rule["toPort"]) for rule in rules] == [("sg-nodes", 5432, 5432)]
+
+
+def test_logs_of_the_database_are_encrypted_groups_that_are_there_first() -> None:
+    made = database()
+    groups = {item.name: item.inputs for item in made.values() if item.type == "LogGroup"}
+    assert {item["name"] for item in groups.values()} == {
+        f"/aws/rds/instance/ai-infra-dev/{log}" for log in ("postgresql", "upgrade")
+    }
+    assert {item["kmsKeyId"] for item in groups.values()} == {"arn:logs"}
+    assert groups.keys() <= made["Instance", "database"].depends
+
+
+def test_lasting_database_has_two_zones_and_is_not_deleted_by_one_call() -> None:
+    made = database(replace(DATABASE, environment="prod", lasting=True, backup_days=35))["Instance", "database"]
+    wanted = {
+        "multiAz": True,
+        "deletionProtection": True,
+        "skipFinalSnapshot": False,
+        "finalSnapshotIdentifier": "ai-infra-prod-final",
+        "deleteAutomatedBackups": False,
+        "backupRetentionPeriod": 35,
+    }
+    assert wanted.items() <= made.inputs.items()
+    assert made.protect
+
+
+@pytest.mark.parametrize(
+    ("changes", "only"),
+    [
+        ({"instance_class": "db.m7g.large"}, {("Instance", "database")}),
+        ({"backup_days": 14}, {("Instance", "database")}),
+        ({"log_days": 90}, {("LogGroup", "database-postgresql"), ("LogGroup", "database-upgrade")}),
+        ({"version": "18.1"}, {("Instance", "database"), ("ParameterGroup", "database")}),
+        ({"lasting": True}, {("Instance", "database")}),
+    ],
+)
+def test_one_knob_of_the_database_turns_what_it_should(changes: dict[str, Any], only: set[tuple[str, str]]) -> None:
+    assert changed(database(), database(replace(DATABASE, **changes))) == only
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"backup_days": 0}, "point-in-time"), ({"environment": "prod"}, "must be lasting"), ({"subnet_ids": ["a"]}, "two zones")],
+)
+def test_database_that_could_be_lost_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(DATABASE, **changes)
+
+
+def test_locked_vault_is_in_compliance_mode_and_protected() -> None:
+    made = recorded(lambda: BackupVault("vault", BackupVaultArgs(environment="prod", key_arn="arn:key", lock_days=35)))
+    assert made["Vault", "vault"].inputs["kmsKeyArn"] == "arn:key"
+    assert made["VaultLockConfiguration", "vault"].inputs == {
+        "backupVaultName": "ai-infra-prod-vault",
+        "minRetentionDays": 35,
+        "changeableForDays": 3,
+    }
+    assert all(item.protect for item in made.values())
+
+
+def test_vault_without_a_lock_is_not_for_prod() -> None:
+    assert set(recorded(lambda: BackupVault("vault", BackupVaultArgs(environment="dev", key_arn="k", lock_days=None)))) == {
+        ("Vault", "vault")
+    }
+    with pytest.raises(ValueError, match="must be locked"):
+        BackupVaultArgs(environment="prod", key_arn="k", lock_days=None)
+
+
+def test_backups_are_daily_and_monthly_of_what_is_tagged() -> None:
+    made = recorded(lambda: Backup("backup", BACKUP))
+    rules = {rule["ruleName"]: rule for rule in made["Plan", "backup"].inputs["rules"]}
+    assert {name: rule["lifecycle"]["deleteAfter"] for name, rule in rules.items()} == {"daily": 35, "monthly": 365}
+    assert all("copyActions" not in rule for rule in rules.values())
+    selection = made["Selection", "backup"]
+    assert selection.inputs["selectionTags"] == [{"type": "STRINGEQUALS", "key": "backup", "value": "daily"}]
+    assert {"backup-backups", "backup-restores"} <= selection.depends
+
+
+def test_replica_gets_a_copy_that_is_kept_as_long() -> None:
+    plain = recorded(lambda: Backup("backup", BACKUP))
+    made = recorded(lambda: Backup("backup", replace(BACKUP, replica_vault_arn="arn:replica")))
+    for rule in made["Plan", "backup"].inputs["rules"]:
+        assert rule["copyActions"] == [{"destinationVaultArn": "arn:replica", "lifecycle": rule["lifecycle"]}]
+    assert changed(plain, made) == {("Plan", "backup")}
+
+
+def test_backup_that_a_locked_vault_would_not_take_is_refused() -> None:
+    with pytest.raises(ValueError, match="would take no backup"):
+        replace(BACKUP, lock_days=36)
+
+
+def test_trail_is_of_all_regions_encrypted_and_can_be_validated() -> None:
+    trail = recorded(lambda: Trail("trail", TRAIL))["Trail", "trail"].inputs
+    wanted = {"isMultiRegionTrail": True, "enableLogFileValidation": True, "enableLogging": True, "kmsKeyId": "arn:key"}
+    assert wanted.items() <= trail.items()
+
+
+def test_trail_records_reads_of_artifacts_and_of_the_audit_log() -> None:
+    trail = recorded(lambda: Trail("trail", TRAIL))["Trail", "trail"].inputs
+    fields = {item["name"]: {one["field"]: one for one in item["fieldSelectors"]} for item in trail["advancedEventSelectors"]}
+    assert fields["management"]["eventCategory"]["equals"] == ["Management"]
+    assert fields["objects"]["resources.ARN"]["startsWiths"] == ["arn:aws:s3:::art/", "arn:aws:s3:::audit/"]
+
+
+def test_each_alarm_counts_its_filter_and_tells_the_topic() -> None:
+    made = recorded(lambda: Trail("trail", TRAIL))
+    for what in ALARMS:
+        alarm = made["MetricAlarm", f"trail-{what}"].inputs
+        metric = made["LogMetricFilter", f"trail-{what}"].inputs["metricTransformation"]
+        assert (alarm["namespace"], alarm["metricName"]) == (metric["namespace"], metric["name"])
+        assert alarm["alarmActions"] == ["arn:topic"]
+    keys = made["LogMetricFilter", "trail-keys"].inputs["pattern"]
+    assert all(event in keys for event in ("DisableKey", "ScheduleKeyDeletion", "PutKeyPolicy"))
+
+
+def test_topic_is_encrypted_and_heard_by_people_and_written_by_services_of_this_account() -> None:
+    args = AlertsArgs(environment="dev", account=ACCOUNT, key_arn="arn:key", emails=["ops@example.com"])
+    made = recorded(lambda: Alerts("alerts", args))
+    assert made["Topic", "alerts"].inputs["kmsMasterKeyId"] == "arn:key"
+    assert made["TopicSubscription", "alerts-ops-at-example-com"].inputs["endpoint"] == "ops@example.com"
+    allowed = [item for item in made["TopicPolicy", "alerts"].statements().values() if item["Effect"] == "Allow"]
+    assert allowed
+    assert all(item["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}} for item in allowed)
+
+
+def test_budget_is_of_the_environments_tag_which_is_made_active_first() -> None:
+    made = recorded(lambda: Budget("budget", BudgetArgs(environment="dev", monthly_usd=500, anomaly_usd=50, topic_arn="arn:topic")))
+    budget = made["Budget", "budget"]
+    assert (budget.inputs["limitAmount"], budget.inputs["timeUnit"]) == ("500", "MONTHLY")
+    assert budget.inputs["costFilters"] == [{"name": "TagKeyValue", "values": ["user:environment$dev"]}]
+    tags = {item.name: item.inputs["tagKey"] for item in made.values() if item.type == "CostAllocationTag"}
+    assert set(tags.values()) == {"team", "environment", "cost_centre"}
+    assert tags.keys() <= budget.depends
+    assert all(item["subscriberSnsTopicArns"] == ["arn:topic"] for item in budget.inputs["notifications"])
