@@ -9,7 +9,8 @@ from infra.values import filled, literals, referred
 
 def test_plan_goes_before_program_and_nothing_empty_stays() -> None:
     written = {"name": "old", "kms_key_id": "${aws_kms_key.data.arn}", "size": 5}
-    planned: dict[str, object] = {"name": "new", "kms_key_id": None, "encrypted": True, "labels": {}, "groups": [], "note": "", "public": False}
+    planned: dict[str, object] = {"name": "new", "kms_key_id": None, "encrypted": True, "public": False}
+    planned |= {"labels": {}, "groups": [], "note": ""}
     assert filled(written, planned) == {
         "name": "new", "kms_key_id": "${aws_kms_key.data.arn}", "size": 5, "encrypted": True, "public": False,
     }  # fmt: skip
