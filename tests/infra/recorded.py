@@ -11,7 +11,7 @@ from typing import Any
 import pulumi
 from pulumi.runtime import MockResourceArgs, Mocks, set_mocks
 from pulumi.runtime.mocks import MockMonitor
-from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.settings import ROOT
 
 OUTPUTS = ("arn", "endpoint", "resourceId", "url", "vpcId")
 
@@ -46,7 +46,7 @@ class _Values(Mocks):
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
         self.inputs[args.typ, args.name] = args.inputs
-        known = {key: f"{args.name}.{key}" for key in OUTPUTS}
+        known: dict[str, Any] = {key: f"{args.name}.{key}" for key in OUTPUTS}
         known |= {"identities": [{"oidcs": [{"issuer": f"https://{args.name}.issuer"}]}]}
         known |= {"certificateAuthorities": [{"data": f"{args.name}.ca"}], "latestVersion": 1}
         return f"{args.name}.id", known | args.inputs
@@ -59,7 +59,7 @@ class _Monitor(MockMonitor):
 
     def RegisterResource(self, request: Any) -> Any:
         self.requests.append(request)
-        return super().RegisterResource(request)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
 
 def recorded(build: Callable[[], Any]) -> dict[tuple[str, str], Made]:
@@ -67,13 +67,13 @@ def recorded(build: Callable[[], Any]) -> dict[tuple[str, str], Made]:
     values = _Values()
     monitor = _Monitor(values)
     # The root would stay that of the run before, whose monitor is gone.
-    set_root_resource(None)
+    ROOT.set(None)
     set_mocks(values, project="ai-infra", stack="dev-ground", preview=False, monitor=monitor)
 
     def run() -> None:
         build()
 
-    pulumi.runtime.test(run)()
+    pulumi.runtime.test(run)()  # type: ignore[no-untyped-call]
     return {(made.type, made.name): made for made in (_made(item, values) for item in monitor.requests if item.custom)}
 
 
