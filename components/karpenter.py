@@ -50,7 +50,10 @@ DESCRIBES: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class KarpenterArgs:
-    """cluster_tag: the cluster's name as tags spell it, known before the cluster is; disks_key_arn: encrypts nodes' disks."""
+    """cluster_tag: the cluster's name as tags spell it, known before the cluster is.
+
+    subnet_ids, security_group_id: where nodes start; disks_key_arn: encrypts their disks.
+    """
 
     environment: str
     account: str
@@ -58,6 +61,8 @@ class KarpenterArgs:
     cluster_tag: str
     cluster_name: Input[str]
     cluster_arn: Input[str]
+    subnet_ids: Sequence[Input[str]]
+    security_group_id: Input[str]
     disks_key_arn: Input[str]
 
 
@@ -163,12 +168,13 @@ def _launches(args: KarpenterArgs) -> list[dict[str, Any]]:
     has = {"StringEquals": {f"aws:ResourceTag/{owned}": "owned"}, "StringLike": {"aws:ResourceTag/karpenter.sh/nodepool": "*"}}
     start = ["ec2:CreateFleet", "ec2:RunInstances"]
     made = [f"{where}:{kind}/*" for kind in MADE]
-    used = [f"arn:aws:ec2:{args.region}::{kind}/*" for kind in ("image", "snapshot")]
-    given = [f"{where}:{kind}/*" for kind in ("capacity-reservation", "security-group", "subnet")]
+    images = [f"arn:aws:ec2:{args.region}::{kind}/*" for kind in ("image", "snapshot")]
+    places = [Output.concat(where, ":subnet/", subnet) for subnet in args.subnet_ids]
+    group = Output.concat(where, ":security-group/", args.security_group_id)
     creating = {"ec2:CreateAction": ["CreateFleet", "CreateLaunchTemplate", "RunInstances"]}
     later = {"ForAllValues:StringEquals": {"aws:TagKeys": ["Name", "eks:eks-cluster-name", "karpenter.sh/nodeclaim"]}}
     return [
-        _allow("StartFrom", start, used + given),
+        _allow("StartFrom", start, [*images, *places, group]),
         _allow("StartFromTemplates", start, f"{where}:launch-template/*", has),
         _allow("Start", [*start, "ec2:CreateLaunchTemplate"], made, asks),
         _allow("TagWhatStarts", ["ec2:CreateTags"], made, {**asks, "StringEquals": {**asks["StringEquals"], **creating}}),

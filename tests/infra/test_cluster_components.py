@@ -73,6 +73,8 @@ KARPENTER = KarpenterArgs(
     cluster_tag="ai-infra-dev",
     cluster_name="ai-infra-dev",
     cluster_arn="arn:cluster",
+    subnet_ids=["subnet-a"],
+    security_group_id="sg-nodes",
     disks_key_arn="arn:disks",
 )
 IDENTITY = IdentityArgs(
@@ -266,6 +268,12 @@ def test_karpenter_makes_only_what_it_tags_and_ends_only_what_is_tagged_as_the_c
     assert statements["Start"]["Condition"]["StringEquals"]["aws:RequestTag/kubernetes.io/cluster/ai-infra-dev"] == "owned"
     for sid in ("End", "TagNodes", "StartFromTemplates"):
         assert statements[sid]["Condition"]["StringEquals"] == {"aws:ResourceTag/kubernetes.io/cluster/ai-infra-dev": "owned"}
+    assert statements["StartFrom"]["Resource"] == [
+        "arn:aws:ec2:eu-central-1::image/*",
+        "arn:aws:ec2:eu-central-1::snapshot/*",
+        f"arn:aws:ec2:eu-central-1:{ACCOUNT}:subnet/subnet-a",
+        f"arn:aws:ec2:eu-central-1:{ACCOUNT}:security-group/sg-nodes",
+    ]
     assert statements["GiveRole"]["Resource"] == "karpenter-node.arn"
     assert [sid for sid, item in statements.items() if item["Resource"] == "*"] == ["ReadOffers"]
     assert all(action.startswith(("ec2:Describe", "pricing:Get")) for action in statements["ReadOffers"]["Action"])
