@@ -73,7 +73,8 @@ class Cluster(pulumi.ComponentResource):
         self.endpoint = cluster.endpoint
         self.certificate_authority = cluster.certificate_authorities[0].data
         self.oidc_provider_arn = provider.arn
-        self.oidc_issuer = provider.url
+        # The provider answers with the scheme at first and without it later; conditions name the issuer without.
+        self.oidc_issuer = provider.url.apply(lambda url: url.removeprefix("https://"))
         self.node_security_group_id = groups[1].id
         self.register_outputs({"cluster_name": self.cluster_name, "endpoint": self.endpoint})
 

@@ -148,8 +148,15 @@ def test_nodes_are_reached_by_the_control_plane_and_themselves_on_named_ports() 
     }
 
 
-def test_issuer_keeps_its_scheme() -> None:
-    assert cluster()["OpenIdConnectProvider", "cluster-oidc"].inputs["url"].startswith("https://")
+def test_issuer_keeps_its_scheme_at_the_provider_and_loses_it_in_trust_policies() -> None:
+    def build() -> None:
+        made = Cluster("cluster", CLUSTER)
+        Identity("router", replace(IDENTITY, oidc_provider_arn=made.oidc_provider_arn, oidc_issuer=made.oidc_issuer))
+
+    made = recorded(build)
+    assert made["OpenIdConnectProvider", "cluster-oidc"].inputs["url"] == "https://cluster.issuer"
+    trust = made["Role", "router"].statements("assumeRolePolicy")["Irsa"]
+    assert trust["Condition"]["StringEquals"].keys() == {"cluster.issuer:aud", "cluster.issuer:sub"}
 
 
 @pytest.mark.parametrize(
