@@ -1,0 +1,91 @@
+"""`infra check` on the real environments: each is clean, and each broken copy is refused by the rule that it breaks."""
+
+import copy
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.check import by_checkov, by_rules
+from infra.checkov import failures
+from infra.facts import Change, Stack, facts
+from infra.written import exceptions, skips
+from tests.peers import need
+from tests.sentinelnet import BUNDLE
+
+ROOT = Path(__file__).parent.parent.parent
+NOW = int(time.time())
+ENVIRONMENTS = ["dev", "staging", "prod"]
+
+
+@functools.cache
+def _stack(environment: str) -> Stack:
+    from infra.render import render
+    from infra.stack import stack_of
+    from infra.synth import synthesise
+    from infra.terraform import Terraform
+
+    need("terraform")
+    graph = render(ROOT, environment)
+    document = synthesise(graph)
+    return stack_of(graph, document, Terraform().plan(document))
+
+
+def _refused(stack: Stack, change: Change | None = None) -> set[tuple[str, str]]:
+    noted = [item.to_fact() for item in exceptions(ROOT / "stacks" / "exceptions.yaml", stack.name)]
+    return {(item.rule, item.resource) for item in by_rules(BUNDLE, facts(stack, NOW, noted, change))}
+
+
+def _first(stack: Stack, kind: str, holds: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
+    planned = stack.plan["planned_values"]["root_module"]["resources"]
+    return next(item for item in planned if item["type"] == kind and holds(item["values"]))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_environment_keeps_every_rule(environment: str) -> None:
+    assert _refused(_stack(environment)) == set()
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_environment_fails_no_check_of_checkov_but_those_with_a_reason(environment: str) -> None:
+    stack = _stack(environment)
+    assert by_checkov(failures(need("checkov"), [stack.plan]), skips(ROOT / "infra" / "checkov-skips.yaml", stack.name)) == []
+
+
+BROKEN = [
+    ("infra.signing-keys", "aws_kms_key", {"deletion_window_in_days": 7}),
+    ("infra.key-material", "aws_db_instance", {"password": "correct horse battery"}),
+    ("infra.locked-buckets", "aws_s3_bucket_versioning", {"versioning_configuration": [{"status": "Suspended"}]}),
+    ("infra.cluster", "aws_eks_cluster", {"vpc_config": [{"endpoint_private_access": True, "endpoint_public_access": True}]}),
+    ("infra.encryption", "aws_db_instance", {"storage_encrypted": False}),
+    ("infra.recovery", "aws_db_instance", {"multi_az": False}),
+    ("infra.tags", "aws_vpc", {"tags_all": {"team": "ml"}}),
+    ("infra.network", "aws_vpc_security_group_ingress_rule", {"cidr_ipv4": "0.0.0.0/0"}),
+]
+
+
+@pytest.mark.parametrize(("rule", "kind", "values"), BROKEN, ids=[rule for rule, *_ in BROKEN])
+def test_broken_copy_of_prod_is_refused_by_the_rule(rule: str, kind: str, values: dict[str, Any]) -> None:
+    stack = copy.deepcopy(_stack("prod"))
+    signing = rule == "infra.signing-keys"
+    item = _first(stack, kind, lambda found: not signing or found["key_usage"] == "SIGN_VERIFY")
+    item["values"].update(values)
+    stack.document["resource"][kind][item["name"]].update(values)
+    assert rule in {name for name, _ in _refused(stack)}
+
+
+def test_signing_key_without_protection_is_refused() -> None:
+    stack = _stack("dev")
+    assert {rule for rule, _ in _refused(replace(stack, protected=frozenset()))} == {"infra.signing-keys"}
+
+
+def test_destroyed_store_is_refused() -> None:
+    stack = _stack("dev")
+    item = _first(stack, "aws_s3_bucket")
+    row = {"address": item["address"], "mode": "managed", "type": "aws_s3_bucket"}
+    change = Change(frozenset(), {"resource_changes": [row | {"change": {"actions": ["delete"], "before": {}, "after": None}}]})
+    assert ("infra.destruction", item["address"]) in _refused(stack, change)
