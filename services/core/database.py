@@ -81,7 +81,7 @@ def begin(engine: Engine, *, alone: bool = True, durable: bool = True) -> Iterat
     """One write transaction: committed at the end, rolled back on an exception. One at a time in each database, so that what it
     reads cannot change before it commits; readers are not held up.
 
-    alone: False for a single insert that nothing else is decided on: PostgreSQL makes it durable together with others.
+    alone: False for a single insert that nothing else is decided on: PostgreSQL makes it durable by itself, together with others.
     durable: False for what is written again if a power cut takes it: the commit does not wait for the disk.
     Raises:
         Unavailable: the database is locked, full or away, or broke off a deadlock; nothing was written; retry.
@@ -141,7 +141,8 @@ def _transaction(connection: Connection, *, alone: bool, durable: bool) -> Itera
         except BaseException:
             _roll_back(connection)
             raise
-        _commit(connection)
+        if alone or connection.dialect.name == "sqlite":
+            _commit(connection)
     finally:
         own.discard(connection.engine)
 
@@ -154,10 +155,11 @@ def _start(connection: Connection, *, alone: bool, durable: bool) -> None:
         # IMMEDIATE takes the write lock now, so a transaction that read first cannot fail half-way.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
-    # The same for PostgreSQL, whose transactions would else both find a name free and both take it. In one round trip.
-    relaxed = "" if durable else "; SET LOCAL synchronous_commit=off"
-    lock = f"; SELECT pg_advisory_xact_lock({WRITER})" if alone else ""
-    connection.exec_driver_sql(f"BEGIN{relaxed}{lock}")
+    # A single insert is a transaction by itself.
+    if alone:
+        # As above for PostgreSQL, whose transactions would else both find a name free and both take it. In one round trip.
+        relaxed = "" if durable else "; SET LOCAL synchronous_commit=off"
+        connection.exec_driver_sql(f"BEGIN{relaxed}; SELECT pg_advisory_xact_lock({WRITER})")
 
 
 @contextmanager
