@@ -32,6 +32,7 @@ _VERSIONS = tables.model_versions
 _MODEL: BindParameter[str] = bindparam("model")
 # Made once: putting a statement together costs more than the database takes to answer it.
 _VERSION = select(_VERSIONS).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.number == bindparam("number")))
+_INSERT = insert(_VERSIONS)
 _LAST = select(_VERSIONS.c.number).where(_VERSIONS.c.model == _MODEL).order_by(_VERSIONS.c.number.desc()).limit(1)
 _HIGH = select(_VERSIONS.c.number).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.risk_class == "high")).limit(1)
 _OTHER_CLASS = select(_VERSIONS).where(
@@ -174,7 +175,7 @@ class Models:
             "registered_by": actor,
             "registered_at": self.clock(),
         }
-        connection.execute(insert(_VERSIONS), values)
+        connection.execute(_INSERT, values)
         payload = {
             "model": model,
             "number": number,
