@@ -135,8 +135,8 @@ def _transaction(connection: Connection, *, alone: bool, durable: bool) -> Itera
         raise RuntimeError("begin within begin on one database: the inner would wait for the outer; pass its connection on")
     own.add(connection.engine)
     try:
+        _start(connection, alone=alone, durable=durable)
         try:
-            _start(connection, alone=alone, durable=durable)
             yield
         except BaseException:
             _roll_back(connection)
@@ -157,7 +157,8 @@ def _start(connection: Connection, *, alone: bool, durable: bool) -> None:
         return
     # A single insert is a transaction by itself.
     if alone:
-        # As above for PostgreSQL, whose transactions would else both find a name free and both take it. In one round trip.
+        # As above for PostgreSQL, whose transactions would else both find a name free and both take it. In one round trip;
+        # where the wait for the lock ends it, the pool rolls back what had begun.
         relaxed = "" if durable else "; SET LOCAL synchronous_commit=off"
         connection.exec_driver_sql(f"BEGIN{relaxed}; SELECT pg_advisory_xact_lock({WRITER})")
 
