@@ -38,6 +38,7 @@ table = Table(
 
 
 _FIND = select(table).where((table.c.actor == bindparam("actor")) & (table.c.key == bindparam("key")))
+_STORE = insert(table)
 
 
 class Idempotency:
@@ -108,7 +109,7 @@ class Idempotency:
     def _store(self, owner: tuple[str, str], request: str, answer: "_Recorder") -> None:
         values = {"actor": owner[0], "key": owner[1], "request": request, "status": answer.status}
         with begin(self._engine, alone=False) as connection:
-            connection.execute(insert(table), values | {"body": answer.body, "at": self._clock()})
+            connection.execute(_STORE, values | {"body": answer.body, "at": self._clock()})
 
 
 class _Recorder:

@@ -41,7 +41,7 @@ def canonical(value: Any) -> bytes:
     try:
         data = orjson.dumps(value, option=_SAME_AS_RFC8785)
         # What orjson takes and JSON has not (NaN, a UUID, an enumeration) does not come back equal.
-        if _written_alike(data) and orjson.loads(data) == value:
+        if _written_alike(data) and (read := orjson.loads(data)) == value and _flat(data, read):
             return data
     except (TypeError, ValueError):
         pass  # the slow way says what is wrong, or that nothing is
@@ -80,20 +80,29 @@ def _parse_alike(data: bytes) -> tuple[bool, Any]:
         return False, None
     try:
         value = orjson.loads(data)
-        return orjson.dumps(value, option=_SAME_AS_RFC8785) == data, value
+        return _flat(data, value) and orjson.dumps(value, option=_SAME_AS_RFC8785) == data, value
     except (TypeError, ValueError):
         return False, None
 
 
 def _written_alike(data: bytes) -> bool:
-    """Whether orjson and RFC 8785 write such a text alike: an object or a list, without floats, within the BMP, not too deep."""
+    """Whether orjson and RFC 8785 write such a text alike: an object or a list, without floats, within the BMP."""
     return (
         data[:1] in (b"{", b"[")
         and (data.isascii() or _BEYOND_BMP.search(data) is None)
-        and data.count(b"{") + data.count(b"[") <= MAX_DEPTH - 1
         and _FLOAT_MEMBER.search(data) is None
         and (b"[" not in data or _FLOAT_ITEM.search(data) is None)
     )
+
+
+def _flat(data: bytes, value: Any) -> bool:
+    """Whether it is surely not too deep; as a rule it has too few brackets for that."""
+    return data.count(b"{") + data.count(b"[") < MAX_DEPTH or _within(value, MAX_DEPTH - 1)
+
+
+def _within(value: Any, levels: int) -> bool:
+    items = value.values() if type(value) is dict else value
+    return levels > 0 and all(_within(item, levels - 1) for item in items if type(item) is dict or type(item) is list)
 
 
 def _canonical(value: Any) -> bytes:

@@ -1,6 +1,7 @@
 """One SQLAlchemy Core engine for each database: SQLite by default, PostgreSQL in production. An ORM cost 2 to 4.5 times as much."""
 
 import logging
+import select
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, OperationalError, SQLAlchemyError
 
 from services.core.errors import Conflict, Unavailable
 
@@ -40,7 +41,9 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "begin", lambda connection: None)
     else:
         limits = {"connect_timeout": CONNECT_TIMEOUT_S, "options": POSTGRESQL_OPTIONS}
-        engine = create_engine(url, pool_pre_ping=True, pool_size=POOL, max_overflow=POOL, connect_args=limits)
+        # A read is one statement then, where the driver would begin and roll back around it; `begin` says BEGIN itself.
+        engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=POOL, max_overflow=POOL, connect_args=limits)
+        event.listen(engine, "checkout", _require_silent)
     event.listen(engine, "handle_error", _as_ours)
     return engine
 
@@ -53,10 +56,21 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _require_silent(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Makes the pool connect anew after the server ended: an idle connection has nothing to read but its end.
+
+    Cheaper than a ping by a round trip; one that is cut off without a word is found by the next statement, and is Unavailable.
+    """
+    if not connection.closed:
+        waiting = select.poll()
+        waiting.register(connection.fileno(), select.POLLIN)
+        if not waiting.poll(0):
+            return
+    raise InvalidatePoolError
+
+
 def _as_ours(context: ExceptionContext) -> BaseException | None:
     """The error that callers know for one of the database; None leaves it as it is."""
-    if context.is_pre_ping:
-        return None  # the pool opens another connection
     if isinstance(context.sqlalchemy_exception, OperationalError) or context.is_disconnect:
         return Unavailable(f"the database did not answer: {context.original_exception}")
     return None
@@ -67,18 +81,21 @@ def begin(engine: Engine, *, alone: bool = True, durable: bool = True) -> Iterat
     """One write transaction: committed at the end, rolled back on an exception. One at a time in each database, so that what it
     reads cannot change before it commits; readers are not held up.
 
-    alone: False for a single insert that nothing else is decided on: PostgreSQL makes it durable together with others.
+    alone: False for a single insert that nothing else is decided on: PostgreSQL makes it durable by itself, together with others.
     durable: False for what is written again if a power cut takes it: the commit does not wait for the disk.
     Raises:
         Unavailable: the database is locked, full or away, or broke off a deadlock; nothing was written; retry.
         Conflict: a row of this key is there already; nothing was written.
         RuntimeError: this thread is in a write transaction of this engine already: an error of the program.
     """
-    with _as_said(), engine.connect() as connection:
-        if not durable:
-            _relaxed(connection)
-        with _transaction(connection, alone=alone):
-            yield connection
+    with _as_said(), engine.connect() as connection, _transaction(connection, alone=alone, durable=durable):
+        yield connection
+
+
+def transactional(engine: Engine) -> Connection:
+    """A connection whose statements stand or fall together until it commits, on PostgreSQL too: what Alembic expects."""
+    connection = engine.connect()
+    return connection if engine.dialect.name == "sqlite" else connection.execution_options(isolation_level="READ COMMITTED")
 
 
 class Writer:
@@ -103,7 +120,7 @@ class Writer:
             # After an error the connection goes back to the pool, and the next transaction takes another.
             connection, self._kept = self._kept or self._engine.connect(), None
             try:
-                with _transaction(connection, alone=True):
+                with _transaction(connection, alone=True, durable=True):
                     yield connection
             except BaseException:
                 connection.close()
@@ -112,26 +129,38 @@ class Writer:
 
 
 @contextmanager
-def _transaction(connection: Connection, *, alone: bool) -> Iterator[None]:
+def _transaction(connection: Connection, *, alone: bool, durable: bool) -> Iterator[None]:
     own: set[Engine] = vars(_within).setdefault("engines", set())
     if connection.engine in own:
         raise RuntimeError("begin within begin on one database: the inner would wait for the outer; pass its connection on")
     own.add(connection.engine)
     try:
-        if connection.dialect.name == "sqlite":
-            # IMMEDIATE takes the write lock now, so a transaction that read first cannot fail half-way.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        elif alone:
-            # The same for PostgreSQL, whose transactions would else both find a name free and both take it.
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER})")
+        _start(connection, alone=alone, durable=durable)
         try:
             yield
         except BaseException:
             _roll_back(connection)
             raise
-        _commit(connection)
+        if alone or connection.dialect.name == "sqlite":
+            _commit(connection)
     finally:
         own.discard(connection.engine)
+
+
+def _start(connection: Connection, *, alone: bool, durable: bool) -> None:
+    if connection.dialect.name == "sqlite":
+        if not durable:
+            # The connection stays so until it is given back, which `_strict` sees to.
+            connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
+        # IMMEDIATE takes the write lock now, so a transaction that read first cannot fail half-way.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        return
+    # A single insert is a transaction by itself.
+    if alone:
+        # As above for PostgreSQL, whose transactions would else both find a name free and both take it. In one round trip;
+        # where the wait for the lock ends it, the pool rolls back what had begun.
+        relaxed = "" if durable else "; SET LOCAL synchronous_commit=off"
+        connection.exec_driver_sql(f"BEGIN{relaxed}; SELECT pg_advisory_xact_lock({WRITER})")
 
 
 @contextmanager
@@ -156,14 +185,6 @@ def _constraint(error: BaseException | None) -> str:
     if isinstance(error, sqlite3.Error):
         return str(error.sqlite_errorname)
     return str(getattr(error, "sqlstate", ""))
-
-
-def _relaxed(connection: Connection) -> None:
-    """For one transaction. On SQLite the connection stays so until it is given back, which `_strict` sees to."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
-    else:
-        connection.exec_driver_sql("SET LOCAL synchronous_commit=off")
 
 
 def _strict(connection: Any, _record: Any, _state: Any) -> None:

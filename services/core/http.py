@@ -51,7 +51,7 @@ def create_app(
     return app
 
 
-def identity(request: Request) -> str:
+async def identity(request: Request) -> str:
     """SPIFFE URI of the client's certificate: the actor of every event. Never a header."""
     found = request.scope.get("spiffe_id")
     if not isinstance(found, str):
@@ -62,7 +62,7 @@ def identity(request: Request) -> str:
 Actor = Annotated[str, Depends(identity)]
 
 
-def service_identity(actor: Actor) -> str:
+async def service_identity(actor: Actor) -> str:
     """As identity, for routes that only services may call."""
     if "/service/" not in actor:
         raise errors.Refused(f"{actor} is no service: this call is between services")

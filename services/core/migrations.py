@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect
 
+from services.core.database import transactional
 from services.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def upgrade(engine: Engine, name: str) -> None:
         Unavailable: the database did not answer or is locked; retry.
     """
     try:
-        with engine.connect() as connection:
+        with transactional(engine) as connection:
             if _revision(connection) == head(name):
                 return
             # Imported when there is something to do: it takes a third of a process's start, and memory for good.

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Insert,
     Integer,
     LargeBinary,
     MetaData,
@@ -93,7 +94,7 @@ class Outbox:
         event_id = new_id("evt")
         event = draft.to_event(event_id=event_id, source=self.source, seq=seq, ts=ts)
         leaf_bytes(require_event(event), NO_PREVIOUS)
-        connection.execute(insert(self.table), {"seq": seq, "id": event_id, "event": canonical(event)})
+        connection.execute(_insert(self.table), {"seq": seq, "id": event_id, "event": canonical(event)})
         return event_id
 
     def _after(self, last: int) -> int:
@@ -110,6 +111,11 @@ class Outbox:
 def _newest(table: Table) -> Select[tuple[int, bytes]]:
     """Made once for each table: putting a statement together costs more than the database takes to answer it."""
     return select(table.c.seq, table.c.event).order_by(table.c.seq.desc()).limit(1)
+
+
+@functools.cache
+def _insert(table: Table) -> Insert:
+    return insert(table)
 
 
 @functools.cache

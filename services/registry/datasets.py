@@ -1,6 +1,6 @@
 """Data sets: immutable snapshots, named by the digest of their manifest. It reads no data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -24,6 +24,9 @@ _REFERRED = select(tables.datasets).where(
     (tables.datasets.c.id == bindparam("reference"))
     | ((tables.datasets.c.name == bindparam("name")) & (tables.datasets.c.version == bindparam("version")))
 )
+
+REMEMBERED = 1_000
+"""Data sets whose ancestors are remembered: registered ones are never changed, and each registration of a model asks."""
 
 
 class DatasetManifest(Strict):
@@ -72,6 +75,7 @@ class Datasets:
     events: Events
     clock: Clock
     trust: TrustNow
+    _ancestors: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def register(self, registration: DatasetRegistration, actor: str) -> dict[str, Any]:
         """The data set's record. Registering the same content under the same name again changes nothing.
@@ -148,14 +152,22 @@ class Datasets:
 
     def ancestors(self, references: list[str]) -> list[str]:
         """Ids of the data sets and of all that they were made from, sorted."""
+        return sorted({item for reference in references for item in self._with_ancestors(reference)})
+
+    def _with_ancestors(self, reference: str) -> frozenset[str]:
+        if (known := self._ancestors.get(reference)) is not None:
+            return known
         found: set[str] = set()
-        waiting = [self._row(reference)["id"] for reference in references]
+        waiting = [self._row(reference)["id"]]
         while waiting:
             dataset = waiting.pop()
             if dataset not in found:
                 found.add(dataset)
                 waiting.extend(parse(self.store.get(dataset))["parents"])
-        return sorted(found)
+        if len(self._ancestors) >= REMEMBERED:
+            self._ancestors.clear()
+        self._ancestors[reference] = frozenset(found)
+        return frozenset(found)
 
     def approve(self, envelope_bytes: bytes, actor: str) -> dict[str, Any]:
         """Records a steward's approval of one data set's digest.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import BindParameter, Connection, Engine, bindparam, insert, select
+from sqlalchemy import BindParameter, Connection, Engine, Row, bindparam, insert, select
 
 from services.core import oms
 from services.core.clock import Clock
@@ -32,6 +32,7 @@ _VERSIONS = tables.model_versions
 _MODEL: BindParameter[str] = bindparam("model")
 # Made once: putting a statement together costs more than the database takes to answer it.
 _VERSION = select(_VERSIONS).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.number == bindparam("number")))
+_INSERT = insert(_VERSIONS)
 _LAST = select(_VERSIONS.c.number).where(_VERSIONS.c.model == _MODEL).order_by(_VERSIONS.c.number.desc()).limit(1)
 _HIGH = select(_VERSIONS.c.number).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.risk_class == "high")).limit(1)
 _OTHER_CLASS = select(_VERSIONS).where(
@@ -44,6 +45,17 @@ _EVALUATIONS = (
     .where(tables.evaluations.c.artifact_id == bindparam("artifact"))
     .order_by(tables.evaluations.c.issued_at)
 )
+# All that a registration looks up, in one round trip: it holds the writers' lock.
+_LOOK_UP = {
+    sign: select(
+        _OTHER_CLASS.exists().label("other_class"),
+        _HIGH.scalar_subquery().label("high"),
+        _LAST.scalar_subquery().label("last"),
+        of_run.limit(1).scalar_subquery().label("known"),
+        _EVALUATIONS.exists().label("evaluated"),
+    )
+    for sign, of_run in ((True, _SIGNED), (False, _UNSIGNED))
+}
 
 
 class Registration(Strict):
@@ -112,7 +124,7 @@ class Models:
         bundle, signer = None, None
         if registration.sign:
             with self.engine.connect() as connection:
-                known = self._of_run(connection, model, run, registration)
+                known = self._look_up(connection, model, run, registration).known
             if known is not None:
                 return self.get(model, known)
             # 1. Sign. A crash here leaves a signature in the proxy's record and an object that no row names: a retry
@@ -124,11 +136,13 @@ class Models:
         # 2. Row and event in one transaction.
         with begin(self.engine) as connection:
             # Looked up again where no other writer comes between: two registrations at once are one version.
-            known = self._of_run(connection, model, run, registration)
-            number = known or self._next_number(connection, model)
-            if known is None:
-                self._insert(connection, model, number, registration, run, ancestors, bundle, signer, actor)
-            return self._read(connection, model, number)
+            found = self._look_up(connection, model, run, registration)
+            number = found.known or (found.last or 0) + 1
+            if found.known is None:
+                made = self._insert(connection, model, number, registration, run, ancestors, bundle, signer, actor)
+                if not found.evaluated:
+                    return made | {"evaluations": []}
+        return self.get(model, number)
 
     def _insert(
         self,
@@ -141,7 +155,7 @@ class Models:
         bundle: str | None,
         signer: str | None,
         actor: str,
-    ) -> None:
+    ) -> dict[str, Any]:
         values = {
             "model": model,
             "number": number,
@@ -161,7 +175,7 @@ class Models:
             "registered_by": actor,
             "registered_at": self.clock(),
         }
-        connection.execute(insert(_VERSIONS), values)
+        connection.execute(_INSERT, values)
         payload = {
             "model": model,
             "number": number,
@@ -177,6 +191,7 @@ class Models:
         }
         subject = Subject("model", f"{model}@{number}", run.artifact_id)
         self.events.emit(connection, EventDraft("model.registered", actor, subject, payload, signature_ref=bundle))
+        return values
 
     def get(self, model: str, number: int) -> dict[str, Any]:
         """The record of a version, with its evaluations. Raises UnknownModel."""
@@ -271,23 +286,21 @@ class Models:
             stored = connection.execute(select(table.c.envelope).where(table.c.payload == payload)).scalar()
         return None if stored is None else self.store.get(stored)
 
-    def _of_run(self, connection: Connection, model: str, run: Run, registration: Registration) -> int | None:
-        """The number of the version that this run is already, signed or not as asked."""
+    def _look_up(self, connection: Connection, model: str, run: Run, registration: Registration) -> Row[Any]:
+        """known: number of the version that this run is already, signed or not as asked; last: the model's highest number;
+        evaluated: whether the artifact was. Raises AlreadyRegistered."""
+        of = {"model": model, "run": run.id, "artifact": run.artifact_id, "risk": registration.risk_class}
+        found = connection.execute(_LOOK_UP[registration.sign], of).one()
         # The same bytes have one risk class, under whatever name or run: else a rerun would need fewer approvals.
-        same = {"artifact": run.artifact_id, "risk": registration.risk_class}
-        if (other := connection.execute(_OTHER_CLASS, same).first()) is not None:
+        if found.other_class:
+            other = connection.execute(_OTHER_CLASS.limit(1), of).one()
             raise AlreadyRegistered(
                 f"artifact {run.artifact_id} is {other.model}@{other.number}, of risk class {other.risk_class}: it keeps that"
             )
         # Nor does a model lower its class from version to version: other bytes of the same model serve the same people.
-        if registration.risk_class == "low" and (number := connection.execute(_HIGH, {"model": model}).scalar()) is not None:
-            raise AlreadyRegistered(f"{model}@{number} is of risk class high: later versions of {model} are not low")
-        query = _SIGNED if registration.sign else _UNSIGNED
-        found: int | None = connection.execute(query, {"model": model, "run": run.id}).scalar()
+        if registration.risk_class == "low" and found.high is not None:
+            raise AlreadyRegistered(f"{model}@{found.high} is of risk class high: later versions of {model} are not low")
         return found
-
-    def _next_number(self, connection: Connection, model: str) -> int:
-        return (connection.execute(_LAST, {"model": model}).scalar() or 0) + 1
 
     def _read(self, connection: Connection, model: str, number: int) -> dict[str, Any]:
         row = connection.execute(_VERSION, {"model": model, "number": number}).mappings().first()

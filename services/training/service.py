@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
+from sqlalchemy import Connection, Engine, RowMapping, bindparam, insert, select, update
 
 from services.core.canonical import canonical, parse
 from services.core.clock import Clock
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 BUILDER_KEY = "builder"
 MAX_PROGRESS = 10_000
+# Made once: putting a statement together costs more than the database takes to answer it.
+_RUN = select(tables.runs).where(tables.runs.c.id == bindparam("run"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -394,7 +396,7 @@ class Training:
 
     def _row(self, run_id: str) -> RowMapping:
         with self.engine.connect() as connection:
-            row = connection.execute(select(tables.runs).where(tables.runs.c.id == run_id)).mappings().first()
+            row = connection.execute(_RUN, {"run": run_id}).mappings().first()
         if row is None:
             raise UnknownRun(f"no run {run_id[:100]!r}: `ai-infra run list` shows those there are")
         return row

@@ -18,12 +18,12 @@ report(rule, needs, met) := {"rule": rule, "verdict": "pass", "reasons": []} if 
 	count(unmet) > 0
 }
 
-# The same for one list, in time that grows with its length: one item of good for each item that was proven good, one text
-# of bad for each other one. An item with neither leaves the rule without an answer, so its default refuses.
-each(rule, items, good, bad) := refused(rule, "deny", ["no data set is named"]) if {
+passed(rule) := {"rule": rule, "verdict": "pass", "reasons": []}
+
+# Why a list did not pass: one item of good for each item that was proven good, one text of bad for each other one. An item with
+# neither leaves the rule without an answer, so its default refuses.
+each_refused(rule, items, good, bad) := refused(rule, "deny", ["no data set is named"]) if {
 	count(items) == 0
-} else := {"rule": rule, "verdict": "pass", "reasons": []} if {
-	count(good) == count(items)
 } else := refused(rule, "deny", bad) if {
 	count(bad) > 0
 	count(good) + count(bad) == count(items)
@@ -54,9 +54,11 @@ text(value) := value if {
 	value != ""
 }
 
+# The length apart: with {64} in it, the expression takes the embedded engine five times as long to read, at each call.
 is_digest(value) if {
 	is_string(value)
-	regex.match(`^sha256:[0-9a-f]{64}$`, value)
+	count(value) == 71
+	regex.match(`^sha256:[0-9a-f]+$`, value)
 }
 
 # Two missing values are not the same value; neither are two nulls.

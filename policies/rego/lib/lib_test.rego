@@ -8,14 +8,13 @@ test_rule_without_needs_does_not_report if {
 }
 
 test_item_that_is_neither_good_nor_bad_leaves_the_list_without_a_report if {
-	not lib.each("x", [1, 2, 3], [true], ["one text"])
-	not lib.each("x", [1, 2], [true], [])
+	not lib.each_refused("x", [1, 2, 3], [true], ["one text"])
+	not lib.each_refused("x", [1, 2], [true], [])
 }
 
-test_list_passes_when_every_item_is_good_and_is_not_empty if {
-	lib.each("x", [1, 2], [true, true], []).verdict == "pass"
-	lib.each("x", [1, 2], [true], ["wrong"]) == {"rule": "x", "verdict": "deny", "reasons": ["wrong"]}
-	lib.each("x", [], [], []).verdict == "deny"
+test_list_is_refused_for_its_bad_items_and_when_it_is_empty if {
+	lib.each_refused("x", [1, 2], [true], ["wrong"]) == {"rule": "x", "verdict": "deny", "reasons": ["wrong"]}
+	lib.each_refused("x", [], [], []).verdict == "deny"
 }
 
 test_percent_is_exact_to_two_digits if {
