@@ -150,7 +150,7 @@ class Terraform:
         try:
             done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         except subprocess.TimeoutExpired as error:
-            raise TerraformRefused(f"terraform {arguments[0]} took more than {LIMIT_S} s: try again on a quieter machine") from error
+            raise TerraformRefused(f"terraform {arguments[0]} took over {LIMIT_S} s: try again on a quieter machine") from error
         if done.returncode != 0:
             raise TerraformRefused(f"terraform {arguments[0]}: {_remedy(arguments[0], done.stderr.strip())}")
         return done.stdout
