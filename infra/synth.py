@@ -145,5 +145,8 @@ def _read(value: Any, shape: Shape) -> Any:
 def _ignored(thing: Thing, path: str) -> str:
     """It stays a path: of an attribute's parts only those named are ignored."""
     steps = [int(number) if number else quoted or name for name, number, quoted in STEP.findall(path)]
-    text, _ = thing.path(steps)
+    try:
+        text, _ = thing.path(steps)
+    except BadInput as error:
+        raise BadInput(f"{thing.address}: changes of {path} are to be ignored: {error}") from error
     return text.removeprefix(".")
