@@ -30,7 +30,8 @@ class Thing:
         Raises:
             BadInput: there is no such thing, or it is in a set, whose items cannot be told apart.
         """
-        text, found, names = "", self.fields, self.names
+        text, names = "", self.names
+        found: Shape = self.fields
         for step in path:
             text, found = _step(text, found, step, names)
             names = {}

@@ -105,13 +105,13 @@ class _Synthesis:
 
     def _provider(self, item: Resource) -> Json:
         fields = self._schema.provider()
-        found: Json = {"alias": legal(item.name), **OFFLINE}
+        found: Json = {"alias": legal(item.name)}
         for key, value in item.inputs.items():
             name = named(key, fields, {}, item.name)
             # The provider would have to ask AWS for its account, which is refused together with skip_requesting_account_id.
             if name != "allowed_account_ids":
                 found[name] = self._expressions.encode(_read(value, fields.fields[name]), fields.fields[name], f"{item.name}.{key}")
-        return found
+        return found | OFFLINE
 
     def _inside(self, urn: str) -> Iterator[str]:
         """AWS resources that a URN stands for: itself, or all within a component."""

@@ -10,11 +10,12 @@ CONTEXT = Resource(
     name="aws-eu-central-1",
     type="pulumi:providers:aws",
     custom=True,
-    # As the engine has them: whatever is no text of itself is JSON.
+    # As the engine has them: whatever is no text of itself is JSON, and some settings are always there.
     inputs={
         "region": "eu-central-1",
         "allowedAccountIds": '["111122223333"]',
         "defaultTags": '{"tags": {"environment": "dev"}}',
+        "skipCredentialsValidation": "false",
         "skipRegionValidation": "true",
     },
 )
