@@ -48,8 +48,11 @@ class Spelling:
     items: int
 
 
-SPELLINGS = (Spelling("@{", "}@", items=3), Spelling("https://@Ab.c-{", "}/x:Yz_@", items=4))
-"""The second has what programs cut texts at, and letters of both cases."""
+SPELLINGS = (Spelling("@{", "}@", items=3), Spelling("@Ab.c-{", "}/x:Yz_@", items=4))
+"""The second has what programs cut texts at, and letters of both cases.
+
+Neither begins with https://: to take that away is allowed, as the provider gives the OIDC issuer with it at first, later without.
+"""
 
 
 class Tokens:
