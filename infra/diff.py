@@ -23,7 +23,7 @@ SCOPE = "Compares program with program, not with the live account: what was chan
 ORDER: tuple[Action, ...] = ("delete", "replace", "forget", "update", "create", "move")
 """Of rows: what may hurt is read first."""
 
-OPAQUE = re.compile(r"(?:arn:aws:[a-z0-9-]+:[a-z0-9-]*:\d+:[A-Za-z0-9_/.-]*-|[a-z0-9]+-)([0-9a-f]{17})")
+OPAQUE = re.compile(r"(?:arn:aws:[a-z0-9-]+:[a-z0-9-]*:\d+:[A-Za-z0-9_/.-]*-|https://|[a-z0-9]+-)([0-9a-f]{17})")
 
 
 @dataclass(frozen=True)

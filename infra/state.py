@@ -26,7 +26,9 @@ TOKEN = re.compile(r'\$\$\{|%%\{|\$\{"\$"\}|\$\{([^{}]*)\}')
 
 TARGET = re.compile(r"(aws_[a-z0-9_]+\.[A-Za-z0-9_-]+)(.*)")
 STEP = re.compile(r'\.([A-Za-z_][A-Za-z0-9_]*)|\[(\d+)\]|\["([^"]*)"\]')
-ACCOUNT = "000000000000"
+ACCOUNT, REGION = "000000000000", "us-east-1"
+FORMS = {"issuer": "https://", "endpoint": "https://", "url": "https://", "aws_launch_template": "lt-"}
+"""How texts of an attribute, or ids of a type, begin where the provider looks at that."""
 
 
 def state_of(document: Json, plan: Json, schema: Schema) -> Json:
@@ -137,9 +139,10 @@ class _Made:
         return found
 
     def _stand_in(self, shape: Shape, place: _Place) -> Any:
-        """Of lists and maps no more than what is referred to."""
+        """Where somebody refers to it, and of ids and ARNs; null elsewhere, for the provider judges what it reads."""
         if isinstance(shape, Plain):
-            return _opaque(shape, place)
+            needed = place.path[-1] in ("id", "arn") or place.path in self._wanted[place.address]
+            return _opaque(shape, place) if needed else None
         if isinstance(shape, Fields):
             return {key: self._stand_in(item, place.at(key)) for key, item in shape.fields.items()}
         steps = {path[len(place.path)] for path in self._wanted[place.address] if _within(path, place.path)}
@@ -203,11 +206,12 @@ def _opaque(shape: Plain, place: _Place) -> Any:
     if shape.kind != "string":
         return {"number": 1, "bool": False}.get(shape.kind)
     kind, name = place.address.split(".")
-    service = kind.split("_")[1]
-    hexes = _hexes(place)
-    if str(place.path[-1]).endswith("arn"):
-        return f"arn:aws:{service}:{_region(service)}:{ACCOUNT}:{kind.removeprefix(f'aws_{service}_')}/{name}-{hexes}"
-    return f"{service}-{hexes}"
+    service, hexes = kind.split("_")[1], _hexes(place)
+    attribute = str(place.path[-1])
+    if attribute.endswith("arn"):
+        region = "" if service == "iam" else REGION
+        return f"arn:aws:{service}:{region}:{ACCOUNT}:{kind.removeprefix(f'aws_{service}_')}/{name}-{hexes}"
+    return f"{FORMS.get(attribute) or FORMS.get(kind) or f'{service}-'}{hexes}"
 
 
 def _hexes(place: _Place) -> str:
@@ -220,10 +224,6 @@ def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield from _leaves(item, (*path, step))
     else:
         yield path, value
-
-
-def _region(service: str) -> str:
-    return "" if service == "iam" else "us-east-1"
 
 
 def _as(value: Any, shape: Shape) -> Any:
