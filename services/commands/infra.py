@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands import infra_check
-from services.commands.common import Json, plain, say, show, table
+from services.commands.common import Json, plain, read_file, say, show, table
 
 if TYPE_CHECKING:
+    from infra.cost import Cost
     from infra.graph import Graph, Resource
 
 app = typer.Typer(
@@ -71,6 +72,26 @@ def plan(env: Env, layer: Layer = "ground", root: Root = Path(), as_json: Json =
     show(planned, as_json, lambda _: _planned(graph.stack, planned))
 
 
+@app.command(epilog="Examples: ai-infra infra cost --env dev  |  ai-infra infra cost --write deployment.md")
+def cost(
+    env: Annotated[list[str] | None, typer.Option("--env", help="dev, staging or prod; all without it.")] = None,
+    layer: Layer = "ground",
+    write: Annotated[Path | None, typer.Option(help="A page whose table, between its two marks, is replaced.")] = None,
+    root: Root = Path(),
+    as_json: Json = False,
+) -> None:
+    """What an environment costs a month when it is only left running, at list prices. Check those before you rely on them."""
+    from infra.cost import as_of, costs, page, written
+    from infra.render import ENVIRONMENTS
+
+    found = {name: costs(_graph(root, name, layer)) for name in env or ENVIRONMENTS}
+    if write is not None:
+        write.write_text(written(read_file(write).decode(), page(found)), encoding="utf-8")
+    if write is None or as_json:
+        listed = {name: [item.to_json() for item in items] for name, items in found.items()}
+        show({"asOf": as_of(), "environments": listed}, as_json, lambda _: _priced(found))
+
+
 def _graph(root: Path, env: str, layer: str) -> "Graph":
     from infra.render import render as rendered
 
@@ -115,3 +136,12 @@ def _count(graph: "Graph") -> str:
 def _planned(stack: str, planned: Mapping[str, Any]) -> None:
     new = Counter(row["type"] for row in planned["resource_changes"] if row["change"]["actions"] == ["create"])
     table(f"{stack}: {new.total()} resources to add to an empty account", ("kind", "number"), sorted(new.items()))
+
+
+def _priced(environments: "Mapping[str, Sequence[Cost]]") -> None:
+    for name, found in environments.items():
+        rows = [
+            (item.what, item.count, item.most, f"{item.each:,.2f}", f"{item.usd:,.2f}", f"{item.usd_most:,.2f}") for item in found
+        ]
+        total = ("all of it", "", "", "", f"{sum(item.usd for item in found):,.2f}", f"{sum(item.usd_most for item in found):,.2f}")
+        table(f"{name}: USD a month", ("what", "runs", "at most", "each", "left running", "at its maximum"), [*rows, total])
