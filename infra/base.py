@@ -71,7 +71,8 @@ def checkout(root: Path, commit: str) -> Iterator[Path]:
     if archive.returncode != 0:
         raise BadInput(f"{commit}: git cannot archive it: {archive.stderr.decode().strip()}")
     with tempfile.TemporaryDirectory() as folder:
-        tarfile.open(fileobj=io.BytesIO(archive.stdout)).extractall(folder, filter="data")
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+            files.extractall(folder, filter="data")
         yield Path(folder)
 
 

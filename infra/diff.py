@@ -1,19 +1,22 @@
 """What a change of the program does to an environment: the head planned by the provider against what the base would have made.
 
-It compares program with program. What somebody changed by hand in the account, and whether the base was ever deployed, it does not know.
+It compares program with program. It does not know what somebody changed by hand in the account, nor whether the base was deployed.
 """
 
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from infra.base import Base, unprotected
+from infra.base import Base, base_of, unprotected
 from infra.differences import Property, properties
 from infra.graph import Graph, Resource
 from infra.lineage import successors
+from infra.render import render
 from infra.state import stand_ins
-from infra.synth import PROVIDER, addresses
+from infra.synth import PROVIDER, addresses, synthesise
 from infra.terraform import Terraform
 
 Json = dict[str, Any]
@@ -92,6 +95,20 @@ class Diff:
         }
 
 
+def diff_of(root: Path, ref: str, environment: str, layer: str, terraform: Terraform) -> Diff:
+    """What the checkout at root changes in a stack, compared with a revision of it.
+
+    Raises:
+        BadInput, NotFound: as `render` and `base_of`.
+        TerraformRefused: the provider finds fault with one of the two.
+    """
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        base = beside.submit(base_of, root, ref, environment, layer, terraform)
+        head = render(root, environment, layer)
+        document = synthesise(head, terraform.schema())
+        return diff(base.result(), head, document, terraform)
+
+
 def diff(base: Base, head: Graph, document: Json, terraform: Terraform) -> Diff:
     """document: the head as Terraform JSON.
 
@@ -149,7 +166,9 @@ class _Comparison:
         if urn not in self._after:
             return False
         old, new = self._base.resource(urn).provider, self._head.resource(self._after[urn]).provider
-        return old is not None and new is not None and (self._after.get(old) != new or _place(self._base, old) != _place(self._head, new))
+        if old is None or new is None:
+            return False
+        return self._after.get(old) != new or _place(self._base, old) != _place(self._head, new)
 
     def _rows(self, plan: Json) -> Iterator[Row]:
         of_address = {address: urn for urn, address in self._new.items()} | {
@@ -175,7 +194,7 @@ class _Comparison:
             self._old[old.urn] if old is not None and new is None else item["address"],
             urn,
             (old is not None and old.protect) or (old is not None and new is not None and new.protect),
-            tuple([*found, *_protection(old, new), *self._provider(old, new)]),
+            (*found, *_protection(old, new), *self._provider(old, new)),
             self._old[old.urn] if old and new and self._old[old.urn] != self._new[new.urn] else None,
         )
 

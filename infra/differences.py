@@ -20,7 +20,7 @@ LATER = "(known after apply)"
 
 @dataclass(frozen=True)
 class Property:
-    """path: as tags.team, or policy.Statement[Sign].Action; forces: it is why the resource is replaced; before and after: JSON values."""
+    """path: as tags.team, or policy.Statement[Sign].Action; before, after: JSON values; forces: the resource is replaced for it."""
 
     path: str
     before: Any
@@ -136,5 +136,5 @@ def _spelled(path: Path) -> str:
 
 def _without_repeated_tags(found: list[Property]) -> list[Property]:
     """A tag of the resource's own is in tags_all too."""
-    own = {(row.path, str(row.before), str(row.after)) for row in found if row.path.startswith("tags.")}
-    return [row for row in found if (row.path.replace("tags_all.", "tags."), str(row.before), str(row.after)) not in own or row.path.startswith("tags.")]
+    own = {row.path.replace("tags.", "tags_all.", 1) for row in found if row.path.startswith("tags.")}
+    return [row for row in found if row.path not in own]

@@ -67,9 +67,7 @@ class _Place:
 class _Made:
     def __init__(self, document: Json, plan: Json, schema: Schema) -> None:
         self._document, self._schema = document, schema
-        self._written = {
-            f"{kind}.{name}": values for kind, named in document["resource"].items() for name, values in named.items()
-        }
+        self._written = {f"{kind}.{name}": values for kind, named in document["resource"].items() for name, values in named.items()}
         self._changes = {item["address"]: item["change"] for item in plan["resource_changes"] if item["mode"] == "managed"}
         self._planned = plan["planned_values"]["root_module"]["resources"]
         self._wanted: dict[str, set[Path]] = defaultdict(set)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.commands import infra_check
+from services.commands import infra_check, infra_diff
 from services.commands.common import Json, plain, read_file, say, show, table
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_to(root: typer.Typer) -> None:
 
 
 app.command(epilog="Example: ai-infra infra check --env prod")(infra_check.check)
+app.command(epilog="Example: ai-infra infra diff --env prod --base origin/main")(infra_diff.diff)
 
 
 @app.command(epilog="Examples: ai-infra infra render --env dev  |  ai-infra infra render --env prod -o prod.json")
