@@ -1,7 +1,7 @@
 """The workflows: what they may do, and the preview job's own commands, run in a clone as a runner would run them.
 
-Left out, by name: steps that use an action (GitHub's API, artifacts, installing tools) and `Set up`, which makes the environment that
-these tests already run in.
+Left out, by name: steps that use an action (GitHub's API, artifacts, installing tools) and `Set up`, which makes the environment
+that these tests already run in.
 """
 
 import os
