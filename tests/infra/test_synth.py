@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from infra.graph import Resource
+from infra.render import ENVIRONMENTS, render
 from infra.schema import Schema
 from infra.synth import OFFLINE, addresses, synthesise
 from infra.table import attribute, table
 from infra.terraform import Terraform
 from services.core.errors import BadInput
 from tests.infra.graphs import CONTEXT, component, graph, join, ref, resource, secret
-from tests.peers import need
+from tests.peers import ROOT, need
 
 ALIAS = "aws.aws-eu-central-1"
 
@@ -260,3 +261,17 @@ def test_every_property_of_every_type_is_one_attribute(schema: Schema, token: st
     for name in row.names:
         with pytest.raises(BadInput):
             attribute(name, fields, {})
+
+
+def test_table_is_of_the_types_that_the_environments_have() -> None:
+    """A missing one stops the environment; one that nobody uses is reviewed by nobody."""
+    used = {item.type for environment in ENVIRONMENTS for item in render(ROOT, environment).resources}
+    assert table().keys() == {token for token in used if token.startswith("aws:")}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_provider_takes_every_environment_as_new(terraform: Terraform, environment: str) -> None:
+    made = render(ROOT, environment)
+    plan = terraform.plan(synthesise(made))
+    actions = {row["address"]: row["change"]["actions"] for row in plan["resource_changes"]}
+    assert actions == dict.fromkeys(addresses(made).values(), ["create"])
