@@ -274,4 +274,4 @@ def test_provider_takes_every_environment_as_new(terraform: Terraform, environme
     made = render(ROOT, environment)
     plan = terraform.plan(synthesise(made))
     actions = {row["address"]: row["change"]["actions"] for row in plan["resource_changes"]}
-    assert actions == dict.fromkeys(addresses(made).values(), ["create"])
+    assert actions == {address: ["create"] for address in addresses(made).values()}
