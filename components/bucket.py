@@ -57,7 +57,7 @@ class BucketArgs:
 
 
 class Bucket(pulumi.ComponentResource):
-    """bucket_name and bucket_arn: to be used after its policy, lock and versions are there."""
+    """What copies from it or writes to it depends on the whole of it: its policy, lock and versions come after the bucket."""
 
     bucket_name: Output[str]
     bucket_arn: Output[str]
@@ -88,8 +88,8 @@ class Bucket(pulumi.ComponentResource):
                 name, bucket=bucket.id, target_bucket=args.log_bucket, target_prefix=f"{args.store}/", opts=self._child
             )
         policy = Output.json_dumps(_policy(args, bucket.arn))
-        guarded = s3.BucketPolicy(name, bucket=bucket.id, policy=policy, opts=ResourceOptions(parent=self, depends_on=[versioning]))
-        self.bucket_name = guarded.bucket
+        s3.BucketPolicy(name, bucket=bucket.id, policy=policy, opts=ResourceOptions(parent=self, depends_on=[versioning]))
+        self.bucket_name = bucket.bucket
         self.bucket_arn = bucket.arn
         self.register_outputs({"bucket_name": self.bucket_name})
 

@@ -9,6 +9,7 @@ from stacks.config_cluster import ClusterConfig
 from stacks.config_network import NetworkConfig
 from stacks.config_state import StateConfig, environment_faults
 from stacks.config_stores import KeysConfig, StoresConfig, store_faults
+from stacks.floors import backup_days
 from stacks.model import Model, Text
 
 Region = Annotated[str, Field(pattern=r"^(af|ap|ca|eu|il|me|mx|sa|us)-[a-z]+-\d$")]
@@ -64,7 +65,9 @@ class StackConfig(Model):
         pools = [pool for pool in self.ground.cluster.gpu_pools if pool.zone not in (None, *self.zones)]
         roles = {*self.ground.keys.admin_role_arns, self.ground.keys.break_glass_role_arn, *self.ground.cluster.admin_role_arns}
         foreign = sorted(arn for arn in roles if arn.split(":")[4] != self.account)
+        floor, backed_up = backup_days(self.environment), self.ground.state.database.backup_days
         checks = {
+            f"database.backup_days is {backed_up}: {self.environment} keeps {floor} days or more": backed_up >= floor,
             "zones must be three different ones: one zone is no availability": len(set(self.zones)) == 3,
             f"zones must be of {self.region}": all(zone[:-1] == self.region for zone in self.zones),
             "replica_region must be another one than region": self.replica_region != self.region,

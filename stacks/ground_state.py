@@ -75,7 +75,8 @@ def watch(config: StackConfig, keys: Keys, stores: Stores, opts: ResourceOptions
         log_days=wanted.trail.log_days,
         topic_arn=alerts.topic_arn,
     )
-    Trail("trail", trail, opts)
+    # CloudTrail tries to write when it is made: the bucket's policy has to let it.
+    Trail("trail", trail, ResourceOptions.merge(opts, ResourceOptions(depends_on=[stores.buckets["trail"]])))
     budget = BudgetArgs(
         environment=environment,
         monthly_usd=wanted.budget.monthly_usd,

@@ -48,12 +48,12 @@ def stores(config: StackConfig, keys: dict[str, Output[str]], replica: Replica |
             source_arn=made[store].bucket_arn,
             source_key_arn=keys[store],
             source_region=config.region,
-            # The name, for it is there when the bucket keeps versions; the ARN would be there before.
-            target_arn=Output.concat("arn:aws:s3:::", copy.bucket_name),
+            target_arn=copy.bucket_arn,
             target_key_arn=replica.key_arn,
             target_region=replica.region,
         )
-        Replication(f"{store}-replication", args, opts)
+        # S3 wants both to keep versions before.
+        Replication(f"{store}-replication", args, _after(opts, made[store], copy))
     return Stores(made, data | {f"{store}-replica": copy.bucket_arn for store, copy in copies.items()})
 
 
@@ -61,7 +61,12 @@ def _stores(
     config: StackConfig, names: tuple[str, ...], suffix: str, keys: dict[str, Output[str]], opts: ResourceOptions
 ) -> dict[str, Bucket]:
     logs = Bucket(f"access-logs{suffix}", _log_args(config, suffix), opts)
-    return {name: Bucket(f"{name}{suffix}", _args(config, name, suffix, keys[name], logs), opts) for name in names}
+    after = _after(opts, logs)
+    return {name: Bucket(f"{name}{suffix}", _args(config, name, suffix, keys[name], logs), after) for name in names}
+
+
+def _after(opts: ResourceOptions, *first: Bucket) -> ResourceOptions:
+    return ResourceOptions.merge(opts, ResourceOptions(depends_on=list(first)))
 
 
 def _args(config: StackConfig, store: str, suffix: str, key: Output[str], logs: Bucket) -> BucketArgs:
