@@ -40,11 +40,11 @@ app.command(epilog="Example: ai-infra infra diff --env prod --base origin/main")
 @app.command(epilog="Examples: ai-infra infra render --env dev  |  ai-infra infra render --env prod -o prod.json")
 def render(env: Env, layer: Layer = "ground", output: Output = None, root: Root = Path(), as_json: Json = False) -> None:
     """Run the program without its engine: every resource with its options, as a tree. A file and --json have all inputs."""
-    graph = _graph(root, env, layer)
+    found = _graph(root, env, layer)
     if output is not None:
-        _write(output, json.dumps(graph.to_json(), indent=2) + "\n")
+        _write(output, json.dumps(found.to_json(), indent=2) + "\n")
     if output is None or as_json:
-        show(graph.to_json(), as_json, lambda _: say("\n".join([*_tree(graph), _count(graph)])))
+        show(found.to_json(), as_json, lambda _: say("\n".join([*_tree(found), _count(found)])))
 
 
 @app.command(epilog="Example: ai-infra infra synth --env dev -o main.tf.json")
@@ -52,9 +52,9 @@ def synth(env: Env, layer: Layer = "ground", output: Output = None, root: Root =
     """The program as Terraform JSON: what the real provider judges. It has no credentials and is never applied to AWS."""
     from infra.synth import synthesise
 
-    graph = _graph(root, env, layer)
-    with _busy(f"{graph.stack}: translating"):
-        document = synthesise(graph)
+    found = _graph(root, env, layer)
+    with _busy(f"{found.stack}: translating"):
+        document = synthesise(found)
     if output is not None:
         _write(output, json.dumps(document, indent=2) + "\n")
     if output is None or as_json:
@@ -67,10 +67,10 @@ def plan(env: Env, layer: Layer = "ground", root: Root = Path(), as_json: Json =
     from infra.synth import synthesise
     from infra.terraform import Terraform
 
-    graph = _graph(root, env, layer)
-    with _busy(f"{graph.stack}: Terraform plans"):
-        planned = Terraform().plan(synthesise(graph))
-    show(planned, as_json, lambda _: _planned(graph.stack, planned))
+    found = _graph(root, env, layer)
+    with _busy(f"{found.stack}: Terraform plans"):
+        planned = Terraform().plan(synthesise(found))
+    show(planned, as_json, lambda _: _planned(found.stack, planned))
 
 
 @app.command(epilog="Examples: ai-infra infra cost --env dev  |  ai-infra infra cost --write deployment.md")
@@ -91,6 +91,18 @@ def cost(
     if write is None or as_json:
         listed = {name: [item.to_json() for item in items] for name, items in found.items()}
         show({"asOf": as_of(), "environments": listed}, as_json, lambda _: _priced(found))
+
+
+@app.command(epilog="Example: ai-infra infra graph --env prod -o docs/infra-prod.svg")
+def graph(env: Env, layer: Layer = "ground", output: Output = None, root: Root = Path(), as_json: Json = False) -> None:
+    """Draw an environment as SVG: network, cluster, stores, keys, what is locked, and what writes where."""
+    from infra.draw import draw
+
+    drawn = draw(_graph(root, env, layer))
+    if output is not None:
+        _write(output, drawn)
+    if output is None or as_json:
+        show({"svg": drawn}, as_json, lambda _: print(drawn, end=""))
 
 
 def _graph(root: Path, env: str, layer: str) -> "Graph":
