@@ -1,5 +1,6 @@
 """Graph to Terraform JSON: nothing is left out, nothing is guessed, no secret and no reference becomes a literal."""
 
+import functools
 import importlib
 import json
 import re
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.graph import Resource
+from infra.graph import Graph, Resource
 from infra.render import ENVIRONMENTS, render
 from infra.schema import Schema
 from infra.synth import OFFLINE, addresses, synthesise
@@ -263,15 +264,20 @@ def test_every_property_of_every_type_is_one_attribute(schema: Schema, token: st
             attribute(name, fields, {})
 
 
+@functools.cache
+def _rendered(environment: str) -> Graph:
+    return render(ROOT, environment)
+
+
 def test_table_is_of_the_types_that_the_environments_have() -> None:
     """A missing one stops the environment; one that nobody uses is reviewed by nobody."""
-    used = {item.type for environment in ENVIRONMENTS for item in render(ROOT, environment).resources}
+    used = {item.type for environment in ENVIRONMENTS for item in _rendered(environment).resources}
     assert table().keys() == {token for token in used if token.startswith("aws:")}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_provider_takes_every_environment_as_new(terraform: Terraform, environment: str) -> None:
-    made = render(ROOT, environment)
+    made = _rendered(environment)
     plan = terraform.plan(synthesise(made))
     actions = {row["address"]: row["change"]["actions"] for row in plan["resource_changes"]}
     assert actions == {address: ["create"] for address in addresses(made).values()}
