@@ -27,8 +27,8 @@ Json = dict[str, Any]
 pytestmark = pytest.mark.timeout(900)
 
 NOT_MADE = {
-    "aws_backup_selection": "moto never lists a selection, so the provider waits for it until it gives up",
-    "aws_budgets_budget": "moto has budgets without their tags and notifications' subscribers, and the provider asks for both",
+    "aws_backup_selection": "moto has no CreateBackupSelection",
+    "aws_budgets_budget": "moto has budgets, but not their tags and subscribers, and the provider asks for both",
     "aws_ce_anomaly_monitor": "moto has no CreateAnomalyMonitor",
     "aws_ce_anomaly_subscription": "moto has no CreateAnomalySubscription",
     "aws_ce_cost_allocation_tag": "moto has no UpdateCostAllocationTagsStatus",
