@@ -237,7 +237,7 @@ class _Drawing:
 
     def _copies(self) -> list[tuple[str, str]]:
         """Source and copy, of buckets and of vaults, each once."""
-        found = {}
+        found: dict[tuple[str, str], None] = {}
         for item in self._graph.of("aws:s3/bucketReplicationConfig:BucketReplicationConfig"):
             for rule in item.inputs["rules"]:
                 found[self._bucket_of(item.inputs["bucket"]), self._bucket_of(rule["destination"]["bucket"])] = None

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pulumi
-from google.protobuf import empty_pb2
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf import empty_pb2  # type: ignore[import-untyped]
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+from google.protobuf.struct_pb2 import Struct, Value  # type: ignore[import-untyped]
 from pulumi import _types
 from pulumi.runtime import rpc, run_in_stack, set_all_config, set_mocks
 from pulumi.runtime.mocks import MockMonitor

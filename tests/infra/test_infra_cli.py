@@ -1,0 +1,55 @@
+"""`ai-infra infra`: what people and machines read, and how a refusal is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from infra.graph import Graph
+from infra.synth import addresses
+from services.cli import app
+from services.core.errors import NotFound
+from tests.peers import ROOT, need
+
+
+def _run(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["infra", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
+
+
+def test_render_shows_a_tree_with_what_is_protected() -> None:
+    lines = _run("render", "--env", "dev", "--root", str(ROOT)).splitlines()
+    assert "  manifest-1  aws:kms/key:Key  [protected]" in lines
+    assert lines[-1].startswith("dev-ground: ")
+
+
+def test_render_writes_the_graph_that_synth_translates(tmp_path: Path) -> None:
+    file = tmp_path / "dev.json"
+    assert _run("render", "--env", "dev", "--root", str(ROOT), "-o", str(file)) == ""
+    graph = Graph.from_json(json.loads(file.read_text(encoding="utf-8")))
+    need("terraform")
+    document = json.loads(_run("synth", "--env", "dev", "--root", str(ROOT)))
+    made = {f"{kind}.{name}" for kind, found in document["resource"].items() for name in found}
+    assert made == set(addresses(graph).values())
+
+
+def test_plan_counts_what_would_be_added() -> None:
+    need("terraform")
+    shown = _run("plan", "--env", "dev", "--root", str(ROOT))
+    assert "resources to add to an empty account" in shown
+    assert "aws_eks_cluster" in shown
+
+
+def test_cost_is_told_for_machines_too() -> None:
+    found = json.loads(_run("cost", "--env", "dev", "--root", str(ROOT), "--json"))
+    assert list(found["environments"]) == ["dev"]
+    assert {"what": "EKS control plane", "count": 1, "most": 1, "each": 73.0, "usd": 73.0, "usdMost": 73.0} in found[
+        "environments"
+    ]["dev"]
+
+
+def test_environment_that_is_not_there_is_refused_by_name() -> None:
+    with pytest.raises(NotFound, match=r"Pulumi\.qa-ground\.yaml is not there: --env is one of dev, staging, prod"):
+        _run("render", "--env", "qa", "--root", str(ROOT))
