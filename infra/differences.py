@@ -45,7 +45,7 @@ def properties(change: Mapping[str, Any], written: Mapping[str, Any]) -> list[Pr
         compared = _Compared(forced, was_hidden.get(key, False), hidden.get(key, False))
         rows = list(compared.rows(before.get(key), after.get(key), later.get(key, False), (key,)))
         mine = key in written or any(row.forces for row in rows)
-        found += [row for row in rows if mine or row.after != LATER]
+        found += [row for row in rows if (mine or row.after != LATER) and not _computed(row, made=change["before"] is None)]
     return _without_repeated_tags(found)
 
 
@@ -61,7 +61,7 @@ class _Compared:
         if later is True:
             yield self._row(path, before, LATER)
             return
-        if not _any(later) and (before == after or (before in NOTHING and after in NOTHING)):
+        if not _any(later) and (before == after or _unsaid(before, after)):
             return
         if _any(self.was_hidden) or _any(self.hidden):
             yield self._row(path, SENSITIVE, SENSITIVE)
@@ -97,6 +97,16 @@ class _Compared:
     def _row(self, path: Path, before: Any, after: Any) -> Property:
         shown = SENSITIVE if _any(self.was_hidden) and before is not None else before
         return Property(_spelled(path), shown, after, any(_along(path, other) for other in self.forced))
+
+
+def _unsaid(before: Any, after: Any) -> bool:
+    """Neither says anything: the provider makes zero of null when it plans an update."""
+    return before in NOTHING and (after in NOTHING or after in (0, False))
+
+
+def _computed(row: Property, *, made: bool) -> bool:
+    """Within what the program writes, AWS fills in what was never there."""
+    return row.after == LATER and row.before in NOTHING and not row.forces and not made
 
 
 def _along(path: Path, other: Path) -> bool:
@@ -136,5 +146,7 @@ def _spelled(path: Path) -> str:
 
 def _without_repeated_tags(found: list[Property]) -> list[Property]:
     """A tag of the resource's own is in tags_all too."""
+    if any(row.path == "tags_all" for row in found):
+        return [row for row in found if row.path != "tags"]
     own = {row.path.replace("tags.", "tags_all.", 1) for row in found if row.path.startswith("tags.")}
     return [row for row in found if row.path not in own]

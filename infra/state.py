@@ -30,6 +30,9 @@ ACCOUNT, REGION = "000000000000", "us-east-1"
 FORMS = {"issuer": "https://", "endpoint": "https://", "url": "https://", "aws_launch_template": "lt-"}
 """How texts of an attribute, or ids of a type, begin where the provider looks at that."""
 
+IDS = {"aws_s3_bucket": "bucket"}
+"""The attribute that a type's id is, where the provider says so itself once there is a state."""
+
 
 def state_of(document: Json, plan: Json, schema: Schema) -> Json:
     """document: Terraform JSON; plan: of it, from nothing, as `terraform show -json` has it."""
@@ -103,7 +106,8 @@ class _Made:
         if address not in self._known:
             change, shape = self._changes[address], self._schema.resource(address.split(".")[0])
             filled = self._filled(change["after"], change["after_unknown"], self._written[address], shape, _Place(address, ()))
-            self._known[address] = filled
+            same = IDS.get(address.split(".")[0])
+            self._known[address] = filled | {"id": filled[same]} if same else filled
         return self._known[address]
 
     def _filled(self, planned: Any, unknown: Any, written: Any, shape: Shape, place: _Place) -> Any:
@@ -137,10 +141,10 @@ class _Made:
         return found
 
     def _stand_in(self, shape: Shape, place: _Place) -> Any:
-        """Where somebody refers to it, and of ids and ARNs; null elsewhere, for the provider judges what it reads."""
+        """Where somebody refers to it, and of ids and ARNs; empty elsewhere, for the provider judges what it reads."""
         if isinstance(shape, Plain):
             needed = place.path[-1] in ("id", "arn") or place.path in self._wanted[place.address]
-            return _opaque(shape, place) if needed else None
+            return _opaque(shape, place) if needed else "" if shape.kind == "string" else None
         if isinstance(shape, Fields):
             return {key: self._stand_in(item, place.at(key)) for key, item in shape.fields.items()}
         steps = {path[len(place.path)] for path in self._wanted[place.address] if _within(path, place.path)}
