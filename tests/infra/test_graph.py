@@ -27,7 +27,7 @@ def _graph() -> Graph:
         depends_on=(KEY,),
         secret_inputs=("hidden",),
     )
-    named = {"environment": "dev", "layer": "ground", "project": "ai-infra", "stack": "dev-ground"}
+    named: dict[str, Any] = {"environment": "dev", "layer": "ground", "project": "ai-infra", "stack": "dev-ground"}
     return Graph(**named, resources=(key, bucket), outputs={"key": _ref(KEY, "arn")}, secret_outputs=())
 
 
