@@ -40,6 +40,7 @@ PROBES = 4000
 ENDED = ("completed", "rolled_back", "aborted", "undecided")
 TIMEOUT_S = 600.0
 SEALED_S = 20.0
+STILL_S = 0.5
 
 SPEC: dict[str, Any] = {
     "environment": "staging", "margins": {"quality": 0.02},
@@ -122,6 +123,7 @@ class Rig:
         self._load = stack.enter_context(LoadProcess(root / "people" / "dario"))
         self._url = f"{self._api.router_url}/env/staging/v2/models/{MODEL}/infer"
         self._records = root / "router"
+        self._counters = self._records / "predictions" / "inflight"
         spec = DeploymentSpec(model=MODEL, number=1, environment="staging")
         self._ready(self._api.serving.deploy(spec, ACTOR)["id"])
         controller = Controller(self._api.rollouts, interval_s=0.02)
@@ -134,6 +136,7 @@ class Rig:
         self._ready(stable["id"])
         number = 3 - stable["number"]
         write_plants(self._world.root / FILE, {number: scenario.plant})
+        self._still()
         spec = RolloutSpec.from_json({"model": MODEL, "number": number} | SPEC | scenario.spec)
         self._load.run(self._url, scenario.clients, scenario.burst, scenario.pause)
         begun, batch = time.monotonic(), last_batch(self._records)
@@ -147,6 +150,12 @@ class Rig:
         if found["state"] == "undecided":
             self._api.rollouts.abort(rollout, "the campaign goes on", ACTOR)
         return self._outcome(found, seconds, batch)
+
+    def _still(self) -> None:
+        """Returns when no request has come for a while: load of the rollout before would be taken for this one's."""
+        before = b""
+        while before != (before := self._counters.read_bytes()):
+            time.sleep(STILL_S)
 
     def _outcome(self, found: dict[str, Any], seconds: float, batch: int) -> dict[str, Any]:
         counts = found["counts"] or {"phases": [], "pairs": {}, "mirroredErrors": [0, 0]}
