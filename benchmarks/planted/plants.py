@@ -26,10 +26,10 @@ accelerator, beside which two busy cores matter less."""
 
 @dataclass(frozen=True, kw_only=True)
 class Plant:
-    """What a version does. factor: of the predictor's time for an answer, for a share of the requests; errors: share of requests that fail;
-    wrong: share of rows answered wrongly; wrong_class, wrong_in_class: the same for the rows of one label; hang_after: requests
-    until it answers nothing more, its health probes included; cold: first requests that take ten times as long. Golden probes come
-    many rows at a time: they have labels only, and count for neither."""
+    """What a version does. factor: of the predictor's time for an answer, for a share of the requests; errors: share of requests
+    that fail; wrong: share of rows answered wrongly; wrong_class, wrong_in_class: the same for the rows of one label; hang_after:
+    requests until it answers nothing more, its health probes included; cold: first requests that take ten times as long. Golden
+    probes come many rows at a time: they have labels only, and count for neither."""
 
     factor: float = 1.0
     share: float = 1.0
