@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="one scenario; may be given more than once")
     parser.add_argument("--rounds", type=int, help="rollouts of each scenario, at most its own number")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    parser.add_argument("--page", type=Path, help="folder for the page with table and plot; `benchmarks.canary_page` joins campaigns")
+    parser.add_argument("--page", type=Path, help="folder for a page with table and plot; canary_page joins campaigns")
     parser.add_argument("--title", default="Campaign", help="of the campaign on the page")
     parser.add_argument("--list", action="store_true", help="the scenarios")
     options = parser.parse_args()

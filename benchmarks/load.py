@@ -152,11 +152,12 @@ class _Generator:
 def _maker(url: str, identity: str) -> Any:
     """Makes a client and what connects it."""
     parts, context = urlsplit(url), client_context(Identity.in_folder(Path(identity)))
+    host, port = parts.hostname or "", parts.port or 443
     requests = [_request(parts, seed) for seed in range(BODIES)]
 
     def make(seed: int, pause: float, answered: Any) -> tuple[_Client, Any]:
         client = _Client(requests, seed, pause, answered)
-        connecting = asyncio.get_running_loop().create_connection(lambda: client, parts.hostname, parts.port, ssl=context)
+        connecting = asyncio.get_running_loop().create_connection(lambda: client, host, port, ssl=context)
         return client, connecting
 
     return make
