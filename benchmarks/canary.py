@@ -15,7 +15,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from benchmarks import canary_page
 from benchmarks.load import LoadProcess
 from benchmarks.planted.plants import FILE, Plant, write_plants
 from benchmarks.recount import last_batch, recount
@@ -40,6 +41,7 @@ PROBES = 4000
 ENDED = ("completed", "rolled_back", "aborted", "undecided")
 TIMEOUT_S = 600.0
 SEALED_S = 20.0
+STILL_S = 0.5
 
 SPEC: dict[str, Any] = {
     "environment": "staging", "margins": {"quality": 0.02},
@@ -122,6 +124,7 @@ class Rig:
         self._load = stack.enter_context(LoadProcess(root / "people" / "dario"))
         self._url = f"{self._api.router_url}/env/staging/v2/models/{MODEL}/infer"
         self._records = root / "router"
+        self._counters = self._records / "predictions" / "inflight"
         spec = DeploymentSpec(model=MODEL, number=1, environment="staging")
         self._ready(self._api.serving.deploy(spec, ACTOR)["id"])
         controller = Controller(self._api.rollouts, interval_s=0.02)
@@ -134,6 +137,7 @@ class Rig:
         self._ready(stable["id"])
         number = 3 - stable["number"]
         write_plants(self._world.root / FILE, {number: scenario.plant})
+        self._still()
         spec = RolloutSpec.from_json({"model": MODEL, "number": number} | SPEC | scenario.spec)
         self._load.run(self._url, scenario.clients, scenario.burst, scenario.pause)
         begun, batch = time.monotonic(), last_batch(self._records)
@@ -147,6 +151,12 @@ class Rig:
         if found["state"] == "undecided":
             self._api.rollouts.abort(rollout, "the campaign goes on", ACTOR)
         return self._outcome(found, seconds, batch)
+
+    def _still(self) -> None:
+        """Returns when no request has come for a while: load of the rollout before would be taken for this one's."""
+        before = b""
+        while before != (before := self._counters.read_bytes()):
+            time.sleep(STILL_S)
 
     def _outcome(self, found: dict[str, Any], seconds: float, batch: int) -> dict[str, Any]:
         counts = found["counts"] or {"phases": [], "pairs": {}, "mirroredErrors": [0, 0]}
@@ -237,25 +247,10 @@ def _row(scenario: Scenario, found: list[dict[str, Any]]) -> dict[str, Any]:
         "states": {state: count for state, count in states.items() if count},
         "causes": sorted({item["cause"] for item in hit}),
         "medianCanaryRequests": statistics.median(shown) if shown else None,
+        "mostCanaryRequests": max(shown, default=None),
         "medianPairs": statistics.median(item["pairs"] for item in hit or found) if found else None,
         "medianSeconds": statistics.median(item["seconds"] for item in found) if found else None,
     }
-
-
-def _table(value: dict[str, Any]) -> str:
-    head = ("scenario", "rollouts", "expected", "seen", "holds", "canary requests, median", "golden pairs", "seconds")
-    lines = [_line(head), _line(["---"] * len(head))]
-    for name, found in value["scenarios"].items():
-        seen = ", ".join(f"{count} {state}" for state, count in found["states"].items())
-        holds = "not claimed" if found["expect"] == "not detectable" else "yes" if found["holds"] else "NO"
-        numbers = (found["medianCanaryRequests"], found["medianPairs"], found["medianSeconds"])
-        lines.append(_line((name, found["rollouts"], found["expect"], seen, holds, *numbers)))
-    lines += ["", f"{value['falseRollbacks']} false rollbacks in {value['same']}; every verdict recomputed: {value['recomputed']}"]
-    return "\n".join(lines)
-
-
-def _line(cells: Sequence[Any]) -> str:
-    return f"|{'|'.join(str(cell) for cell in cells)}|"
 
 
 def main() -> None:
@@ -264,6 +259,8 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="one scenario; may be given more than once")
     parser.add_argument("--rounds", type=int, help="rollouts of each scenario, at most its own number")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--page", type=Path, help="folder for a page with table and plot; canary_page joins campaigns")
+    parser.add_argument("--title", default="Campaign", help="of the campaign on the page")
     parser.add_argument("--list", action="store_true", help="the scenarios")
     options = parser.parse_args()
     if options.list:
@@ -282,7 +279,9 @@ def main() -> None:
 
     campaign(chosen, results, save)
     found = summary(chosen, results)
-    print(json.dumps(found, indent=2) if options.json else _table(found))
+    print(json.dumps(found, indent=2) if options.json else "\n".join(canary_page.table(found)))
+    if options.page:
+        canary_page.write(options.page, {options.title: found})
     raise SystemExit(0 if found["holds"] else 1)
 
 

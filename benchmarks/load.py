@@ -36,11 +36,20 @@ class _Client(asyncio.Protocol):
     def __init__(self, requests: list[bytes], seed: int, pause: float, answered: Any) -> None:
         self._requests, self._rng, self._pause, self._answered = requests, random.Random(seed), pause, answered
         self._buffer, self._begun = b"", 0.0
-        self.transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport | None = None
+        self._ended = False
         self.closed = asyncio.get_running_loop().create_future()
 
+    def end(self) -> None:
+        """Sends nothing more, also where its connection is still being made."""
+        self._ended = True
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_made(self, transport: Any) -> None:
-        self.transport = transport
+        self._transport = transport
+        if self._ended:
+            transport.abort()
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -48,9 +57,9 @@ class _Client(asyncio.Protocol):
             self.closed.set_result(None)
 
     def _send(self) -> None:
-        if self.transport is not None and not self.transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing():
             self._begun = time.perf_counter()
-            self.transport.write(self._rng.choice(self._requests))
+            self._transport.write(self._rng.choice(self._requests))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -129,8 +138,11 @@ class _Generator:
         while True:
             await asyncio.sleep(rng.uniform(*BURST_S))
             extra = [asyncio.ensure_future(_keep(make, 100 + seed, 0.0, answered)) for seed in range(clients)]
-            await asyncio.sleep(rng.uniform(*BURST_S))
-            await _cancel(extra)
+            try:
+                await asyncio.sleep(rng.uniform(*BURST_S))
+            finally:
+                # Also when `stop` comes within a burst: its clients would go on into the next rollout.
+                await _cancel(extra)
 
     async def _end(self) -> None:
         await _cancel(self._clients)
@@ -138,16 +150,15 @@ class _Generator:
 
 
 def _maker(url: str, identity: str) -> Any:
-    """Opens a connection for one client."""
+    """Makes a client and what connects it."""
     parts, context = urlsplit(url), client_context(Identity.in_folder(Path(identity)))
+    host, port = parts.hostname or "", parts.port or 443
     requests = [_request(parts, seed) for seed in range(BODIES)]
 
-    async def make(seed: int, pause: float, answered: Any) -> _Client:
-        loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(
-            lambda: _Client(requests, seed, pause, answered), parts.hostname, parts.port, ssl=context
-        )
-        return client
+    def make(seed: int, pause: float, answered: Any) -> tuple[_Client, Any]:
+        client = _Client(requests, seed, pause, answered)
+        connecting = asyncio.get_running_loop().create_connection(lambda: client, host, port, ssl=context)
+        return client, connecting
 
     return make
 
@@ -164,15 +175,14 @@ def _request(parts: Any, seed: int) -> bytes:
 async def _keep(make: Any, seed: int, pause: float, answered: Any) -> None:
     """A client that comes back when its connection ends."""
     while True:
+        client, connecting = make(seed, pause, answered)
         try:
-            client = await make(seed, pause, answered)
+            await connecting
+            await client.closed
         except (OSError, ssl.SSLError):
             await asyncio.sleep(0.1)
-            continue
-        try:
-            await client.closed
         finally:
-            client.transport.abort()
+            client.end()
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

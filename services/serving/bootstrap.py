@@ -1,9 +1,11 @@
 """Joins serving's parts with concrete classes: the router process, and the predictors' fork server."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ from services.signing.bus import HttpAuditBus
 
 KEEP_ALIVE_S = 60
 API_TIMEOUT_S = 5.0
+SWITCH_S = 0.0005
 
 
 def open_objects(settings: Settings) -> ObjectStore:
@@ -98,6 +101,10 @@ async def _router(settings: Settings, launcher: ForkServerLauncher, ready: Calla
         remedy = "stop what listens there or set AI_INFRA_ROUTER_PORT"
         raise BadSetting(f"port {settings.port} on {settings.host} is taken: {remedy}") from error
     else:
+        # What the start made stays: the collector need not walk through it again between requests.
+        gc.freeze()
+        # The sealing thread holds the interpreter that long while requests wait; 5 ms would be several answers.
+        sys.setswitchinterval(SWITCH_S)
         ready()
         await _until_signal()
     finally:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Callable
+from typing import Any
 
 # Before numpy and torch are imported: their pools would start threads, which a fork does not copy.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -9,7 +11,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
-def main() -> None:
+def main(around: Callable[[Any, Any], Any] = lambda order, app: app) -> None:
+    """around: as of `run_predictors`."""
     from services.core.processes import die_with_parent
 
     die_with_parent(os.getppid())
@@ -19,7 +22,7 @@ def main() -> None:
     os.dup2(2, 1)
     from services.serving.bootstrap import run_predictors
 
-    run_predictors(os.environ, commands=0, events=events)
+    run_predictors(os.environ, commands=0, events=events, around=around)
 
 
 if __name__ == "__main__":

@@ -134,6 +134,10 @@ class Answer:
 
     async def read(self) -> bytes:
         """The whole body. Raises Broken, TimeoutError."""
+        if self._whole and self._error is None:
+            parts, self._size = b"".join(self._parts), 0
+            self._parts.clear()
+            return parts
         return b"".join([part async for part in self.parts()])
 
     async def parts(self) -> AsyncIterator[bytes]:
