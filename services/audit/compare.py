@@ -27,7 +27,11 @@ class TableCheck:
     def see(self, index: int, event: dict[str, Any], leaf: bytes) -> None:
         """A well-formed published entry; not called for a damaged one."""
         while (row := self._next()) is not None:
-            if row == Row.of(index, event, leaf):
+            # Nearly every row is right: compared as it is, without making a Row of the event.
+            subject = event["subject"]
+            if row == (
+                index, event["id"], event["source"], event["seq"], event["ts"], event["type"], subject["kind"], subject["id"], leaf
+            ):  # fmt: skip
                 self._last = leaf
                 return
             if row[0] == index and row[-1] != leaf:

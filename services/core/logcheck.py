@@ -297,17 +297,20 @@ class EventChecker:
         source = self._sources.get(name)
         if source is None:
             source = self._sources[name] = _Source()
-        if seq > source.last:
-            if seq > source.last + 1 and len(source.missing) < MAX_PROBLEMS:
+        if seq == source.last + 1:
+            source.last = seq
+        elif seq > source.last:
+            if len(source.missing) < MAX_PROBLEMS:
                 source.missing.append((source.last + 1, seq - 1))
             source.last = seq
         elif source.fill(seq):
             self._found.add(Kind.REORDERED, f"{name}: seq {seq} stands after a later one", index)
         else:
             self._found.add(Kind.REUSED_SEQ, f"{name}: seq {seq} stands in the log twice", index)
-        if ts < source.ts - TIME_BACK_MS:
+        if ts >= source.ts:
+            source.ts = ts
+        elif ts < source.ts - TIME_BACK_MS:
             self._found.add(Kind.TIME_BACK, f"{name}: {source.ts - ts} ms before an earlier event of its", index)
-        source.ts = max(source.ts, ts)
 
 
 class _Tree:

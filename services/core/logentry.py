@@ -40,7 +40,7 @@ def require_event(event: Any) -> dict[str, Any]:
     for text in texts:
         if not isinstance(text, str) or len(text) > MAX_TEXT:
             raise BadInput(f"an event's {_TEXTS[texts.index(text)]} is a text of at most {MAX_TEXT} characters")
-    if "" in texts[:-1]:
+    if not all(texts[:-1]):
         raise BadInput(f"an event's {_TEXTS[texts.index('')]} is empty")
     if subject["digest"] is not None:
         require_digest(subject["digest"])
