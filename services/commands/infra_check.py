@@ -18,11 +18,12 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Judge an environment by the infra rules, then by checkov. Exit code 1: something violates one; each with its remedy."""
-    from infra.check import check as judge
     from infra.render import render
-    from infra.stack import stack_of
     from infra.synth import synthesise
     from infra.terraform import Terraform
+
+    from infra.check import check as judge
+    from infra.stack import stack_of
     from services.core.bundle import load_bundle
 
     root = Path.cwd()

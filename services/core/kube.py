@@ -168,16 +168,16 @@ def error_of(code: int, body: bytes) -> errors.AiInfraError:
     """The error that a `Status` object stands for."""
     try:
         status = json.loads(body)
-        message, reason = str(status.get("message", "")), status.get("reason", "")
+        message = str(status.get("message", ""))
     except (json.JSONDecodeError, AttributeError):
-        message, reason = body[:300].decode(errors="replace"), ""
+        message = body[:300].decode(errors="replace")
     message = message or f"HTTP {code}"
     if code == 404:
         return errors.NotFound(message)
     if code == 410:
         return WatchExpired(message)
     if code == 409:
-        return FieldConflict(message) if reason == "Conflict" and "conflict" in message else errors.Conflict(message)
+        return FieldConflict(message) if message.startswith("Apply failed with") else errors.Conflict(message)
     # Of an unknown field in a built-in kind, server-side apply says 500.
     if code in (400, 403, 422) or "failed to create typed patch object" in message:
         return errors.Refused(message)

@@ -148,6 +148,14 @@ def _variant(order: Order) -> str:
     return f"v{order.number}-{order.deployment[-8:]}"
 
 
+def variant_of(service: Object, deployment: str) -> str:
+    """Name of the canary of an InferenceService that is this deployment; empty if none is."""
+    for canary in service["spec"].get("canary", []):
+        if canary["predictor"].get("labels", {}).get(DEPLOYMENT) == deployment:
+            return str(canary["predictor"].get("name", ""))
+    return ""
+
+
 def allowed(namespace: str, orders: Iterable[Order]) -> Object:
     """The list of what may be served in a namespace."""
     return {

@@ -18,7 +18,7 @@ ALL = sorted(path.stem for path in CRDS.glob("*.yaml")) if CRDS.is_dir() else []
 
 
 def definitions() -> list[bytes]:
-    """The CustomResourceDefinitions of KServe, KubeRay, Kueue and others, in YAML; without them the test is skipped by their name."""
+    """The CustomResourceDefinitions of KServe, KubeRay, Kueue and others, in YAML; skips by name where they are not."""
     if not ALL:
         message = f"custom resource definitions are not here: put them into {CRDS}"
         if os.environ.get("REQUIRE_PEERS") == "1":
