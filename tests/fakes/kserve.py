@@ -90,13 +90,18 @@ class KServeStandIn:
         ]
 
     def _say(self, service: Object) -> None:
-        stable, *canaries = _predictors(service)
+        canaries = service["spec"].get("canary", [])
         status: dict[str, Any] = {
             "observedGeneration": service["metadata"]["generation"],
-            "modelStatus": self._model(stable),
+            "modelStatus": self._model(service["spec"]["predictor"]),
             "canaryStatuses": [
-                {"name": found["name"], "ready": found["labels"][DEPLOYMENT] not in self.broken, "modelStatus": self._model(found)}
-                for found in canaries
+                {
+                    "name": canary["predictor"]["name"],
+                    "ready": canary["predictor"]["labels"][DEPLOYMENT] not in self.broken,
+                    "trafficPercent": canary["trafficPercent"],
+                    "modelStatus": self._model(canary["predictor"]),
+                }
+                for canary in canaries
             ],
         }
         if service.get("status") == status:

@@ -31,7 +31,7 @@ from tests.serving import wait_for
 
 NAMESPACES = Resource("", "v1", "namespaces")
 ACTOR = "spiffe://ai-infra.local/person/dario"
-PROBES = [Probe(f"golden:{n}", (float(n),), str(n % 10)) for n in range(100)]
+PROBES = [Probe(f"golden:{n}", (float(n),), str(n % 10)) for n in range(300)]
 SETTLE_S = 60.0
 
 
@@ -83,6 +83,7 @@ class Rig:
     def roll_out(self, number: int = 2, **more: Any) -> dict[str, Any]:
         values = {
             "model": "digits", "number": number, "environment": "staging", "golden": {"dataset": "d@1"}, "calibrationS": 0,
+            "compares": ["errors", "quality"],
         }  # fmt: skip
         return self.rollouts.start(RolloutSpec.from_json(values | more), ACTOR)
 

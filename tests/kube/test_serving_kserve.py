@@ -164,12 +164,15 @@ def test_an_undeployed_model_is_gone(rig: Rig, kube: Kube) -> None:
     assert seen(kube, rig.place) == {"services": {}, "listed": []}
 
 
-def test_what_a_competing_writer_changes_is_taken_back(rig: Rig, kube: Kube, cluster: ApiServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_competing_writer_changes_is_taken_back(
+    rig: Rig, kube: Kube, cluster: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
     stable = rig.deploy()
     rig.look()
     wanted = kube.get(SERVICES, "digits", rig.namespace)
     meta = {"name": "digits", "namespace": rig.namespace}
-    theirs = {"apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": meta, "spec": {"predictor": {"minReplicas": 7}}}
+    theirs = {"apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": meta}
+    theirs["spec"] = {"predictor": {"minReplicas": 7}}
     Kube(cluster.access(), "somebody").apply(SERVICES, theirs, force=True)
     assert kube.get(SERVICES, "digits", rig.namespace)["spec"]["predictor"]["minReplicas"] == 7
 
