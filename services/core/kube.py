@@ -79,7 +79,7 @@ class Resource:
 
 
 class Kube:
-    """A client. Thread-safe, as httpx.Client is.
+    """A client, for one thread: shared between threads, one of its TLS connections broke once in a test (bad record MAC).
 
     Every method raises Unavailable when the server does not answer or asks to wait (retry), and Refused when RBAC, admission or
     validation say no; the message is the server's.

@@ -1,4 +1,4 @@
-"""The admission policy on a real API server: what it admits, what it refuses, why. It is cluster-wide, so it has its own cluster."""
+"""The admission policy on a real API server: what it admits and refuses. It is cluster-wide, so it has its own cluster."""
 
 import copy
 from collections.abc import Callable, Iterator

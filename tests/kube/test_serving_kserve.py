@@ -64,8 +64,8 @@ def rig(kube: Kube, cluster: ApiServer, place: Place, tmp_path: Path) -> Iterato
 
 
 @pytest.fixture
-def kserve(kube: Kube) -> Iterator[KServeStandIn]:
-    with KServeStandIn(kube) as found:
+def kserve(cluster: ApiServer) -> Iterator[KServeStandIn]:
+    with KServeStandIn(Kube(cluster.access(), "kserve-stand-in")) as found:
         yield found
 
 
@@ -321,8 +321,8 @@ def test_a_restarted_api_server_is_found_again_and_an_expired_watch_lists_anew(
         server.stop()
 
 
-def test_a_mirror_shows_what_is_made_changed_and_removed(kube: Kube, rig: Rig) -> None:
-    mirror = Mirror(kube, SERVICES, SELECTOR)
+def test_a_mirror_shows_what_is_made_and_removed(cluster: ApiServer, rig: Rig) -> None:
+    mirror = Mirror(Kube(cluster.access(), "tests"), SERVICES, SELECTOR)
     with pytest.raises(Unavailable):
         mirror.objects()
     mirror.start()

@@ -41,24 +41,31 @@ def open_backend(environ: Mapping[str, str], identity: Identity) -> "KServeBacke
     host = environ.get("AI_INFRA_PREDICTOR_HOST", "predictor")
     metrics = Metrics(httpx.Client(base_url=url, timeout=TIMEOUT_S), settle_s)
     predictors = httpx.Client(verify=client_context(identity), timeout=TIMEOUT_S)
-    return KServeBackend(Kube(Access.from_env(environ), MANAGER), place, metrics, predictors, host, system_clock)
+    access = Access.from_env(environ)
+    return KServeBackend(lambda: Kube(access, MANAGER), place, metrics, predictors, host, system_clock)
 
 
 class KServeBackend:
     """Implements ServingBackend. Thread-safe but for `follow`, which one thread calls.
 
-    metrics: Prometheus; predictors: a client with the API's certificate; host: the name in the predictors' certificate.
+    connect: a client of the API server, for each thread its own; predictors: a client with the API's certificate; host: the name
+    in the predictors' certificate.
     """
 
     mirrors = False
 
     def __init__(
-        self, kube: Kube, place: Place, metrics: Metrics, predictors: httpx.Client, host: str, clock: Clock
+        self,
+        connect: Callable[[], Kube],
+        place: Place,
+        metrics: Metrics,
+        predictors: httpx.Client,
+        host: str,
+        clock: Clock,
     ) -> None:
-        self._kube, self._metrics, self._predictors = kube, metrics, predictors
-        self._host, self._clock = host, clock
-        self._services, self._lists, self._pods = (Mirror(kube, kind, SELECTOR) for kind in (SERVICES, CONFIG_MAPS, PODS))
-        self._cluster = Cluster(kube, place, clock, self._services, self._lists)
+        self._metrics, self._predictors, self._host, self._clock = metrics, predictors, host, clock
+        self._services, self._lists, self._pods = (Mirror(connect(), kind, SELECTOR) for kind in (SERVICES, CONFIG_MAPS, PODS))
+        self._cluster = Cluster(connect(), place, clock, self._services, self._lists)
         self._desired: dict[str, Any] = {"deployments": [], "routes": []}
         for mirror in (self._services, self._lists, self._pods):
             mirror.start()
