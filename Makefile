@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 DEMO_HOME ?= .ai-infra-demo
 
-.PHONY: help demo test bench test-postgresql mutation check peers lock clean
+.PHONY: help demo test bench test-postgresql mutation check peers lock clean preview up pulumi-stacks
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,22 @@ lock: .venv/.dev ## resolve requirements/*.lock anew
 	$(BIN)/uv pip compile $(LOCK) requirements/checkov.in -o requirements/checkov.lock
 
 LOCK := -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header
+
+preview: pulumi-stacks ## what would change in an environment's layers, in order (ENV=dev; against the account where pulumi is logged in)
+	@$(foreach stack,$(STACKS),if pulumi whoami >/dev/null 2>&1; \
+		then pulumi preview --stack $(stack) --config-file stacks/$(ENV)/Pulumi.$(stack).yaml; \
+		else $(BIN)/ai-infra infra plan --env $(ENV) --layer $(stack:$(ENV)-%=%); fi && ):
+
+up: pulumi-stacks ## make an environment's layers, in order (ENV=dev, UP_OPTIONS=--yes; needs pulumi, logged in to the state of the environment)
+	@pulumi whoami >/dev/null || { echo "install Pulumi 3.272 or newer, then: pulumi login s3://BUCKET/$(ENV)?region=REGION (deployment.md)" >&2; exit 2; }
+	$(foreach stack,$(STACKS),pulumi up --stack $(stack) --config-file stacks/$(ENV)/Pulumi.$(stack).yaml $(UP_OPTIONS) && ):
+
+# A layer is there when its configuration is. Each needs the one before it.
+LAYERS := ground platform apps
+STACKS = $(strip $(foreach layer,$(LAYERS),$(patsubst stacks/$(ENV)/Pulumi.%.yaml,%,$(wildcard stacks/$(ENV)/Pulumi.$(ENV)-$(layer).yaml))))
+
+pulumi-stacks: .venv/.dev
+	@test -n "$(STACKS)" || { echo "no configuration in stacks/$(ENV): say ENV=dev, staging or prod" >&2; exit 2; }
 
 clean: ## remove the environment and the demo's home
 	rm -rf .venv .venv-mlflow .venv-checkov $(DEMO_HOME) $(DEMO_HOME)-people $(DEMO_HOME)-witness

@@ -17,7 +17,7 @@ LONGEST_S = 1200.0
 
 MODULES = {
     "registration": "registration", "policy": "decided", "promotion": "promotion", "audit": "audit", "weights": "weights",
-    "router": "routed", "lineage": "lineage", "verify": "verify", "footprint": "footprint",
+    "router": "routed", "lineage": "lineage", "verify": "verify", "footprint": "footprint", "infra": "infra",
 }  # fmt: skip
 """Name → module with `measure(size)`."""
 

@@ -59,6 +59,8 @@ class Database(pulumi.ComponentResource):
     arn: Output[str]
     resource_id: Output[str]
     """As rds-db:connect names it."""
+    secret_arn: Output[str]
+    """Of the master password, which RDS changes every week."""
 
     def __init__(self, name: str, args: DatabaseArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("ai-infra:state:Database", name, None, opts)
@@ -69,6 +71,7 @@ class Database(pulumi.ComponentResource):
         self.endpoint = instance.endpoint
         self.arn = instance.arn
         self.resource_id = instance.resource_id
+        self.secret_arn = instance.master_user_secrets[0].secret_arn
         self.register_outputs({"endpoint": self.endpoint})
 
     def _instance(self) -> rds.Instance:

@@ -41,7 +41,7 @@ def _filled_list(written: list[Any], planned: list[Any]) -> list[Any]:
     """Sets come in another order: an item of the plan is filled from the first item of the document that it agrees with."""
     left, result = list(written), []
     for item in planned:
-        match = next((other for other in left if _agree(other, item)), None)
+        match = next((other for other in left if agree(other, item)), None)
         if match is not None:
             left.remove(match)
         value = filled(match, item)
@@ -50,12 +50,12 @@ def _filled_list(written: list[Any], planned: list[Any]) -> list[Any]:
     return result
 
 
-def _agree(written: Any, planned: Any) -> bool:
+def agree(written: Any, planned: Any) -> bool:
     if planned is None or written is None or (isinstance(written, str) and REFERENCE.search(written)):
         return True
     if isinstance(planned, dict):
         source = written[0] if isinstance(written, list) and len(written) == 1 else written
-        return isinstance(source, dict) and all(_agree(source.get(key), value) for key, value in planned.items())
+        return isinstance(source, dict) and all(agree(source.get(key), value) for key, value in planned.items())
     if isinstance(planned, list):
         return True
     return str(_plain(written)).lower() == str(planned).lower()

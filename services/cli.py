@@ -4,7 +4,20 @@ import sys
 
 import typer
 
-from services.commands import audit, data, models, platform, policy, promotion, quarantine, serving, training, verify, witness
+from services.commands import (
+    audit,
+    data,
+    infra,
+    models,
+    platform,
+    policy,
+    promotion,
+    quarantine,
+    serving,
+    training,
+    verify,
+    witness,
+)
 from services.commands.common import EXIT_HELP, guarded
 
 app = typer.Typer(
@@ -16,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-for group in (platform, data, training, models, promotion, serving, quarantine, policy, audit, verify, witness):
+for group in (platform, data, training, models, promotion, serving, quarantine, policy, audit, verify, witness, infra):
     group.add_to(app)
 
 

@@ -49,6 +49,7 @@ class _Values(Mocks):
         known: dict[str, Any] = {key: f"{args.name}.{key}" for key in OUTPUTS}
         known |= {"identities": [{"oidcs": [{"issuer": f"https://{args.name}.issuer"}]}]}
         known |= {"certificateAuthorities": [{"data": f"{args.name}.ca"}], "latestVersion": 1}
+        known |= {"masterUserSecrets": [{"secretArn": f"{args.name}.secret"}]}
         return f"{args.name}.id", known | args.inputs
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.terraform import PROVIDER, Terraform, TerraformRefused
+from services.core.errors import NotFound
+
 ROOT = Path(__file__).parent.parent.parent
 CACHE = Path(os.environ.get("AI_INFRA_PEERS", Path.home() / ".cache" / "ai-infra" / "peers"))
 
@@ -35,6 +38,8 @@ GO = {
     "vault": Peer("github.com/hashicorp/vault", "v1.21.0", module="vault"),
     "versitygw": Peer("github.com/versity/versitygw/cmd/versitygw", "v1.8.0"),
 }
+ASIDE = {"terraform": f"put it on PATH, and the AWS provider {PROVIDER} in a filesystem mirror, or allow the network once"}
+"""What `make peers` cannot build."""
 
 
 def folder(name: str) -> Path:
@@ -44,6 +49,8 @@ def folder(name: str) -> Path:
 
 def find(name: str) -> str | None:
     """The program's path, or nothing."""
+    if name == "terraform":
+        return _terraform()
     cached = folder(name) / name if name in GO else None
     if cached is not None and cached.exists():
         return str(cached)
@@ -53,11 +60,21 @@ def find(name: str) -> str | None:
     return shutil.which(name)
 
 
+def _terraform() -> str | None:
+    """It is of no use without the AWS provider."""
+    try:
+        terraform = Terraform()
+        terraform.schema()
+    except (NotFound, TerraformRefused):
+        return None
+    return terraform.program
+
+
 def need(name: str) -> str:
     """The program's path; without it the test is skipped by that name, or fails when REQUIRE_PEERS=1."""
     found = find(name)
     if found is None:
-        message = f"{name} is not here: `make peers` builds it, or put it on PATH"
+        message = f"{name} is not here: {ASIDE.get(name, '`make peers` builds it, or put it on PATH')}"
         if os.environ.get("REQUIRE_PEERS") == "1":
             pytest.fail(message)
         pytest.skip(message)

@@ -1,0 +1,140 @@
+"""What the program of another revision makes: its graph, and the state that Terraform would have after applying it.
+
+Its program is run, translated and planned as the head's is, by the head's tools. The result is kept by content: the same tree of
+files, tools and provider has the same one.
+"""
+
+import functools
+import io
+import json
+import os
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from infra.graph import Graph
+from infra.render import PROGRAM, config_file, render
+from infra.state import state_of
+from infra.synth import PROVIDER, synthesise
+from infra.terraform import PROVIDER as VERSION
+from infra.terraform import Terraform
+from services.core.errors import BadInput, NotFound
+
+Json = dict[str, Any]
+
+KEPT = 24
+"""Files in the cache: the newest."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """ref: as it was asked for; commit: its id; graph, state: nothing where that revision has no such stack.
+
+    The graph is without inputs, but for those of providers.
+    """
+
+    ref: str
+    commit: str
+    graph: Graph | None
+    state: Json | None
+
+
+def base_of(root: Path, ref: str, environment: str, layer: str, terraform: Terraform) -> Base:
+    """What a revision makes of one stack.
+
+    Raises:
+        BadInput: there is no such revision, or its program is refused; NotFound: no git.
+        TerraformRefused: the provider finds fault with that program.
+    """
+    commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", of=ref).strip()
+    tree = _git(root, "rev-parse", f"{commit}:./", of=ref).strip()
+    name = sha256(f"{tree} {environment}-{layer} {VERSION} {_tools()}".encode()).hexdigest()[:24]
+    kept = terraform.cache / f"base-{name}.json"
+    if kept.exists():
+        return _read(kept, ref, commit)
+    with checkout(root, commit) as folder:
+        made = Base(ref, commit, *_made(folder, ref, environment, layer, terraform))
+    _keep(kept, made)
+    return made
+
+
+@contextmanager
+def checkout(root: Path, commit: str) -> Iterator[Path]:
+    """The files of a revision, in a folder that is there for as long. Nothing of the checkout at root changes."""
+    archive = subprocess.run(["git", "archive", "--format=tar", commit], cwd=root, capture_output=True, check=False)
+    if archive.returncode != 0:
+        raise BadInput(f"{commit}: git cannot archive it: {archive.stderr.decode().strip()}")
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+            files.extractall(folder, filter="data")
+        yield Path(folder)
+
+
+def planned(graph: Graph, terraform: Terraform) -> Json:
+    """The state after applying a program to nothing."""
+    schema = terraform.schema()
+    document = synthesise(graph, schema)
+    return state_of(document, terraform.plan(unprotected(document)), schema)
+
+
+def unprotected(document: Json) -> Json:
+    """Without prevent_destroy, for Terraform would show no plan at all: `diff` judges what is protected."""
+    resources = {
+        kind: {name: _destroyable(values) for name, values in named.items()} for kind, named in document.get("resource", {}).items()
+    }
+    return document | {"resource": resources}
+
+
+def _destroyable(values: Json) -> Json:
+    lifecycle = {key: value for key, value in values.get("lifecycle", {}).items() if key != "prevent_destroy"}
+    return {key: value for key, value in values.items() if key != "lifecycle"} | ({"lifecycle": lifecycle} if lifecycle else {})
+
+
+def _made(folder: Path, ref: str, environment: str, layer: str, terraform: Terraform) -> tuple[Graph | None, Json | None]:
+    if not (folder / PROGRAM).exists() or not (folder / config_file(environment, layer)).exists():
+        return None, None
+    try:
+        graph = render(folder, environment, layer)
+    except BadInput as error:
+        raise BadInput(f"the program of {ref} cannot be run: {error}") from error
+    state = planned(graph, terraform)
+    slim = [item if item.type == PROVIDER else replace(item, inputs={}, secret_inputs=()) for item in graph.resources]
+    return replace(graph, resources=tuple(slim), outputs={}, secret_outputs=()), state
+
+
+def _git(root: Path, *arguments: str, of: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise NotFound("git is not on PATH: install it, the base is taken from there") from error
+    if done.returncode != 0:
+        raise BadInput(f"{of} is no revision of {root.name}: fetch it (in CI: fetch-depth: 0), or name another one")
+    return done.stdout
+
+
+@functools.cache
+def _tools() -> str:
+    """Of what makes a state from a program."""
+    files = sorted([*Path(__file__).parent.glob("*.py"), *Path(__file__).parent.glob("*.yaml")])
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _keep(file: Path, made: Base) -> None:
+    value = {"graph": made.graph and made.graph.to_json(), "state": made.state}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as written:
+        json.dump(value, written)
+    os.replace(written.name, file)
+    for old in sorted(file.parent.glob("base-*.json"), key=lambda found: found.stat().st_mtime)[:-KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def _read(file: Path, ref: str, commit: str) -> Base:
+    value = json.loads(file.read_text(encoding="utf-8"))
+    return Base(ref, commit, value["graph"] and Graph.from_json(value["graph"]), value["state"])
