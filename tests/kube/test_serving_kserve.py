@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from services.core.errors import BadInput, NotFound, Unavailable
-from services.core.kube import Kube
+from services.core.kube import Kube, Resource
 from services.core.kubewatch import Mirror
-from services.serving import admission, inference
+from services.serving import admission
 from services.serving.inference import CONFIG_MAPS, SELECTOR, SERVICES, Place, Split
 from tests.fakes.kserve import KServeStandIn
 from tests.kube.apiserver import SERVING, ApiServer
@@ -20,7 +20,7 @@ from tests.kube.rig import ACTOR, NAMESPACES, Dying, Killed, Rig, open_rig, prob
 from tests.serving import wait_for
 
 NUMBERS = itertools.count()
-BINDINGS = inference.Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings")
+BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings")
 
 
 def new_place(kube: Kube) -> Place:
@@ -196,7 +196,7 @@ def test_a_canary_that_somebody_else_adds_is_removed(rig: Rig, kube: Kube, clust
 
     def restored() -> bool:
         rig.look()
-        return seen(kube, rig.place)["services"] == {"digits": (stable, [])}
+        return bool(seen(kube, rig.place)["services"] == {"digits": (stable, [])})
 
     wait_for(restored, "their canary is gone")
 
