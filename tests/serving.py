@@ -180,7 +180,7 @@ class Api:
         self.router_port = free_port()
         self.outbox = outbox_of(metadata)
         metadata.create_all(self.engine)
-        backend = local.open_backend(self.router_url, self.world.service("api"))
+        backend = local.open_backend({"AI_INFRA_ROUTER_URL": self.router_url}, self.world.service("api"))
         outbox = Outbox(self.outbox, service_id("api"), system_clock)
         self.serving = Serving(self.engine, outbox, system_clock, self.versions, AllowAll(), backend)
         self.rollouts = Rollouts(self.serving, ListedProbes(probes()))

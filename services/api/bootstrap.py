@@ -73,7 +73,7 @@ from services.training.service import Training
 log = logging.getLogger(__name__)
 
 ACTOR = service_id("api")
-RELAY_S, PUBLISH_S, ENFORCE_S, REVIEW_S, TRAIN_S, REFUSALS_S = 0.2, 0.5, 0.3, 1.0, 0.2, 5.0
+RELAY_S, PUBLISH_S, ENFORCE_S, REVIEW_S, TRAIN_S, REFUSALS_S, FOLLOW_S = 0.2, 0.5, 0.3, 1.0, 0.2, 5.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -196,6 +196,7 @@ def build_platform(settings: Settings) -> FastAPI:
         Loop("quarantine", ENFORCE_S, quarantine.enforce),
         Loop("review", REVIEW_S, review.run),
         Loop("refusals", REFUSALS_S, ground.sentinelnet.tell_refusals),
+        Loop("cluster", FOLLOW_S, lambda: serving.backend.follow(serving.desired)),
         Controller(rollouts),
         training.loop,
     ]
@@ -213,6 +214,7 @@ def build_platform(settings: Settings) -> FastAPI:
         with contextlib.suppress(AiInfraError):  # an engine or database that is away now takes them with it, as a crash does
             ground.sentinelnet.tell_refusals(all_of_them=True)
         training.compute.close()
+        serving.backend.close()
 
     return build_app(routers, loops, ground.engine, system_clock, recover, finish)
 
@@ -248,11 +250,11 @@ def open_training(ground: Ground, datasets: Datasets, artifacts: Artifacts) -> T
 
 
 def open_serving(ground: Ground, registry: Registry) -> tuple[Serving, Rollouts]:
-    """Deployments and rollouts, over the router."""
+    """Deployments and rollouts, on the serving backend of the settings."""
     settings = ground.settings
     versions = ServedVersions(registry, registry.evidences, ground.store, ground.trust, system_clock, ground.log)
-    opened = backends.load(serving_backends, "local", env=settings.env)
-    backend: ServingBackend = opened.open_backend(settings.router_url, settings.home.service("api"))
+    opened = backends.load(serving_backends, settings.serving, env=settings.env)
+    backend: ServingBackend = opened.open_backend(os.environ, settings.home.service("api"))
     serving = Serving(ground.engine, ground.events, system_clock, versions, ground.policy, backend)
     return serving, Rollouts(serving, CsvProbes(ground.store, registry.datasets.get))
 

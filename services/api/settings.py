@@ -30,6 +30,7 @@ class Settings:
     policy_engine: str
     policy_url: str
     compute: str
+    serving: str
     lock: Path
     signing_url: str
     router_url: str
@@ -50,6 +51,7 @@ class Settings:
             policy_engine=environ.get("AI_INFRA_POLICY_ENGINE", "regopy"),
             policy_url=environ.get("AI_INFRA_POLICY_URL", ""),
             compute=environ.get("AI_INFRA_COMPUTE", "ray_local"),
+            serving=environ.get("AI_INFRA_SERVING", "local"),
             lock=Path(environ.get("AI_INFRA_LOCK", LOCK)),
             signing_url=environ.get("AI_INFRA_SIGNING_URL", "https://127.0.0.1:8445"),
             router_url=environ.get("AI_INFRA_ROUTER_URL", "https://127.0.0.1:8444"),

@@ -1,6 +1,6 @@
 """What serving needs from outside: the registry, SentinelNet, labelled probes, and the backend that runs deployments."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
@@ -62,10 +62,21 @@ class GoldenProbes(Protocol):
 
 
 class ServingBackend(Protocol):
-    """Runs the deployments of the desired state and carries their traffic. It follows the desired state by itself.
+    """Runs the deployments of the desired state and carries their traffic.
 
     Every method raises Unavailable when the backend does not answer; retry.
     """
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether it can send stable's requests to the canary too."""
+
+    def follow(self, desired: Callable[[], dict[str, Any]]) -> None:
+        """Brings the desired state about; called again and again, by one thread. A backend that asks the API for that state by
+        itself does nothing. desired: `Serving.desired`."""
+
+    def close(self) -> None:
+        """Ends its connections; what it runs goes on."""
 
     def health(self, deployment: str) -> DeploymentHealth:
         """Of one deployment; nothing ready when the backend has not heard of it yet."""

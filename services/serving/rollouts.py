@@ -58,9 +58,11 @@ class Rollouts:
         same order again, while it runs, answers the rollout.
 
         Raises:
-            UnknownDeployment: nothing of this model serves there yet. RolloutRunning. BadInput: the version serves already, or the
-            golden probes cannot be read. Refused: SentinelNet says no. Unavailable: retry.
+            UnknownDeployment: nothing of this model serves there yet. RolloutRunning. BadInput: the version serves already, the
+            golden probes cannot be read, or the backend cannot mirror. Refused: SentinelNet says no. Unavailable: retry.
         """
+        if spec.mirror > 0 and not self.serving.backend.mirrors:
+            raise BadInput("mirror: this serving backend cannot send a request to both versions: name golden probes instead")
         stable = self._stable(spec)
         if spec.golden is not None and not self.golden.probes(spec.golden):
             raise BadInput(f"the split {spec.golden.split!r} of {spec.golden.dataset} has no rows")

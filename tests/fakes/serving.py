@@ -1,6 +1,6 @@
 """Serving's ports over values in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +64,7 @@ class ListedProbes:
 @dataclass
 class ScriptedBackend:
     """A serving backend that says what a test sets. right: which probes the canary answers rightly; away: nothing answers; deaf: no
-    probe is answered; records: prediction id → what the router says of it."""
+    probe is answered; records: prediction id → what the router says of it; mirrors: whether it can mirror."""
 
     ready: int = 1
     refused: str = ""
@@ -75,6 +75,13 @@ class ScriptedBackend:
     deaf: bool = False
     asked: list[str] = field(default_factory=list)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mirrors: bool = True
+
+    def follow(self, desired: Callable[[], dict[str, Any]]) -> None:
+        self._answer()
+
+    def close(self) -> None:
+        self.away = True
 
     def health(self, deployment: str) -> DeploymentHealth:
         self._answer()

@@ -29,28 +29,29 @@ class Peer:
     version: str
     module: str | None = None
 
-    @property
-    def folder(self) -> Path:
-        return CACHE / f"{self.package.rsplit('/', 1)[-1]}-{self.version}"
-
 
 GO = {
+    "etcd": Peer("go.etcd.io/etcd/server/v3", "v3.5.16", module="kube"),
+    "kube-apiserver": Peer("k8s.io/kubernetes/cmd/kube-apiserver", "v1.32.0", module="kube"),
     "opa": Peer("github.com/open-policy-agent/opa", "v1.22.2"),
     "fsck": Peer("github.com/transparency-dev/tessera/cmd/fsck", "v1.0.4"),
     "vault": Peer("github.com/hashicorp/vault", "v1.21.0", module="vault"),
     "versitygw": Peer("github.com/versity/versitygw/cmd/versitygw", "v1.8.0"),
 }
-
-
 ASIDE = {"terraform": f"put it on PATH, and the AWS provider {PROVIDER} in a filesystem mirror, or allow the network once"}
 """What `make peers` cannot build."""
+
+
+def folder(name: str) -> Path:
+    """Where a Go program lies in the cache once it is built."""
+    return CACHE / f"{name}-{GO[name].version}"
 
 
 def find(name: str) -> str | None:
     """The program's path, or nothing."""
     if name == "terraform":
         return _terraform()
-    cached = GO[name].folder / name if name in GO else None
+    cached = folder(name) / name if name in GO else None
     if cached is not None and cached.exists():
         return str(cached)
     for beside in (Path(sys.executable).parent / name, ROOT / f".venv-{name}" / "bin" / name):
@@ -83,12 +84,13 @@ def need(name: str) -> str:
 def build(name: str) -> Path:
     """Builds one Go program into the cache. A build that breaks off leaves the cache as it was."""
     peer = GO[name]
-    if (peer.folder / name).exists():
-        return peer.folder / name
+    built = folder(name)
+    if (built / name).exists():
+        return built / name
     go = shutil.which("go")
     if go is None:
         raise SystemExit(f"{name}: Go is not on PATH; install Go 1.25 or newer, or put {name} on PATH")
-    building = peer.folder.with_name(peer.folder.name + ".building")
+    building = built.with_name(built.name + ".building")
     environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(building), "GOFLAGS": "-trimpath"}
     if peer.module is None:
         subprocess.run([go, "install", f"{peer.package}@{peer.version}"], check=True, env=environment)
@@ -98,6 +100,6 @@ def build(name: str) -> Path:
             module = shutil.copytree(Path(__file__).parent / peer.module, Path(copy) / peer.module)
             command = [go, "build", "-mod=mod", "-ldflags", "-s -w", "-o", str(building / name), peer.package]
             subprocess.run(command, check=True, env=environment, cwd=module)
-    peer.folder.parent.mkdir(parents=True, exist_ok=True)
-    building.rename(peer.folder)
-    return peer.folder / name
+    built.parent.mkdir(parents=True, exist_ok=True)
+    building.rename(built)
+    return built / name

@@ -7,5 +7,5 @@ for name in GO:
     if found:
         print(f"{name}: {found}")
     else:
-        print(f"{name}: building {GO[name].package}@{GO[name].version} (about a minute; Vault takes ten)", flush=True)
+        print(f"{name}: building {GO[name].package}@{GO[name].version} (a minute; Kubernetes takes five, Vault ten)", flush=True)
         print(f"{name}: {build(name)}")

@@ -1,6 +1,6 @@
 """The embedded profile: KServe predictors behind our router process on this machine, asked over mTLS."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -13,18 +13,27 @@ from services.serving.domain import DeploymentHealth, Pair, Probe, Reference
 
 PRODUCTION = False
 TIMEOUT_S = 5.0
+DEFAULT_ROUTER = "https://127.0.0.1:8444"
 
 
-def open_backend(url: str, identity: Identity) -> "LocalBackend":
-    """url: of the router; identity: of the API process, which alone may ask."""
-    return LocalBackend(client(url, identity, timeout_s=TIMEOUT_S))
+def open_backend(environ: Mapping[str, str], identity: Identity) -> "LocalBackend":
+    """Reads AI_INFRA_ROUTER_URL. identity: of the API process, which alone may ask."""
+    return LocalBackend(client(environ.get("AI_INFRA_ROUTER_URL", DEFAULT_ROUTER), identity, timeout_s=TIMEOUT_S))
 
 
 class LocalBackend:
     """ServingBackend over the router's control plane. Thread-safe, as httpx.Client is."""
 
+    mirrors = True
+
     def __init__(self, router: httpx.Client) -> None:
         self._router = router
+
+    def follow(self, desired: Callable[[], dict[str, Any]]) -> None:
+        """Nothing: the router asks the API for the desired state."""
+
+    def close(self) -> None:
+        self._router.close()
 
     def health(self, deployment: str) -> DeploymentHealth:
         found = call(self._router, "GET", f"/v1/deployments/{deployment}/health")

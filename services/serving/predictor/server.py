@@ -32,6 +32,7 @@ from services.core.tls import Identity, server_context, service_id
 from services.serving.errors import BadModel
 from services.serving.models import mlp
 from services.serving.predictor.loading import Verified
+from services.serving.predictor.measure import Measured
 from services.serving.renewal import renew
 
 WEIGHTS = re.compile(r"[^/]+\.safetensors")
@@ -66,6 +67,10 @@ class ServedModel(Model):  # type: ignore[misc]  # kserve has no types
         self._parameters = {"deployment": verified.order.deployment, "artifact_id": verified.order.artifact_id}
         self.enable_latency_logging = False
         self.ready = True
+
+    @property
+    def deployment(self) -> str:
+        return self._order.deployment
 
     def get_input_types(self) -> list[dict[str, Any]]:
         return [{"name": "input", "datatype": "FP32", "shape": [-1, self._model.width]}]
@@ -129,7 +134,7 @@ def application(model: ServedModel, around: Around) -> ASGIApp:
     extension = ModelRepositoryExtension(model_registry=repository)
     rest = RESTServer("kserve.model_server:app", DataPlane(model_registry=repository), extension, http_port=0)
     rest.create_application()
-    return _RouterOnly(around(kserve.model_server.app))
+    return _RouterOnly(Measured(around(kserve.model_server.app), model.deployment))
 
 
 def serve(model: ServedModel, identity: Identity, ready: Callable[[int], None], around: Around = lambda app: app) -> None:

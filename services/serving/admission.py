@@ -1,0 +1,122 @@
+"""What the API server itself refuses: a ValidatingAdmissionPolicy on InferenceServices, and the rights of the serving backend.
+
+The policy holds that a predictor loads exactly one thing, named by digests, that serving has put on its list. It cannot verify a
+signature (CEL has no such function): whoever loads the model does that.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from services.core.kube import Object, Resource
+from services.serving.inference import ALLOWED, MANAGED, SCHEME, SERVICES, Place
+
+POLICIES = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies")
+BINDINGS = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings")
+CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles")
+NAME: Final = "ai-infra-servable-models"
+URI: Final = f"^{SCHEME}[a-z0-9-]{{1,63}}(/sha256:[0-9a-f]{{64}}){{3}}$"
+OTHER_SOURCES: Final = (
+    "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle", "containers",
+    "initContainers", "volumes", "workerSpec", "storageUris", "storageContainerName",
+)  # fmt: skip
+"""Fields of a predictor by which something else than `model.storageUri` would be run or loaded."""
+OTHER_PROGRAMS: Final = ("storage", "image", "command", "args", "env", "envFrom", "volumeMounts", "volumeDevices", "lifecycle")
+"""The same of its `model`."""
+
+
+def policy(place: Place) -> Object:
+    """Refuses what is not pinned, not listed, or comes from elsewhere. An error in an expression refuses too."""
+    one = "has(p.model) && has(p.model.storageUri)"
+    listed = "p.model.storageUri.split('/')[2] in variables.listed && variables.listed[p.model.storageUri.split('/')[2]]"
+    return {
+        "apiVersion": f"{POLICIES.group}/{POLICIES.version}",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": NAME, "labels": dict(MANAGED)},
+        "spec": {
+            "failurePolicy": "Fail",
+            "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+            "matchConstraints": {
+                "resourceRules": [
+                    {
+                        "apiGroups": [SERVICES.group],
+                        "apiVersions": ["*"],
+                        "operations": ["CREATE", "UPDATE"],
+                        "resources": [SERVICES.plural],
+                    }
+                ]
+            },
+            # A service whose version was withdrawn must still lose its finalizers.
+            "matchConditions": [
+                {"name": "spec-changes", "expression": "request.operation == 'CREATE' || object.spec != oldObject.spec"}
+            ],
+            "variables": [
+                {"name": "canaries", "expression": "has(object.spec.canary) ? object.spec.canary.map(c, c.predictor) : []"},
+                {"name": "predictors", "expression": "[object.spec.predictor] + variables.canaries"},
+                {"name": "listed", "expression": "has(params.data) ? params.data : {}"},
+            ],
+            "validations": [
+                _validation(
+                    f"variables.predictors.all(p, {one} && p.model.storageUri.matches('{URI}'))",
+                    f"model.storageUri is not pinned: want {SCHEME}DEPLOYMENT/ARTIFACT/MANIFEST/BUNDLE, the last three as sha256:…",
+                ),
+                _validation(
+                    f"variables.predictors.all(p, {one} && {listed} == p.model.storageUri)",
+                    f"the manifest is not listed in ConfigMap {ALLOWED}: deploy by `ai-infra deploy`, which decides and lists",
+                ),
+                _validation(
+                    f"variables.predictors.all(p, {one} && has(p.model.runtime) && p.model.runtime == '{place.runtime}')",
+                    f"model.runtime is not {place.runtime}",
+                ),
+                _validation(
+                    f"variables.predictors.all(p, {_without('p', OTHER_SOURCES)})",
+                    f"a predictor has another source than model.storageUri: leave out {', '.join(OTHER_SOURCES)}",
+                ),
+                _validation(
+                    f"variables.predictors.all(p, has(p.model) && {_without('p.model', OTHER_PROGRAMS)})",
+                    f"a model brings a program or data of its own: leave out {', '.join(OTHER_PROGRAMS)}",
+                ),
+                _validation(
+                    "!has(object.spec.transformer) && !has(object.spec.explainer)",
+                    "transformers and explainers have no manifest: leave them out",
+                ),
+            ],
+        },
+    }
+
+
+def binding() -> Object:
+    """Puts the policy in force in every namespace, each with its own list; without a list nothing is served there."""
+    return {
+        "apiVersion": f"{BINDINGS.group}/{BINDINGS.version}",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": NAME, "labels": dict(MANAGED)},
+        "spec": {
+            "policyName": NAME,
+            "paramRef": {"name": ALLOWED, "parameterNotFoundAction": "Deny"},
+            "validationActions": ["Deny"],
+        },
+    }
+
+
+def role() -> Object:
+    """All that the backend `kserve` does in a cluster. Nobody else is given the last two verbs on the list."""
+    watched = ["get", "list", "watch"]
+    return {
+        "apiVersion": f"{CLUSTER_ROLES.group}/{CLUSTER_ROLES.version}",
+        "kind": "ClusterRole",
+        "metadata": {"name": "ai-infra-serving", "labels": dict(MANAGED)},
+        "rules": [
+            {"apiGroups": [SERVICES.group], "resources": [SERVICES.plural], "verbs": [*watched, "create", "patch", "delete"]},
+            {"apiGroups": [""], "resources": ["pods"], "verbs": watched},
+            {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*watched, "create"]},
+            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [ALLOWED], "verbs": ["patch"]},
+        ],
+    }
+
+
+def _without(path: str, names: Iterable[str]) -> str:
+    return " && ".join(f"!has({path}.{name})" for name in names)
+
+
+def _validation(expression: str, message: str) -> Object:
+    return {"expression": expression, "message": message, "reason": "Forbidden"}

@@ -1,0 +1,54 @@
+"""What a predictor counts of itself, for Prometheus: answered inference requests by outcome, and how long good answers took.
+
+Every process has a label of its own, so that its counters only rise: a restarted one is another series, never a reset.
+"""
+
+import time
+from uuid import uuid4
+
+from prometheus_client import Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+OUTCOMES = "ai_infra_predictions_total"
+SECONDS = "ai_infra_prediction_seconds"
+OK, ERROR = "ok", "error"
+STEP = 1.25
+"""Factor between two bounds: that of a rollout's default latency tolerance, by which bounds then move onto bounds."""
+BOUNDS_US = tuple(1000 * STEP**power for power in range(42))
+"""Upper bounds of the buckets in microseconds: 1 ms to 9.4 s."""
+
+_outcomes = Counter(OUTCOMES, "Inference requests that were answered.", ["deployment", "process", "outcome"])
+_seconds = Histogram(
+    SECONDS, "Seconds until a good answer.", ["deployment", "process"], buckets=tuple(bound / 1e6 for bound in BOUNDS_US)
+)
+
+
+class Measured:
+    """Counts around an application. An answer with status 400 or more, or none at all, is an error."""
+
+    def __init__(self, app: ASGIApp, deployment: str) -> None:
+        process = uuid4().hex
+        self._app = app
+        self._outcomes = {outcome: _outcomes.labels(deployment, process, outcome) for outcome in (OK, ERROR)}
+        self._seconds = _seconds.labels(deployment, process)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].endswith("/infer"):
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        begun = time.perf_counter()
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            good = status < 400
+            self._outcomes[OK if good else ERROR].inc()
+            if good:
+                self._seconds.observe(time.perf_counter() - begun)

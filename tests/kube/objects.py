@@ -1,0 +1,55 @@
+"""Small values that the tests here build objects from."""
+
+from typing import Any
+
+from services.core.digests import FileEntry, sha256
+from services.serving.inference import RuntimeArgs
+from services.serving.predictor.order import Order
+from services.training.rayjob import RayJobArgs
+
+IMAGE = "registry.example/ai-infra@" + sha256(b"image")
+
+
+def order(number: int, model: str = "digits", environment: str = "staging", deployment: str = "") -> Order:
+    return Order(
+        deployment=deployment or f"dep-{number:032x}",
+        environment=environment,
+        model=model,
+        number=number,
+        artifact_id=sha256(f"artifact {number}".encode()),
+        files=(FileEntry("config.json", 1, sha256(b"x")),),
+        manifest=sha256(f"manifest {number}".encode()),
+        bundle=sha256(f"bundle {number}".encode()),
+    )
+
+
+def runtime_args(namespace: str, image: str = IMAGE) -> RuntimeArgs:
+    return RuntimeArgs(
+        name="ai-infra",
+        namespace=namespace,
+        image=image,
+        command=("serve",),
+        requests={"cpu": "1", "memory": "2Gi"},
+        limits={"memory": "2Gi"},
+        identity="predictor-tls",
+    )
+
+
+def ray_job_args(namespace: str, **more: Any) -> RayJobArgs:
+    values: dict[str, Any] = {
+        "run_id": "run-0001",
+        "namespace": namespace,
+        "account": "training",
+        "image": IMAGE,
+        "ray_version": "2.60.0",
+        "command": "python -m train",
+        "workers": 2,
+        "requests": {"cpu": "4", "memory": "16Gi"},
+        "gpus": 1,
+        "spot": True,
+        "queue": "team-a",
+        "priority": "research",
+        "checkpoints": "checkpoints",
+        "limit_s": 86_400,
+    }
+    return RayJobArgs(**(values | more))

@@ -1,0 +1,143 @@
+"""What the builders write, judged by the API server with the real definitions: accepted whole, refused when broken."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from services.core.errors import Refused
+from services.core.kube import Kube, Resource
+from services.serving import inference
+from services.serving.inference import Place, Predictor, RuntimeArgs, Split, service_name
+from services.training.rayjob import JOBS, RayJobArgs, ray_job
+from tests.kube.objects import IMAGE, order, ray_job_args, runtime_args
+
+PLACE = Place()
+NAMESPACES = Resource("", "v1", "namespaces")
+
+
+@pytest.fixture
+def namespace(kube: Kube) -> str:
+    name = PLACE.of("staging")
+    kube.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return name
+
+
+def predictor(number: int, replicas: int = 1) -> Predictor:
+    return Predictor(order=order(number), replicas=replicas)
+
+
+def split(*weights: float) -> Split:
+    return Split(rollout="rol-1", phases=tuple((weight, 1000 + index) for index, weight in enumerate(weights)))
+
+
+OBJECTS: dict[str, tuple[Resource, dict[str, Any]]] = {
+    "one version": (inference.SERVICES, inference.inference_service(PLACE, predictor(1))),
+    "canary that starts": (inference.SERVICES, inference.inference_service(PLACE, predictor(1, 2), predictor(2))),
+    "canary with traffic": (
+        inference.SERVICES,
+        inference.inference_service(PLACE, predictor(1), predictor(2), split(0.1, 0.5)),
+    ),
+    "runtime": (inference.RUNTIMES, inference.serving_runtime(runtime_args(PLACE.of("staging")))),
+    "list": (inference.CONFIG_MAPS, inference.allowed(PLACE.of("staging"), [order(1), order(2)])),
+    "gpu job on spot": (JOBS, ray_job(ray_job_args(PLACE.of("staging")))),
+    "cpu job": (JOBS, ray_job(ray_job_args(PLACE.of("staging"), gpus=0, spot=False))),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_what_is_built_passes_a_strict_dry_run(kube: Kube, namespace: str, name: str) -> None:
+    resource, wanted = OBJECTS[name]
+    found = kube.apply(resource, wanted, dry_run=True)
+    assert found["metadata"]["name"] == wanted["metadata"]["name"]
+
+
+def put(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(wanted: dict[str, Any]) -> None:
+        found: Any = wanted
+        for step in path[:-1]:
+            found = found[step]
+        found[path[-1]] = value
+
+    return change
+
+
+BROKEN: dict[str, tuple[str, Callable[[dict[str, Any]], None], str]] = {
+    "service: unknown field": ("one version", put("spec", "predictor", "modle", value={}), "modle"),
+    "service: unknown field in a canary": ("canary with traffic", put("spec", "canary", 0, "weight", value=1), "weight"),
+    "service: more than all traffic": ("canary with traffic", put("spec", "canary", 0, "trafficPercent", value=101), "100"),
+    "service: canary without a predictor": ("one version", put("spec", "canary", value=[{"trafficPercent": 5}]), "predictor"),
+    "service: bad enum": ("one version", put("spec", "predictor", "scaleMetric", value="luck"), "scaleMetric"),
+    "service: text for a number": ("one version", put("spec", "predictor", "minReplicas", value="1"), "minReplicas"),
+    "runtime: unknown field": ("runtime", put("spec", "containers", 0, "img", value="x"), "img"),
+    "runtime: no containers": ("runtime", lambda wanted: wanted["spec"].pop("containers"), "containers"),
+    "list: a number": ("list", put("data", "a", value=1), "data"),
+    "job: unknown field": ("cpu job", put("spec", "rayClusterSpec", "workers", value=3), "workers"),
+    "job: a rule of the definition": ("cpu job", put("spec", "managedBy", value="somebody"), "managedBy"),
+    "job: half a deletion strategy": ("cpu job", put("spec", "deletionStrategy", value={}), "deletionStrategy"),
+    "job: no template": (
+        "cpu job", lambda wanted: wanted["spec"]["rayClusterSpec"]["workerGroupSpecs"][0].pop("template"), "template"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_copy_is_refused(kube: Kube, namespace: str, name: str) -> None:
+    base, change, named = BROKEN[name]
+    resource, wanted = OBJECTS[base]
+    wanted = copy.deepcopy(wanted)
+    change(wanted)
+    with pytest.raises(Refused, match=named):
+        kube.apply(resource, wanted, dry_run=True)
+
+
+def test_names_of_services_are_dns_labels_and_no_two_models_share_one() -> None:
+    models = ["digits", "digits_v2", "digits-v2", "digits.v2", "0digits", "x" * 100, "x" * 99, "a-", service_name("digits_v2")]
+    names = [service_name(model) for model in models]
+    assert names[0] == "digits"
+    assert names[2] == "digits-v2"
+    assert len(set(names)) == len(models)
+    assert all(len(name) <= 40 and name[0].isalpha() and name[-1].isalnum() and name == name.lower() for name in names)
+
+
+def test_a_split_remembers_every_weight_and_reads_back() -> None:
+    begun = split(0.1)
+    later = begun.at(0.1, 5000).at(0.5, 6000)
+    assert later.phases == ((0.1, 1000), (0.5, 6000))
+    service = inference.inference_service(PLACE, predictor(1), predictor(2), later)
+    assert Split.of(service) == later
+    assert service["spec"]["canary"][0]["trafficPercent"] == 50
+    assert Split.of(inference.inference_service(PLACE, predictor(1))) is None
+
+
+@pytest.mark.parametrize("image", ["registry.example/ai-infra:latest", "ai-infra", "x@sha256:12"])
+def test_an_image_without_a_digest_is_refused(image: str) -> None:
+    with pytest.raises(ValueError, match="digest"):
+        ray_job_args("n", image=image)
+    with pytest.raises(ValueError, match="digest"):
+        runtime_args("n", image=image)
+
+
+def test_only_workers_may_be_taken_away() -> None:
+    spec = ray_job(ray_job_args("n"))["spec"]
+    head = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
+    worker, submitter = group["template"]["spec"], spec["submitterPodTemplate"]["spec"]
+    assert [found["key"] for found in worker["tolerations"]] == ["nvidia.com/gpu", "ai-infra/spot"]
+    assert [found["tolerations"] for found in (head, submitter)] == [[], []]
+    assert all("affinity" in found for found in (head, submitter))
+    assert worker["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_a_runtime_without_a_memory_limit_is_refused() -> None:
+    with pytest.raises(ValueError, match="memory"):
+        RuntimeArgs(
+            name="r", namespace="n", image=IMAGE, command=("serve",), requests={}, limits={"cpu": "1"}, identity="predictor-tls"
+        )  # fmt: skip
+
+
+def test_a_job_without_workers_is_refused() -> None:
+    with pytest.raises(ValueError, match="workers"):
+        ray_job_args("n", workers=0)
+    assert isinstance(ray_job_args("n"), RayJobArgs)

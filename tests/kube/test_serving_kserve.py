@@ -1,0 +1,382 @@
+"""The serving backend `kserve` on a real API server: rollouts, competing writers, restarts, kills. KServe itself is a stand-in."""
+
+import itertools
+import logging
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.core.errors import BadInput, NotFound, Unavailable
+from services.core.kube import Kube, Resource
+from services.core.kubewatch import Mirror
+from services.serving import admission
+from services.serving.inference import CONFIG_MAPS, SELECTOR, SERVICES, Place, Split
+from tests.fakes.kserve import KServeStandIn
+from tests.kube.apiserver import SERVING, ApiServer
+from tests.kube.conftest import definitions, install
+from tests.kube.rig import ACTOR, NAMESPACES, Dying, Killed, Rig, open_rig, probing, seen
+from tests.serving import wait_for
+
+NUMBERS = itertools.count()
+BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings")
+
+
+def new_place(kube: Kube) -> Place:
+    """Namespaces of a test's own."""
+    place = Place(namespace=f"models{next(NUMBERS)}")
+    kube.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.of("staging")}})
+    return place
+
+
+def grant(kube: Kube) -> None:
+    """The backend's role, to the user of the SERVING token."""
+    kube.apply(admission.CLUSTER_ROLES, admission.role())
+    subject = {"kind": "User", "name": "serving", "apiGroup": "rbac.authorization.k8s.io"}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "ai-infra-serving"}
+    kube.apply(
+        BINDINGS,
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "ai-infra-serving"},
+            "subjects": [subject],
+            "roleRef": reference,
+        },
+    )
+
+
+@pytest.fixture
+def place(kube: Kube) -> Iterator[Place]:
+    found = new_place(kube)
+    yield found
+    for item in kube.list(SERVICES, found.of("staging"))["items"]:
+        kube.delete(SERVICES, item["metadata"]["name"], found.of("staging"))
+
+
+@pytest.fixture
+def rig(kube: Kube, cluster: ApiServer, place: Place, tmp_path: Path) -> Iterator[Rig]:
+    """With no more rights than the backend's role."""
+    grant(kube)
+    with open_rig(tmp_path, cluster.access(SERVING), place, predictors=probing(lambda path: True)) as found:
+        yield found
+
+
+@pytest.fixture
+def kserve(cluster: ApiServer) -> Iterator[KServeStandIn]:
+    with KServeStandIn(Kube(cluster.access(), "kserve-stand-in")) as found:
+        yield found
+
+
+def test_a_deployment_is_served_and_listed(rig: Rig, kube: Kube, kserve: KServeStandIn) -> None:
+    stable = rig.deploy()
+    rig.look()
+    assert seen(kube, rig.place) == {"services": {"digits": (stable, [])}, "listed": [stable]}
+    wait_for(lambda: rig.backend.health(stable).ready == 1, "the predictor is ready")
+    assert rig.backend.health(stable).refused == ""
+
+
+def test_nothing_is_written_twice(rig: Rig, kube: Kube) -> None:
+    rig.deploy()
+    rig.look()
+    before = kube.get(SERVICES, "digits", rig.namespace)["metadata"]
+    for _ in range(5):
+        rig.look()
+    with open_rig(rig.root, rig.access, rig.place) as second:
+        second.look()
+    after = kube.get(SERVICES, "digits", rig.namespace)["metadata"]
+    assert (after["resourceVersion"], after["generation"]) == (before["resourceVersion"], 1)
+
+
+def test_a_canary_starts_without_traffic_gets_its_weights_and_is_promoted(rig: Rig, kube: Kube, kserve: KServeStandIn) -> None:
+    stable = rig.deploy()
+    rig.look()
+    rollout = rig.roll_out()
+    rig.look()
+    canary = rollout["canary"]
+    assert seen(kube, rig.place)["services"] == {"digits": (stable, [(canary, 0)])}
+    assert kube.get(SERVICES, "digits", rig.namespace)["spec"]["predictor"]["minReplicas"] == 2
+    rig.reach(rollout["id"], "running")
+    assert seen(kube, rig.place)["services"] == {"digits": (stable, [(canary, 10)])}
+    begun = rig.now
+    rig.now += 3_600_000
+    traffic(rig, stable, canary, 0.1)
+    rig.rollouts.advance(rollout["id"])
+    rig.look()
+    assert seen(kube, rig.place)["services"] == {"digits": (stable, [(canary, 50)])}
+    split = Split.of(kube.get(SERVICES, "digits", rig.namespace))
+    assert split == Split(rollout=rollout["id"], phases=((0.1, begun), (0.5, rig.now)))
+    rig.now += 3_600_000
+    traffic(rig, stable, canary, 0.5)
+    rig.reach(rollout["id"], "completed")
+    assert seen(kube, rig.place) == {"services": {"digits": (canary, [])}, "listed": [canary]}
+
+
+def test_a_failing_canary_is_rolled_back(rig: Rig, kube: Kube, kserve: KServeStandIn) -> None:
+    stable = rig.deploy()
+    rig.look()
+    rollout = rig.roll_out()
+    rig.reach(rollout["id"], "running")
+    rig.now += 3_600_000
+    traffic(rig, stable, rollout["canary"], 0.1, failing=40)
+    rig.rollouts.advance(rollout["id"])
+    rig.look()
+    found = rig.rollouts.get(rollout["id"])
+    assert (found["state"], found["verdict"]["cause"]) == ("rolled_back", "errors")
+    assert seen(kube, rig.place) == {"services": {"digits": (stable, [])}, "listed": [stable]}
+
+
+def test_a_canary_that_kserve_cannot_load_is_rolled_back_with_its_words(rig: Rig, kube: Kube, kserve: KServeStandIn) -> None:
+    stable = rig.deploy()
+    rig.look()
+    rollout = rig.roll_out()
+    kserve.broken[rollout["canary"]] = "the manifest is for prod"
+    rig.reach(rollout["id"], "rolled_back")
+    assert "the manifest is for prod" in rig.rollouts.get(rollout["id"])["reason"]
+    assert seen(kube, rig.place)["services"] == {"digits": (stable, [])}
+
+
+def test_a_stable_that_kserve_cannot_load_says_why(rig: Rig, kserve: KServeStandIn) -> None:
+    stable = rig.deploy()
+    kserve.broken[stable] = "the bytes have another digest"
+    rig.look()
+    wait_for(lambda: rig.backend.health(stable).refused, "KServe's word arrives")
+    assert rig.backend.health(stable).refused == "the bytes have another digest"
+
+
+def test_a_quarantined_model_is_off_the_list_and_gone_and_comes_back_when_lifted(rig: Rig, kube: Kube) -> None:
+    stable = rig.deploy()
+    rig.look()
+    rig.serving.quarantine([stable], "poisoned data", ACTOR)
+    rig.look()
+    assert seen(kube, rig.place) == {"services": {}, "listed": []}
+    rig.serving.lift([stable], ACTOR)
+    rig.look()
+    assert seen(kube, rig.place) == {"services": {"digits": (stable, [])}, "listed": [stable]}
+
+
+def test_an_undeployed_model_is_gone(rig: Rig, kube: Kube) -> None:
+    stable = rig.deploy()
+    rig.look()
+    rig.serving.undeploy(stable, ACTOR)
+    rig.look()
+    assert seen(kube, rig.place) == {"services": {}, "listed": []}
+
+
+def test_what_a_competing_writer_changes_is_taken_back(
+    rig: Rig, kube: Kube, cluster: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    stable = rig.deploy()
+    rig.look()
+    wanted = kube.get(SERVICES, "digits", rig.namespace)
+    meta = {"name": "digits", "namespace": rig.namespace}
+    theirs = {"apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": meta}
+    theirs["spec"] = {"predictor": {"minReplicas": 7}}
+    Kube(cluster.access(), "somebody").apply(SERVICES, theirs, force=True)
+    assert kube.get(SERVICES, "digits", rig.namespace)["spec"]["predictor"]["minReplicas"] == 7
+
+    def restored() -> bool:
+        rig.look()
+        return bool(kube.get(SERVICES, "digits", rig.namespace)["spec"] == wanted["spec"])
+
+    wait_for(restored, "our fields are ours again")
+    assert "somebody" in caplog.text
+    assert seen(kube, rig.place)["services"] == {"digits": (stable, [])}
+
+
+def test_a_canary_that_somebody_else_adds_is_removed(rig: Rig, kube: Kube, cluster: ApiServer) -> None:
+    stable = rig.deploy()
+    rig.look()
+    spec = kube.get(SERVICES, "digits", rig.namespace)["spec"]
+    added = {"predictor": spec["predictor"] | {"name": "theirs"}, "trafficPercent": 90}
+    meta = {"name": "digits", "namespace": rig.namespace}
+    theirs = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": meta, "spec": {"canary": [added]}}
+    Kube(cluster.access(), "somebody").apply(SERVICES, theirs, force=True)
+
+    def restored() -> bool:
+        rig.look()
+        return bool(seen(kube, rig.place)["services"] == {"digits": (stable, [])})
+
+    wait_for(restored, "their canary is gone")
+
+
+def test_what_somebody_deletes_is_made_again(rig: Rig, kube: Kube) -> None:
+    stable = rig.deploy()
+    rig.look()
+    kube.delete(SERVICES, "digits", rig.namespace)
+
+    def restored() -> bool:
+        rig.look()
+        return bool(kube.list(SERVICES, rig.namespace)["items"])
+
+    wait_for(restored, "the service is there again")
+    assert seen(kube, rig.place)["services"] == {"digits": (stable, [])}
+
+
+def test_two_controllers_agree_on_a_rollouts_times(rig: Rig, kube: Kube, kserve: KServeStandIn) -> None:
+    rig.deploy()
+    rig.look()
+    rollout = rig.roll_out()
+    rig.reach(rollout["id"], "running")
+    begun = rig.now
+    with open_rig(rig.root, rig.access, rig.place, now=begun + 5_000) as second:
+        second.look()
+        rig.look()
+        second.look()
+    split = Split.of(kube.get(SERVICES, "digits", rig.namespace))
+    assert split is not None
+    assert split.phases == ((0.1, begun),)
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before the write", "after the write"])
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+@pytest.mark.parametrize("step", ["deploy", "promote", "quarantine"])
+def test_a_controller_killed_at_a_write_is_finished_by_the_next(
+    kube: Kube, cluster: ApiServer, place: Place, tmp_path: Path, step: str, at: int, answered: bool
+) -> None:
+    """Writes: the list, the service of the model; or its removal."""
+    access = cluster.access()
+    with open_rig(tmp_path, access, place) as before:
+        if step != "deploy":
+            before.deploy()
+            before.look()
+        expected = change(before, step)
+    context = ssl.create_default_context(cafile=str(access.ca))
+    dying = Dying(context, at, answered)
+    with open_rig(tmp_path, access, place, transport=dying) as killed:
+        wait_for(lambda: in_touch(killed), "the mirrors are in touch")
+        died = False
+        try:
+            killed.backend.follow(killed.serving.desired)
+        except Killed:
+            died = True
+        assert died == (dying.writes >= at)
+    with open_rig(tmp_path, access, place) as after:
+        after.look()
+        wait_for(lambda: settled(after, kube) == expected, "the next process finishes")
+
+
+def in_touch(rig: Rig) -> bool:
+    try:
+        rig.backend.health("none")
+        rig.backend._cluster.split_of("none")
+    except Unavailable:
+        return False
+    return True
+
+
+def settled(rig: Rig, kube: Kube) -> object:
+    rig.look()
+    try:
+        return seen(kube, rig.place)
+    except NotFound:
+        return None
+
+
+def change(rig: Rig, step: str) -> object:
+    """Changes what is desired; what the cluster has to become."""
+    if step == "deploy":
+        stable = rig.deploy()
+        return {"services": {"digits": (stable, [])}, "listed": [stable]}
+    stable = rig.serving.all()[-1]["id"]
+    if step == "quarantine":
+        rig.serving.quarantine([stable], "poisoned", ACTOR)
+        return {"services": {}, "listed": []}
+    rollout = rig.roll_out()
+    return {"services": {"digits": (stable, [(rollout["canary"], 0)])}, "listed": sorted([stable, rollout["canary"]])}
+
+
+def test_a_restarted_api_server_is_found_again_and_an_expired_watch_lists_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    found = [text for text in definitions() if b"inferenceservices.serving.kserve.io" in text]
+    (tmp_path / "server").mkdir()
+    server = ApiServer(tmp_path / "server")
+    server.start()
+    try:
+        install(server, found)
+        admin = Kube(server.access(), "tests")
+        place = new_place(admin)
+        (tmp_path / "rig").mkdir()
+        with open_rig(tmp_path / "rig", server.access(), place) as rig:
+            stable = rig.deploy()
+            rig.look()
+            # History that the watches of services do not see, so that what they ask for is older than the restarted server's.
+            for number in range(20):
+                meta = {"name": f"other-{number}", "namespace": "default"}
+                admin.apply(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
+            server.kill()
+            with pytest.raises(Unavailable):
+                admin.list(SERVICES)
+            wait_for(lambda: not in_touch(rig), "the loss is noticed")
+            rig.serving.undeploy(stable, ACTOR)
+            server.compact()
+            server.start()
+            rig.look()
+            assert seen(admin, place) == {"services": {}, "listed": []}
+            assert "the watch expired" in caplog.text
+    finally:
+        server.stop()
+
+
+def test_a_mirror_shows_what_is_made_and_removed(cluster: ApiServer, rig: Rig) -> None:
+    mirror = Mirror(Kube(cluster.access(), "tests"), SERVICES, SELECTOR)
+    with pytest.raises(Unavailable):
+        mirror.objects()
+    mirror.start()
+    key = (rig.namespace, "digits")
+    stable = rig.deploy()
+    rig.look()
+    wait_for(lambda: _has(mirror, key), "the new service shows")
+    rig.serving.undeploy(stable, ACTOR)
+    rig.look()
+    wait_for(lambda: not _has(mirror, key), "the removed service goes")
+    mirror.stop()
+
+
+def _has(mirror: Mirror, key: tuple[str, str]) -> bool:
+    try:
+        return key in mirror.objects()
+    except Unavailable:
+        return False
+
+
+def test_a_mirrored_rollout_is_refused_before_anything_happens(rig: Rig) -> None:
+    rig.deploy()
+    with pytest.raises(BadInput, match="mirror"):
+        rig.roll_out(mirror=0.5)
+    assert rig.rollouts.all() == []
+
+
+def test_a_prediction_has_no_record_here(rig: Rig) -> None:
+    with pytest.raises(NotFound, match="keeps no predictions"):
+        rig.backend.prediction("prd-1")
+
+
+def test_counts_wait_for_prometheus(rig: Rig, kserve: KServeStandIn) -> None:
+    rig.deploy()
+    rig.look()
+    rollout = rig.roll_out()
+    rig.reach(rollout["id"], "running")
+    rig.now += 3_600_000
+    rig.prometheus.away = True
+    with pytest.raises(Unavailable, match="Prometheus"):
+        rig.rollouts.advance(rollout["id"])
+    assert rig.rollouts.get(rollout["id"])["state"] == "running"
+
+
+def traffic(rig: Rig, stable: str, canary: str, weight: float, failing: int = 0) -> None:
+    """Half an hour ago each arm's counters had risen; requests: 3,000 by weight, `failing` of the canary's failed."""
+    at_s = rig.now / 1000 - 1800
+    name = "ai_infra_predictions_total"
+    for deployment, share, failed in ((stable, 1 - weight, 0), (canary, weight, failing)):
+        before = [
+            value for series, labels, _, value in rig.prometheus.samples
+            if (series, labels["deployment"], labels["outcome"]) == (name, deployment, "ok")
+        ]  # fmt: skip
+        labels = {"deployment": deployment, "process": "p"}
+        total = max(before, default=0.0) + 3000 * share - failed
+        rig.prometheus.samples.append((name, labels | {"outcome": "ok"}, at_s, total))
+        rig.prometheus.samples.append((name, labels | {"outcome": "error"}, at_s, float(failed)))
