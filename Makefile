@@ -29,7 +29,7 @@ mutation: .venv/.dev ## how many small changes of the code behind verdicts the t
 
 check: .venv/.dev ## linters and types
 	$(BIN)/ruff check .
-	$(BIN)/mypy services
+	$(BIN)/mypy services infra components stacks
 	@opa=$$($(BIN)/python -c 'from tests.peers import find; print(find("opa") or "")'); \
 	if [ -n "$$opa" ]; then $$opa check --strict policies/rego; else echo "opa is not here: policies are not checked"; fi
 

@@ -5,6 +5,7 @@ from typing import Final
 
 import pulumi
 
+from stacks.boundary import bounded
 from stacks.config import ConfigRefused, StackConfig, parse
 from stacks.ground import ground
 
@@ -17,6 +18,7 @@ def main() -> None:
     except ConfigRefused as refused:
         # The engine shows this error's message alone, without a traceback.
         raise pulumi.RunError(str(refused)) from refused
+    pulumi.runtime.register_stack_transformation(bounded(config))
     LAYERS[config.layer](config)
 
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from infra.facts import Change, Stack
+from infra.facts import Stack
 from infra.graph import Graph
 from infra.synth import addresses
 
@@ -11,11 +11,6 @@ from infra.synth import addresses
 def stack_of(graph: Graph, document: dict[str, Any], plan: dict[str, Any]) -> Stack:
     """document: see synth; plan: `terraform show -json` of its plan."""
     return Stack(graph.environment, graph.layer, _account(graph), protected(graph), document, plan)
-
-
-def change_from(base: Graph, plan: dict[str, Any]) -> Change:
-    """plan: of another program against the state that the base planned."""
-    return Change(protected(base), plan)
 
 
 def protected(graph: Graph) -> frozenset[str]:

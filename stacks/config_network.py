@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 from stacks.config_cluster import LogDays
 from stacks.model import Model
 
-PRIVATE = [ipaddress.ip_network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
+PRIVATE = [ipaddress.IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
 TAKEN = {"10.100.0.0/16": "services of EKS", "172.20.0.0/16": "services of EKS", "172.17.0.0/16": "containers on a node"}
 """Block → what would answer there instead of the network."""
 

@@ -19,7 +19,7 @@ def proxy(config: StackConfig, made: Cluster, database: Database, opts: Resource
     """ARN of its role. It signs by alias, so that after a rotation nothing but the current key answers it."""
     regions = [region for region in (config.region, config.replica_region) if region is not None]
     aliases = [alias(config.environment, purpose) for purpose in PURPOSES]
-    sign = {
+    sign: dict[str, object] = {
         "Sid": "SignByAlias",
         "Effect": "Allow",
         "Action": ["kms:GetPublicKey", "kms:Sign"],
@@ -27,7 +27,7 @@ def proxy(config: StackConfig, made: Cluster, database: Database, opts: Resource
         "Condition": {"ForAnyValue:StringEquals": {"kms:ResourceAliases": aliases}},
     }
     user = Output.concat(f"arn:aws:rds-db:{config.region}:{config.account}:dbuser:", database.resource_id, "/signing")
-    connect = {"Sid": "Connect", "Effect": "Allow", "Action": ["rds-db:connect"], "Resource": user}
+    connect: dict[str, object] = {"Sid": "Connect", "Effect": "Allow", "Action": ["rds-db:connect"], "Resource": user}
     args = identity_args(config, made, namespace="ai-infra", account=ROLE, statements=[sign, connect])
     return Identity(ROLE, args, opts).role_arn
 

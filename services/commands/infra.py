@@ -33,7 +33,7 @@ def add_to(root: typer.Typer) -> None:
     root.add_typer(app, name="infra")
 
 
-app.command(epilog="Example: ai-infra infra check --env prod")(infra_check.check)
+app.command(epilog="Examples: ai-infra infra check --env prod  |  ai-infra infra check --env prod --base main")(infra_check.check)
 app.command(epilog="Example: ai-infra infra diff --env prod --base origin/main")(infra_diff.diff)
 
 

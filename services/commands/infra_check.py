@@ -14,24 +14,32 @@ if TYPE_CHECKING:
 
 def check(
     environment: Annotated[str, typer.Option("--env", help="dev, staging or prod.")],
-    layer: Annotated[str, typer.Option(help="ground, platform or apps.")] = "ground",
+    layer: Annotated[str, typer.Option(help="Of its layers: ground.")] = "ground",
+    base: Annotated[str | None, typer.Option(help="Revision to compare with: the change is judged too.")] = None,
+    root: Annotated[Path, typer.Option("--root", help="The checkout whose program is run.", show_default=False)] = Path(),
     as_json: Json = False,
 ) -> None:
     """Judge an environment by the infra rules, then by checkov. Exit code 1: something violates one; each with its remedy."""
     from infra.check import check as judge
+    from infra.diff import diff_of
+    from infra.facts import Change
     from infra.render import render
     from infra.stack import stack_of
     from infra.synth import synthesise
     from infra.terraform import Terraform
     from services.core.bundle import load_bundle
 
-    root = Path.cwd()
+    root, terraform, change = root.absolute(), Terraform(), None
     graph = render(root, environment, layer)
-    document = synthesise(graph)
-    stack = stack_of(graph, document, Terraform().plan(document))
-    found = judge(root, load_bundle(root / "policies" / "rego"), stack, int(time.time()))
-    show({"stack": stack.name, "violations": [item.to_json() for item in found]}, as_json, lambda _: _tell(stack.name, found))
-    if found:
+    document = synthesise(graph, terraform.schema())
+    stack = stack_of(graph, document, terraform.plan(document))
+    if base is not None:
+        found = diff_of(root, base, environment, layer, terraform)
+        change = Change(found.protected, found.plan)
+    violations = judge(root, load_bundle(root / "policies" / "rego"), stack, int(time.time()), change)
+    answer = {"stack": stack.name, "base": base, "violations": [item.to_json() for item in violations]}
+    show(answer, as_json, lambda _: _tell(stack.name, violations))
+    if violations:
         raise typer.Exit(Exit.REFUSED)
 
 
