@@ -40,6 +40,8 @@ GO = {
 }
 ASIDE = {"terraform": f"put it on PATH, and the AWS provider {PROVIDER} in a filesystem mirror, or allow the network once"}
 """What `make peers` cannot build."""
+NAMESAKES = {"fsck"}
+"""On PATH another program has this name: that one checks file systems."""
 
 
 def folder(name: str) -> Path:
@@ -57,7 +59,7 @@ def find(name: str) -> str | None:
     for beside in (Path(sys.executable).parent / name, ROOT / f".venv-{name}" / "bin" / name):
         if beside.exists():
             return str(beside)
-    return shutil.which(name)
+    return None if name in NAMESAKES else shutil.which(name)
 
 
 def _terraform() -> str | None:
