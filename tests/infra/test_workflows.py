@@ -104,6 +104,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.timeout(900)
 def test_commands_of_the_preview_pass_in_a_clone(clone: Path, tmp_path: Path) -> None:
     need("terraform")
     need("checkov")
