@@ -86,6 +86,7 @@ class Database(pulumi.ComponentResource):
             max_allocated_storage=args.max_storage_gib,
             storage_type="gp3",
             storage_encrypted=True,
+            ca_cert_identifier="rds-ca-rsa2048-g1",
             kms_key_id=args.storage_key_arn,
             db_name="ai_infra",
             username="ai_infra_admin",
