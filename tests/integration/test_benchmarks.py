@@ -16,6 +16,7 @@ from services.home import Home, create
 WITHOUT_MLFLOW = sorted(set(MODULES) - {"registration", "footprint"})
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", WITHOUT_MLFLOW)
 def test_a_benchmark_gives_rows_with_figures_and_targets(name: str) -> None:
     rows = measured(name, QUICK)
