@@ -1,19 +1,8 @@
 # Each limit: one value beyond it is refused, by the variable's own message. What lies just within is taken.
 
 mock_provider "aws" {
+  source          = "./mocks"
   override_during = plan
-
-  mock_resource "aws_kms_key" {
-    defaults = { arn = "arn:aws:kms:eu-central-1:111122223333:key/mocked", key_id = "mocked" }
-  }
-
-  mock_resource "aws_iam_policy" {
-    defaults = { arn = "arn:aws:iam::111122223333:policy/mocked" }
-  }
-
-  mock_resource "aws_iam_openid_connect_provider" {
-    defaults = { arn = "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com" }
-  }
 }
 
 variables {

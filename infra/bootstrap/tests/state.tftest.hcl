@@ -1,23 +1,8 @@
 # The state's bucket, its access log and the keys. Nothing is made: values that AWS would give are given here.
 
 mock_provider "aws" {
+  source          = "./mocks"
   override_during = plan
-
-  mock_resource "aws_s3_bucket" {
-    defaults = { arn = "arn:aws:s3:::mocked" }
-  }
-
-  mock_resource "aws_kms_key" {
-    defaults = { arn = "arn:aws:kms:eu-central-1:111122223333:key/mocked", key_id = "mocked" }
-  }
-
-  mock_resource "aws_iam_policy" {
-    defaults = { arn = "arn:aws:iam::111122223333:policy/mocked" }
-  }
-
-  mock_resource "aws_iam_openid_connect_provider" {
-    defaults = { arn = "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com" }
-  }
 }
 
 override_resource {
