@@ -20,8 +20,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Judge an environment by the infra rules, then by checkov. Exit code 1: something violates one; each with its remedy."""
+    from infra.base import base_of
     from infra.check import check as judge
-    from infra.diff import diff_of
+    from infra.diff import diff
     from infra.facts import Change
     from infra.render import render
     from infra.stack import stack_of
@@ -34,7 +35,7 @@ def check(
     document = synthesise(graph, terraform.schema())
     stack = stack_of(graph, document, terraform.plan(document))
     if base is not None:
-        found = diff_of(root, base, environment, layer, terraform)
+        found = diff(base_of(root, base, environment, layer, terraform), graph, document, terraform)
         change = Change(found.protected, found.plan)
     violations = judge(root, load_bundle(root / "policies" / "rego"), stack, int(time.time()), change)
     answer = {"stack": stack.name, "base": base, "violations": [item.to_json() for item in violations]}
