@@ -53,8 +53,15 @@ def cluster(config: StackConfig, network: Network, keys: Keys, opts: ResourceOpt
 
 
 def identity_args(
-    config: StackConfig, made: Cluster, *, namespace: str, account: str, statements: list[dict[str, object]]
+    config: StackConfig,
+    made: Cluster,
+    *,
+    namespace: str,
+    account: str,
+    statements: list[dict[str, object]],
+    wide: tuple[str, ...] = (),
 ) -> IdentityArgs:
+    """wide: see IdentityArgs."""
     return IdentityArgs(
         environment=config.environment,
         cluster_name=made.cluster_name,
@@ -64,7 +71,7 @@ def identity_args(
         namespace=namespace,
         service_account=account,
         statements=statements,
-        wide=WIDE if account == "karpenter" else (),
+        wide=wide,
     )
 
 
@@ -141,5 +148,7 @@ def _karpenter(
         disks_key_arn=keys.disks,
     )
     karpenter = Karpenter("karpenter", args, opts)
-    who = identity_args(config, made, namespace="kube-system", account="karpenter", statements=karpenter.statements)
+    who = identity_args(
+        config, made, namespace="kube-system", account="karpenter", statements=karpenter.statements, wide=WIDE
+    )
     return karpenter, Identity("karpenter-controller", who, opts).role_arn
