@@ -1,8 +1,11 @@
-"""Graphs of a few AWS resources, written by hand."""
+"""Graphs: of a few AWS resources, written by hand, and of the environments, each of which is rendered once."""
 
+import functools
 from typing import Any
 
 from infra.graph import Graph, Resource
+from infra.render import render
+from tests.peers import ROOT
 
 PROVIDER = "urn:aws"
 CONTEXT = Resource(
@@ -41,6 +44,12 @@ def graph(*resources: Resource, **outputs: Any) -> Graph:
         resources=(CONTEXT, *resources),
         outputs=outputs,
     )
+
+
+@functools.cache
+def ground(environment: str) -> Graph:
+    """That of an environment, from this checkout."""
+    return render(ROOT, environment)
 
 
 def ref(name: str, *path: str | int) -> dict[str, Any]:

@@ -63,7 +63,15 @@ class _Monitor(MockMonitor):
         return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
 
-def recorded(build: Callable[[], Any]) -> dict[tuple[str, str], Made]:
+Graph = dict[tuple[str, str], Made]
+
+
+def changed(before: Graph, after: Graph) -> set[tuple[str, str]]:
+    """What differs, and what is in one of them only."""
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+def recorded(build: Callable[[], Any]) -> Graph:
     """Type and logical name → what was made. Components themselves are left out."""
     values = _Values()
     monitor = _Monitor(values)

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from infra.render import render
 from infra.synth import synthesise
 from tests.infra.emulator import Made, emulator, make, needed, only, resources
-from tests.peers import ROOT, need
+from tests.infra.graphs import ground
+from tests.peers import need
 
 Json = dict[str, Any]
 
@@ -45,7 +45,7 @@ NOT_MADE = {
 @functools.cache
 def _document() -> Json:
     need("terraform")
-    return synthesise(render(ROOT, "dev"))
+    return synthesise(ground("dev"))
 
 
 @pytest.fixture(scope="module")

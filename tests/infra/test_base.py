@@ -6,10 +6,11 @@ import pytest
 
 from infra.base import Base, base_of, planned
 from infra.diff import diff
-from infra.render import ENVIRONMENTS, render
+from infra.render import ENVIRONMENTS
 from infra.synth import synthesise
 from infra.terraform import Terraform
 from services.core.errors import BadInput
+from tests.infra.graphs import ground
 from tests.peers import ROOT, need
 
 
@@ -17,7 +18,7 @@ from tests.peers import ROOT, need
 def test_program_against_itself_changes_nothing(environment: str) -> None:
     need("terraform")
     terraform = Terraform()
-    graph = render(ROOT, environment)
+    graph = ground(environment)
     found = diff(Base("main", "c" * 40, graph, planned(graph, terraform)), graph, synthesise(graph), terraform)
     assert (found.rows, found.notes) == ((), ())
 

@@ -7,7 +7,7 @@ import pytest
 
 from components.bucket import Bucket, BucketArgs, Writer
 from components.replication import Replication, ReplicationArgs
-from tests.infra.recorded import Made, recorded
+from tests.infra.recorded import Graph, changed, recorded
 
 ACCOUNT = "111122223333"
 LOCKED = BucketArgs(
@@ -27,19 +27,12 @@ REPLICATION = ReplicationArgs(
 )
 STATEFUL = ("BucketV2", "BucketVersioningV2", "BucketObjectLockConfigurationV2")
 
-Graph = dict[tuple[str, str], Made]
-
-
 def bucket(args: BucketArgs = LOCKED) -> Graph:
     return recorded(lambda: Bucket("audit", args))
 
 
 def replication() -> Graph:
     return recorded(lambda: Replication("audit-replication", REPLICATION))
-
-
-def changed(before: Graph, after: Graph) -> set[tuple[str, str]]:
-    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 
 def test_objects_are_locked_in_compliance_with_versions() -> None:

@@ -5,7 +5,6 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,23 +13,22 @@ from infra.check import by_checkov, by_rules
 from infra.checkov import failures
 from infra.facts import Change, Stack, facts
 from infra.written import exceptions, skips
-from tests.peers import need
+from tests.infra.graphs import ground
+from tests.peers import ROOT, need
 from tests.sentinelnet import BUNDLE
 
-ROOT = Path(__file__).parent.parent.parent
 NOW = int(time.time())
 ENVIRONMENTS = ["dev", "staging", "prod"]
 
 
 @functools.cache
 def _stack(environment: str) -> Stack:
-    from infra.render import render
     from infra.stack import stack_of
     from infra.synth import synthesise
     from infra.terraform import Terraform
 
     need("terraform")
-    graph = render(ROOT, environment)
+    graph = ground(environment)
     document = synthesise(graph)
     return stack_of(graph, document, Terraform().plan(document))
 

@@ -12,7 +12,7 @@ from components.gpu_pool import GpuPool, GpuPoolArgs
 from components.identity import Identity, IdentityArgs
 from components.karpenter import WIDE, Karpenter, KarpenterArgs
 from components.node_group import NodeGroup, NodeGroupArgs
-from tests.infra.recorded import Made, recorded
+from tests.infra.recorded import Graph, changed, recorded
 
 ACCOUNT = "111122223333"
 ADMIN = f"arn:aws:iam::{ACCOUNT}:role/platform-admin"
@@ -88,20 +88,12 @@ IDENTITY = IdentityArgs(
     statements=[SIGN],
 )
 
-Graph = dict[tuple[str, str], Made]
-
-
 def cluster(args: ClusterArgs = CLUSTER) -> Graph:
     return recorded(lambda: Cluster("cluster", args))
 
 
 def pool(args: GpuPoolArgs = POOL) -> Graph:
     return recorded(lambda: GpuPool("train", args))
-
-
-def changed(before: Graph, after: Graph) -> set[tuple[str, str]]:
-    """What differs, and what is in one of them only."""
-    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 
 def test_api_is_private_and_people_come_by_access_entries_alone() -> None:

@@ -7,9 +7,8 @@ import pytest
 
 from infra.cost import BEGIN, END, Cost, costs, page, written
 from infra.graph import Resource
-from infra.render import render
 from services.core.errors import BadInput
-from tests.infra.graphs import graph, resource
+from tests.infra.graphs import graph, ground, resource
 from tests.peers import ROOT
 
 TEMPLATE = resource("ec2/launchTemplate:LaunchTemplate", "t", {"blockDeviceMappings": [{"ebs": {"volumeSize": 100}}]})
@@ -92,5 +91,5 @@ def test_table_is_written_between_its_marks_and_nowhere_else() -> None:
 
 def test_table_of_the_deployment_page_is_of_the_program_as_it_is() -> None:
     text = (ROOT / "deployment.md").read_text(encoding="utf-8")
-    table = page({name: costs(render(ROOT, name)) for name in ("dev", "staging", "prod")})
+    table = page({name: costs(ground(name)) for name in ("dev", "staging", "prod")})
     assert written(text, table) == text, "write it again: ai-infra infra cost --write deployment.md"

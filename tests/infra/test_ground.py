@@ -1,21 +1,13 @@
 """The ground of each environment as one graph: how the components are joined, what is protected, what the next layer gets."""
 
-import functools
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.graph import Graph
-from infra.render import render
+from tests.infra.graphs import ground
 
-ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENTS = ["dev", "staging", "prod"]
-
-
-@functools.cache
-def _graph(environment: str) -> Graph:
-    return render(ROOT, environment)
 
 
 def _of(graph: Graph, kind: str) -> list[Any]:
@@ -24,14 +16,14 @@ def _of(graph: Graph, kind: str) -> list[Any]:
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_each_role_has_the_boundary_without_which_the_deploy_role_may_not_make_it(environment: str) -> None:
-    roles = _of(_graph(environment), "aws:iam/role:Role")
+    roles = _of(ground(environment), "aws:iam/role:Role")
     assert len(roles) > 5
     ends = f":policy/ai-infra-ci-boundary-{environment}"
     assert [item.name for item in roles if not str(item.inputs.get("permissionsBoundary")).endswith(ends)] == []
 
 
 def test_prod_protects_its_database_its_stores_and_every_signing_key() -> None:
-    graph = _graph("prod")
+    graph = ground("prod")
     signing = [item for item in _of(graph, "aws:kms/key:Key") if item.inputs.get("keyUsage") == "SIGN_VERIFY"]
     assert len(signing) >= 2
     kept = [*signing, *_of(graph, "aws:rds/instance:Instance"), *_of(graph, "aws:s3/bucketV2:BucketV2")]
@@ -40,11 +32,11 @@ def test_prod_protects_its_database_its_stores_and_every_signing_key() -> None:
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_next_layer_is_told_of_cluster_stores_keys_and_database(environment: str) -> None:
-    outputs = _graph(environment).outputs
+    outputs = ground(environment).outputs
     wanted = {"cluster_name", "cluster_endpoint", "role_arns", "store_names", "signing_key_arns", "database_endpoint"}
     assert wanted <= set(outputs)
 
 
 def test_only_prod_has_a_second_region() -> None:
-    regions = {name: {item.inputs["region"] for item in _of(_graph(name), "pulumi:providers:aws")} for name in ENVIRONMENTS}
+    regions = {name: {item.inputs["region"] for item in _of(ground(name), "pulumi:providers:aws")} for name in ENVIRONMENTS}
     assert {name: len(found) for name, found in regions.items()} == {"dev": 1, "staging": 1, "prod": 2}

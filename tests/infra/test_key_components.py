@@ -9,7 +9,7 @@ from pulumi_aws import Provider
 from components.key_policy import Keepers, allow
 from components.keys import DataKey, DataKeyArgs
 from components.signing_keys import SigningKeys, SigningKeysArgs
-from tests.infra.recorded import Made, recorded
+from tests.infra.recorded import Graph, changed, recorded
 
 ACCOUNT = "111122223333"
 ADMIN, BREAK_GLASS, PROXY = (
@@ -31,19 +31,12 @@ SIGNING = SigningKeysArgs(
     replicated=False,
 )
 
-Graph = dict[tuple[str, str], Made]
-
-
 def data(args: DataKeyArgs = DATA) -> Graph:
     return recorded(lambda: DataKey("audit", args))
 
 
 def signing(args: SigningKeysArgs = SIGNING) -> Graph:
     return recorded(lambda: SigningKeys("audit", args))
-
-
-def changed(before: Graph, after: Graph) -> set[tuple[str, str]]:
-    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 
 def test_data_key_rotates_and_has_an_alias() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from components.endpoints import DATA, INTERFACES, Endpoints, EndpointsArgs
 from components.network import Network, NetworkArgs, blocks
-from tests.infra.recorded import Made, recorded
+from tests.infra.recorded import Graph, changed, recorded
 
 ZONES = ["eu-central-1a", "eu-central-1b", "eu-central-1c"]
 NETWORK = NetworkArgs(
@@ -32,19 +32,12 @@ ENDPOINTS = EndpointsArgs(
     route_table_ids=["rtb-a"],
 )
 
-Graph = dict[tuple[str, str], Made]
-
-
 def network(args: NetworkArgs = NETWORK) -> Graph:
     return recorded(lambda: Network("network", args))
 
 
 def endpoints(args: EndpointsArgs = ENDPOINTS) -> Graph:
     return recorded(lambda: Endpoints("endpoints", args))
-
-
-def changed(before: Graph, after: Graph) -> set[tuple[str, str]]:
-    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 
 def of(made: Graph, kind: str) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from components.backup_vault import BackupVault, BackupVaultArgs
 from components.budget import Budget, BudgetArgs
 from components.database import Database, DatabaseArgs
 from components.trail import ALARMS, Trail, TrailArgs
-from tests.infra.recorded import Made, recorded
+from tests.infra.recorded import Graph, changed, recorded
 
 ACCOUNT = "111122223333"
 DATABASE = DatabaseArgs(
@@ -45,15 +45,8 @@ TRAIL = TrailArgs(
     topic_arn="arn:topic",
 )
 
-Graph = dict[tuple[str, str], Made]
-
-
 def database(args: DatabaseArgs = DATABASE) -> Graph:
     return recorded(lambda: Database("database", args))
-
-
-def changed(before: Graph, after: Graph) -> set[tuple[str, str]]:
-    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 
 def test_database_is_encrypted_private_and_its_password_is_in_no_program() -> None:

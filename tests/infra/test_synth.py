@@ -1,6 +1,5 @@
 """Graph to Terraform JSON: nothing is left out, nothing is guessed, no secret and no reference becomes a literal."""
 
-import functools
 import importlib
 import json
 import re
@@ -9,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from infra.graph import Graph, Resource
-from infra.render import ENVIRONMENTS, render
+from infra.graph import Resource
+from infra.render import ENVIRONMENTS
 from infra.schema import Schema
 from infra.synth import OFFLINE, addresses, synthesise
 from infra.table import attribute, table
 from infra.terraform import Terraform
 from services.core.errors import BadInput
-from tests.infra.graphs import CONTEXT, component, graph, join, ref, resource, secret
-from tests.peers import ROOT, need
+from tests.infra.graphs import CONTEXT, component, graph, ground, join, ref, resource, secret
+from tests.peers import need
 
 ALIAS = "aws.aws-eu-central-1"
 
@@ -264,20 +263,15 @@ def test_every_property_of_every_type_is_one_attribute(schema: Schema, token: st
             attribute(name, fields, {})
 
 
-@functools.cache
-def _rendered(environment: str) -> Graph:
-    return render(ROOT, environment)
-
-
 def test_table_is_of_the_types_that_the_environments_have() -> None:
     """A missing one stops the environment; one that nobody uses is reviewed by nobody."""
-    used = {item.type for environment in ENVIRONMENTS for item in _rendered(environment).resources}
+    used = {item.type for environment in ENVIRONMENTS for item in ground(environment).resources}
     assert table().keys() == {token for token in used if token.startswith("aws:")}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_provider_takes_every_environment_as_new(terraform: Terraform, environment: str) -> None:
-    made = _rendered(environment)
+    made = ground(environment)
     plan = terraform.plan(synthesise(made))
     actions = {row["address"]: row["change"]["actions"] for row in plan["resource_changes"]}
     assert actions == {address: ["create"] for address in addresses(made).values()}
