@@ -93,6 +93,7 @@ class Rig:
         def done() -> bool:
             try:
                 self.backend.follow(self.serving.desired)
+                self.backend.health("any")  # the pods have been listed too
             except Unavailable:
                 return False
             return True
