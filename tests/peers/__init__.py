@@ -36,7 +36,7 @@ GO = {
     "kube-controller-manager": Peer("k8s.io/kubernetes/cmd/kube-controller-manager", "v1.32.0", module="kube"),
     "kube-scheduler": Peer("k8s.io/kubernetes/cmd/kube-scheduler", "v1.32.0", module="kube"),
     "kwok": Peer("sigs.k8s.io/kwok/cmd/kwok", "v0.8.0"),
-    "promtool": Peer("github.com/prometheus/prometheus/cmd/promtool", "v0.305.0"),
+    "promtool": Peer("github.com/prometheus/prometheus/cmd/promtool", "v0.305.0", module="prometheus"),
     "opa": Peer("github.com/open-policy-agent/opa", "v1.22.2"),
     "fsck": Peer("github.com/transparency-dev/tessera/cmd/fsck", "v1.0.4"),
     "vault": Peer("github.com/hashicorp/vault", "v1.21.0", module="vault"),
