@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from services.core.kube import Object, Resource
-from services.serving.inference import ALLOWED, MANAGED, SCHEME, SERVICES, Place
+from services.serving.inference import ALLOWED, MANAGED, SERVICES, Place
+from services.serving.predictor.source import SCHEME, URI
 
 POLICIES = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies")
 BINDINGS = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings")
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles")
 NAME: Final = "ai-infra-servable-models"
-URI: Final = f"^{SCHEME}[a-z0-9-]{{1,63}}(/sha256:[0-9a-f]{{64}}){{3}}$"
 OTHER_SOURCES: Final = (
     "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle", "containers",
     "initContainers", "volumes", "workerSpec", "storageUris", "storageContainerName",
@@ -56,7 +56,7 @@ def policy(place: Place) -> Object:
             ],
             "validations": [
                 _validation(
-                    f"variables.predictors.all(p, {one} && p.model.storageUri.matches('{URI}'))",
+                    f"variables.predictors.all(p, {one} && p.model.storageUri.matches('^{URI}$'))",
                     f"model.storageUri is not pinned: want {SCHEME}DEPLOYMENT/ARTIFACT/MANIFEST/BUNDLE, the last three as sha256:…",
                 ),
                 _validation(
