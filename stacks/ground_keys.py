@@ -7,7 +7,7 @@ from pulumi import Output, ResourceOptions
 
 from components.key_policy import USE, Keepers, Statement, allow, allow_service, by
 from components.keys import DataKey, DataKeyArgs
-from stacks.config import StackConfig
+from stacks.config import GroundStack
 from stacks.config_stores import STORES
 
 
@@ -25,7 +25,7 @@ class Keys:
     stores: dict[str, Output[str]]
 
 
-def data_keys(config: StackConfig, opts: ResourceOptions) -> Keys:
+def data_keys(config: GroundStack, opts: ResourceOptions) -> Keys:
     account, region = config.account, config.region
     key = _maker(config, region, opts)
     return Keys(
@@ -40,19 +40,19 @@ def data_keys(config: StackConfig, opts: ResourceOptions) -> Keys:
     )
 
 
-def replica_keys(config: StackConfig, region: str, opts: ResourceOptions) -> tuple[Output[str], Output[str]]:
+def replica_keys(config: GroundStack, region: str, opts: ResourceOptions) -> tuple[Output[str], Output[str]]:
     """Of the vault and of the stores in the replica region."""
     key = _maker(config, region, opts)
     vault = key("vault-replica", "copies of backups", via=["backup", "rds"], grants=True)
     return vault, key("stores-replica", "copies of objects", via=["s3"])
 
 
-def keepers(config: StackConfig) -> Keepers:
+def keepers(config: GroundStack) -> Keepers:
     keys = config.ground.keys
     return Keepers(account=config.account, admins=keys.admin_role_arns, break_glass=keys.break_glass_role_arn)
 
 
-def _maker(config: StackConfig, region: str, opts: ResourceOptions) -> Any:
+def _maker(config: GroundStack, region: str, opts: ResourceOptions) -> Any:
     keys = config.ground.keys
 
     def make(name: str, purpose: str, *, in_hsm: bool = False, **rest: Any) -> Output[str]:
@@ -70,7 +70,7 @@ def _maker(config: StackConfig, region: str, opts: ResourceOptions) -> Any:
     return make
 
 
-def _store(config: StackConfig, store: str) -> dict[str, Any]:
+def _store(config: GroundStack, store: str) -> dict[str, Any]:
     if store != "trail":
         return {"via": ["s3"], "in_hsm": True}
     trail = f"arn:aws:cloudtrail:{config.region}:{config.account}:trail/ai-infra-{config.environment}-trail"
@@ -79,7 +79,7 @@ def _store(config: StackConfig, store: str) -> dict[str, Any]:
     return {"via": ["s3"], "statements": [writes, _logs(config.account, config.region)]}
 
 
-def _cluster_makers(config: StackConfig) -> Statement:
+def _cluster_makers(config: GroundStack) -> Statement:
     """EKS hands the key to the cluster by a grant in the name of who makes the cluster.
 
     No kms:GrantIsForAWSResource: CreateCluster does not support it (EKS user guide, "Encrypt Kubernetes secrets with KMS").
