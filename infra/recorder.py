@@ -77,7 +77,7 @@ class Tokens:
         return self._token(urn, path)
 
     def handed(self, urn: str, path: tuple[str | int, ...], value: Any) -> Any:
-        """An output of another stack, in the engine's form. value: as its graph has it; a list that AWS knows alone is one token."""
+        """Another stack's output in the engine's form. value: as its graph has it; a list that AWS alone knows is one token."""
         match value:
             case {"$secret": hidden}:
                 return {rpc._special_sig_key: rpc._special_secret_sig, "value": self.handed(urn, path, hidden)}

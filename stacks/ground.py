@@ -11,6 +11,7 @@ from components.network import Network, NetworkArgs
 from stacks.config import GroundStack
 from stacks.ground_cluster import cluster
 from stacks.ground_keys import Keys, data_keys, replica_keys
+from stacks.ground_roles import Parts, service_roles
 from stacks.ground_signing import ROLE, proxy, signing_keys
 from stacks.ground_state import backups, database, vault, watch
 from stacks.ground_stores import Replica, stores
@@ -35,6 +36,7 @@ def ground(config: GroundStack) -> None:
     kept = stores(config, keys.stores, away.objects if away else None, opts)
     state = database(config, network, made.cluster.node_security_group_id, keys, opts)
     backups(config, vault("vault", config, keys.vault, opts), away.vault if away else None, opts)
+    roles = service_roles(Parts(config, made.cluster, keys, kept, state), opts)
     signer = proxy(config, made.cluster, state, opts)
     signing = signing_keys(config, signer, opts, away.provider if away else None)
     GroundOutputs(
@@ -48,10 +50,11 @@ def ground(config: GroundStack) -> None:
         oidc_provider_arn=made.cluster.oidc_provider_arn,
         oidc_issuer=made.cluster.oidc_issuer,
         disks_key_arn=keys.disks,
+        unseal_key_arn=keys.unseal,
         karpenter_queue_name=made.karpenter.queue_name,
         karpenter_instance_profile_name=made.karpenter.instance_profile_name,
         role_arns=Entries.of(
-            {ROLE: signer, "karpenter-controller": made.controller, "karpenter-node": made.karpenter.node_role_arn}
+            {**roles, ROLE: signer, "karpenter-controller": made.controller, "karpenter-node": made.karpenter.node_role_arn}
         ),
         store_names=Entries.of({store: bucket.bucket_name for store, bucket in kept.buckets.items()}),
         store_key_arns=Entries.of(keys.stores),

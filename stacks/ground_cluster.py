@@ -14,6 +14,7 @@ from components.node_group import NodeGroup, NodeGroupArgs
 from stacks.config import GroundStack
 from stacks.config_cluster import GpuPool as PoolConfig
 from stacks.ground_keys import Keys
+from stacks.namespaces import KARPENTER
 
 
 @dataclass(frozen=True)
@@ -148,5 +149,5 @@ def _karpenter(
         disks_key_arn=keys.disks,
     )
     karpenter = Karpenter("karpenter", args, opts)
-    who = identity_args(config, made, namespace="kube-system", account="karpenter", statements=karpenter.statements, wide=WIDE)
+    who = identity_args(config, made, namespace=KARPENTER, account="karpenter", statements=karpenter.statements, wide=WIDE)
     return karpenter, Identity("karpenter-controller", who, opts).role_arn

@@ -5,7 +5,7 @@ from typing import Any
 
 from pulumi import Output, ResourceOptions
 
-from components.key_policy import USE, Keepers, Statement, allow, allow_service, by
+from components.key_policy import UNSEAL, USE, Keepers, Statement, allow, allow_service, by
 from components.keys import DataKey, DataKeyArgs
 from stacks.config import GroundStack
 from stacks.config_stores import STORES
@@ -22,6 +22,7 @@ class Keys:
     database: Output[str]
     credentials: Output[str]
     vault: Output[str]
+    unseal: Output[str]
     stores: dict[str, Output[str]]
 
 
@@ -36,6 +37,7 @@ def data_keys(config: GroundStack, opts: ResourceOptions) -> Keys:
         database=key("database", "storage and insights of the database", via=["rds"], grants=True, in_hsm=True),
         credentials=key("credentials", "the database's master password", via=["secretsmanager"]),
         vault=key("vault", "backups", via=["backup", "rds"], grants=True),
+        unseal=key("unseal", "the root key of Vault, which unseals itself with it", statements=[_unsealing(config)]),
         stores={store: key(store, f"objects of the {store} store", **_store(config, store)) for store in STORES},
     )
 
@@ -85,6 +87,12 @@ def _cluster_makers(config: GroundStack) -> Statement:
     No kms:GrantIsForAWSResource: CreateCluster does not support it (EKS user guide, "Encrypt Kubernetes secrets with KMS").
     """
     return allow("ClusterGrant", config.account, ["kms:CreateGrant"], by(config.ground.keys.admin_role_arns))
+
+
+def _unsealing(config: GroundStack) -> Statement:
+    """Only Vault: who can decrypt with this key and reads its disks reads all that it holds."""
+    role = f"arn:aws:iam::{config.account}:role/ai-infra-{config.environment}-vault"
+    return allow("Unseal", config.account, UNSEAL, by([role]))
 
 
 def _logs(account: str, region: str) -> Statement:

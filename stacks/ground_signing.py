@@ -11,6 +11,8 @@ from components.signing_keys import PURPOSES, SigningKeys, SigningKeysArgs, alia
 from stacks.config import GroundStack
 from stacks.ground_cluster import identity_args
 from stacks.ground_keys import keepers
+from stacks.ground_roles import connect
+from stacks.namespaces import SERVICES
 
 ROLE = "signing-proxy"
 
@@ -26,9 +28,8 @@ def proxy(config: GroundStack, made: Cluster, database: Database, opts: Resource
         "Resource": [f"arn:aws:kms:{region}:{config.account}:key/*" for region in regions],
         "Condition": {"ForAnyValue:StringEquals": {"kms:ResourceAliases": aliases}},
     }
-    user = Output.concat(f"arn:aws:rds-db:{config.region}:{config.account}:dbuser:", database.resource_id, "/signing")
-    connect: dict[str, object] = {"Sid": "Connect", "Effect": "Allow", "Action": ["rds-db:connect"], "Resource": user}
-    args = identity_args(config, made, namespace="ai-infra", account=ROLE, statements=[sign, connect])
+    statements = [sign, connect(config, database, "signing")]
+    args = identity_args(config, made, namespace=SERVICES, account=ROLE, statements=statements)
     return Identity(ROLE, args, opts).role_arn
 
 

@@ -8,16 +8,20 @@ from services.serving.inference import Place
 Level = Literal["restricted", "baseline", "privileged"]
 
 SERVICES: Final = "ai-infra"
+VAULT: Final = "vault"
+KARPENTER: Final = "karpenter"
+GATEWAY: Final = "envoy-gateway-system"
+MONITORING: Final = "monitoring"
 CONTROLLERS: Final[Mapping[str, Level]] = {
     "cert-manager": "restricted",
-    "karpenter": "restricted",
+    KARPENTER: "restricted",
+    GATEWAY: "restricted",
     "kserve": "restricted",
     "kuberay": "restricted",
     "kueue-system": "restricted",
-    "opa": "restricted",
-    "vault": "restricted",
+    VAULT: "restricted",
     # The node exporter reads the node's own /proc and /sys.
-    "monitoring": "privileged",
+    MONITORING: "privileged",
     # It loads the driver, and hands devices to containers.
     "gpu-operator": "privileged",
 }

@@ -60,6 +60,7 @@ class GroundOutputs(Outputs):
     oidc_provider_arn: Output[str]
     oidc_issuer: Output[str]
     disks_key_arn: Output[str]
+    unseal_key_arn: Output[str]
     karpenter_queue_name: Output[str]
     karpenter_instance_profile_name: Output[str]
     role_arns: Entries[str]
