@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pulumi import Output, StackReference
+from pulumi import Output, Resource, ResourceOptions, StackReference
 from pulumi_kubernetes import Provider
 
 from stacks.config import StackConfig
@@ -12,6 +12,10 @@ from stacks.outputs import GroundOutputs
 def reference(config: StackConfig, layer: str) -> StackReference:
     """To an earlier layer of the same environment."""
     return StackReference(f"organization/ai-infra/{config.environment}-{layer}")
+
+
+def after(opts: ResourceOptions, *first: Resource) -> ResourceOptions:
+    return ResourceOptions.merge(opts, ResourceOptions(depends_on=list(first)))
 
 
 def cluster_provider(config: StackConfig, ground: GroundOutputs) -> Provider:

@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from stacks.config_apps import AppsConfig
 from stacks.config_cluster import ClusterConfig
 from stacks.config_network import NetworkConfig
-from stacks.config_platform import PlatformConfig
+from stacks.config_platform import PlatformConfig, platform_faults
 from stacks.config_state import StateConfig, environment_faults
 from stacks.config_stores import KeysConfig, StoresConfig, store_faults
 from stacks.floors import backup_days
@@ -103,6 +103,9 @@ class GroundStack(StackConfig):
 class PlatformStack(StackConfig):
     layer: Literal["platform"]
     platform: PlatformConfig
+
+    def faults(self) -> list[str]:
+        return [*super().faults(), *platform_faults(self.environment, self.platform)]
 
 
 class AppsStack(StackConfig):

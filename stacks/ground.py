@@ -36,7 +36,8 @@ def ground(config: GroundStack) -> None:
     kept = stores(config, keys.stores, away.objects if away else None, opts)
     state = database(config, network, made.cluster.node_security_group_id, keys, opts)
     backups(config, vault("vault", config, keys.vault, opts), away.vault if away else None, opts)
-    roles = service_roles(Parts(config, made.cluster, keys, kept, state), opts)
+    topic = watch(config, keys, kept, opts)
+    roles = service_roles(Parts(config, made.cluster, keys, kept, state, topic), opts)
     signer = proxy(config, made.cluster, state, opts)
     signing = signing_keys(config, signer, opts, away.provider if away else None)
     GroundOutputs(
@@ -62,7 +63,7 @@ def ground(config: GroundStack) -> None:
         signing_key_arns=Entries.of({purpose: key.key_arns for purpose, key in signing.items()}),
         database_endpoint=state.endpoint,
         database_secret_arn=state.secret_arn,
-        alerts_topic_arn=watch(config, keys, kept, opts),
+        alerts_topic_arn=topic,
     ).export()
 
 

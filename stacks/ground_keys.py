@@ -33,7 +33,7 @@ def data_keys(config: GroundStack, opts: ResourceOptions) -> Keys:
         secrets=key("secrets", "Secrets of the cluster in etcd", statements=[_cluster_makers(config)]),
         disks=key("disks", "disks of nodes and volumes", via=["ec2"], grants=True, statements=_autoscaling(account)),
         logs=key("logs", "log groups", statements=[_logs(account, region)]),
-        alerts=key("alerts", "the topic of alarms", statements=_publishers(account)),
+        alerts=key("alerts", "the topic of alarms", via=["sns"], statements=_publishers(account)),
         database=key("database", "storage and insights of the database", via=["rds"], grants=True, in_hsm=True),
         credentials=key("credentials", "the database's master password", via=["secretsmanager"]),
         vault=key("vault", "backups", via=["backup", "rds"], grants=True),

@@ -1,4 +1,4 @@
-"""Roles of our services in the cluster: each may reach its own part of the object store and its own databases, and nothing else.
+"""Roles of services in the cluster: each may reach its own part of the object store and its own databases, and nothing else.
 
 The signing proxy's is in `ground_signing`, for its keys name it. Nobody here has a password: databases take IAM tokens.
 """
@@ -16,7 +16,7 @@ from stacks.config import GroundStack
 from stacks.ground_cluster import identity_args
 from stacks.ground_keys import Keys
 from stacks.ground_stores import Stores
-from stacks.namespaces import SERVICES, VAULT, models, training
+from stacks.namespaces import MONITORING, SERVICES, VAULT, models, training
 
 STORE: Final = "artifacts"
 OBJECTS: Final = "objects"
@@ -26,6 +26,8 @@ OUTPUTS: Final = "outputs"
 
 READ: Final = ("s3:GetObject", "s3:GetObjectVersion")
 WRITE: Final = ("s3:PutObject", "s3:PutObjectRetention")
+TRACES: Final = ("xray:PutTelemetryRecords", "xray:PutTraceSegments")
+"""They know no resource."""
 
 Statement = dict[str, object]
 
@@ -39,6 +41,7 @@ class Parts:
     keys: Keys
     stores: Stores
     database: Database
+    topic_arn: Output[str]
 
 
 def service_roles(parts: Parts, opts: ResourceOptions) -> dict[str, Output[str]]:
@@ -55,6 +58,8 @@ def service_roles(parts: Parts, opts: ResourceOptions) -> dict[str, Output[str]]
         "predictor": (models(environment), _objects(parts, read=(OBJECTS,))),
         "training": (training(environment), _objects(parts, read=(OBJECTS, OUTPUTS), write=(OUTPUTS,))),
         "vault": (VAULT, [_allow("Unseal", UNSEAL, parts.keys.unseal)]),
+        "alertmanager": (MONITORING, _publishes(parts)),
+        "opentelemetry-collector": (MONITORING, [_allow("WriteTraces", TRACES, "*")]),
     }
     return {name: _role(parts, name, namespace, statements, opts) for name, (namespace, statements) in wanted.items()}
 
@@ -66,7 +71,9 @@ def connect(config: GroundStack, database: Database, *users: str) -> Statement:
 
 
 def _role(parts: Parts, name: str, namespace: str, statements: list[Statement], opts: ResourceOptions) -> Output[str]:
-    args = identity_args(parts.config, parts.cluster, namespace=namespace, account=name, statements=statements)
+    args = identity_args(
+        parts.config, parts.cluster, namespace=namespace, account=name, statements=statements, wide=("WriteTraces",)
+    )
     return Identity(name, args, opts).role_arn
 
 
@@ -82,6 +89,14 @@ def _objects(parts: Parts, *, read: tuple[str, ...], write: tuple[str, ...] = ()
         *writing,
         _allow("ListObjects", ("s3:ListBucket",), bucket, within),
         _allow("UseStoreKey", uses, parts.keys.stores[STORE], through),
+    ]
+
+
+def _publishes(parts: Parts) -> list[Statement]:
+    through = {"StringEquals": {"kms:ViaService": f"sns.{parts.config.region}.amazonaws.com"}}
+    return [
+        _allow("Publish", ["sns:Publish"], parts.topic_arn),
+        _allow("UseTopicKey", ["kms:Decrypt", "kms:GenerateDataKey"], parts.keys.alerts, through),
     ]
 
 

@@ -8,22 +8,22 @@ from services.serving.inference import Place
 Level = Literal["restricted", "baseline", "privileged"]
 
 SERVICES: Final = "ai-infra"
-VAULT: Final = "vault"
-KARPENTER: Final = "karpenter"
+CERTIFICATES: Final = "cert-manager"
 GATEWAY: Final = "envoy-gateway-system"
+GPU_OPERATOR: Final = "gpu-operator"
+KARPENTER: Final = "karpenter"
+KSERVE: Final = "kserve"
+KUBERAY: Final = "kuberay"
+KUEUE: Final = "kueue-system"
 MONITORING: Final = "monitoring"
+VAULT: Final = "vault"
+
 CONTROLLERS: Final[Mapping[str, Level]] = {
-    "cert-manager": "restricted",
-    KARPENTER: "restricted",
-    GATEWAY: "restricted",
-    "kserve": "restricted",
-    "kuberay": "restricted",
-    "kueue-system": "restricted",
-    VAULT: "restricted",
+    **dict.fromkeys((CERTIFICATES, GATEWAY, KARPENTER, KSERVE, KUBERAY, KUEUE, VAULT), "restricted"),
+    # It hands devices to containers.
+    GPU_OPERATOR: "privileged",
     # The node exporter reads the node's own /proc and /sys.
     MONITORING: "privileged",
-    # It loads the driver, and hands devices to containers.
-    "gpu-operator": "privileged",
 }
 
 

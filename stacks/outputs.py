@@ -75,9 +75,9 @@ class GroundOutputs(Outputs):
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformOutputs(Outputs):
-    """URLs within the cluster. otlp_url: where traces and metrics are sent, OTLP over HTTP."""
+    """URLs within the cluster. issuer: ClusterIssuer of certificates; otlp_url: takes traces and metrics, OTLP over HTTP."""
 
-    opa_url: Output[str]
+    issuer: Output[str]
     vault_url: Output[str]
     prometheus_url: Output[str]
     otlp_url: Output[str]

@@ -16,6 +16,8 @@ SERVICES = {
     "training": ("training-{}", {"objects", "outputs"}, {"outputs"}, set()),
     "signing-proxy": ("ai-infra", set(), set(), {"signing"}),
     "vault": ("vault", set(), set(), set()),
+    "alertmanager": ("monitoring", set(), set(), set()),
+    "opentelemetry-collector": ("monitoring", set(), set(), set()),
 }
 """Role → its namespace, prefixes that it reads and writes, users of the database that it is."""
 
@@ -70,6 +72,9 @@ def test_no_service_deletes_shortens_a_lock_or_reads_a_secret(environment: str) 
         "s3:ListBucket",
         "s3:PutObject",
         "s3:PutObjectRetention",
+        "sns:Publish",
+        "xray:PutTelemetryRecords",
+        "xray:PutTraceSegments",
     }
 
 
