@@ -85,7 +85,7 @@ async def serve(app: ASGIApp, *, host: str, port: int, identity: Identity, ready
     )  # fmt: skip
     config.load()
     config.ssl = server_context(identity)
-    with _bound(host, port) as listener:
+    with bound(host, port) as listener:
         server = uvicorn.Server(config)
         serving = asyncio.ensure_future(server.serve([listener]))
         while not server.started and not serving.done():
@@ -95,7 +95,8 @@ async def serve(app: ASGIApp, *, host: str, port: int, identity: Identity, ready
         await serving
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """A socket to listen on. port: 0 takes a free one. Raises BadSetting: it is taken."""
     # The protocol is named: asyncio turns Nagle's delay off (40 ms for each answer) only where a socket says that it is TCP.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
 """KServe's storage initialiser for our models, as a pure function: a ClusterStorageContainer.
 
-It runs `services.serving.initialiser`. KServe starts it before each predictor whose storage URI has our scheme, with that URI and the folder as arguments, and copies what
-it says when it fails into the InferenceService's status.
+It runs `services.serving.initialiser`. KServe starts it before each predictor whose storage URI has our scheme, with that URI and
+the folder as arguments, and copies what it says when it fails into the InferenceService's status.
 """
 
 from collections.abc import Mapping
