@@ -17,7 +17,8 @@ from services.core.rego import verdict_on
 
 EXCEPTIONS = Path("stacks") / "exceptions.yaml"
 SKIPS = Path("infra") / "checkov-skips.yaml"
-ADDRESS = re.compile(r"[a-z][a-z0-9]*_[a-z0-9_]+\.[A-Za-z0-9_-]+(?=[ .#])")
+ADDRESS = re.compile(r"[a-z][a-z0-9]*_[a-z0-9_]+\.[A-Za-z0-9_-]+(?=[ .#])|[A-Z][A-Za-z0-9]*(/[a-z0-9.-]+)+(?= )")
+"""Of Terraform, or an id of `kube_facts`."""
 
 
 @dataclass(frozen=True, order=True)
