@@ -244,7 +244,7 @@ def open_training(ground: Ground, datasets: Datasets, artifacts: Artifacts) -> T
         policy=ground.policy,
         signing=ground.signing,
         compute=compute,
-        site=open_site(ACTOR, settings.lock),
+        site=open_site(ACTOR, settings.lock, compute.environment),
     )
     return TrainingParts(training, open_evaluator(ground.store), Loop("training", TRAIN_S, training.step), compute)
 

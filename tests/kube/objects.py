@@ -56,14 +56,13 @@ def ray_job_args(namespace: str, **more: Any) -> RayJobArgs:
         "account": "training",
         "image": IMAGE,
         "ray_version": "2.60.0",
-        "command": "python -m train",
         "workers": 2,
         "requests": {"cpu": "4", "memory": "16Gi"},
         "gpus": 1,
         "spot": True,
         "queue": "team-a",
         "priority": "research",
-        "checkpoints": "checkpoints",
+        "volume": "runs",
         "limit_s": 86_400,
     }
     return RayJobArgs(**(values | more))
