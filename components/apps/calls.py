@@ -1,7 +1,8 @@
 """Who calls whom in an environment: the one table that network policies are made of. What it lacks is refused.
 
 A call that settings of the caller name says which; the rest is made by libraries, or by other people's programs. Probes are not
-here: a pod's own node always reaches it. OPA is not either: it listens within the API's pod only.
+here: a pod's own node always reaches it. Nor is OPA: it listens within the API's pod only. Training runs other people's code:
+it calls nobody but itself.
 """
 
 from collections.abc import Sequence
@@ -18,8 +19,6 @@ OURS: Final = (API, PROXY, PREDICTOR, TRAINING)
 
 API_PORT: Final = 8443
 PROXY_PORT: Final = 8445
-OPERATIONS_PORT: Final = 9464
-"""Health and metrics of API and proxy."""
 PREDICTOR_PORT: Final = 8080
 RAY_DASHBOARD: Final = 8265
 VAULT_PORT: Final = 8200
@@ -96,17 +95,16 @@ CALLS: Final = (
     Call(caller=API, callee="witnesses", tcp=(WITNESS_PORT,), why="cosignatures; their URLs are in the home's config.json"),
     Call(caller=API, callee="objects", tcp=(HTTPS,), settings=("AI_INFRA_OBJECTS",), why="data sets, artifacts, evidence"),
     Call(caller=PREDICTOR, callee="objects", tcp=(HTTPS,), settings=("AI_INFRA_OBJECTS",), why="the bytes that it verifies"),
-    Call(caller=TRAINING, callee="objects", tcp=(HTTPS,), settings=("AI_INFRA_OBJECTS",), why="data sets in, outputs out"),
     Call(caller=PROXY, callee="keys", tcp=(HTTPS,), why="KMS, through the VPC's own endpoint"),
     Call(caller=PROXY, callee="vault", tcp=(VAULT_PORT,), settings=("VAULT_ADDR",), why="transit keys"),
     Call(caller=TRAINING, callee=TRAINING, why="Ray's head, workers and submitter, on ports that they choose"),
     Call(caller="kuberay", callee=TRAINING, tcp=(RAY_DASHBOARD,), why="the operator asks the head how a job is"),
     Call(caller="gateway", callee=PREDICTOR, tcp=(PREDICTOR_PORT,), why="inference requests"),
-    Call(caller="prometheus", callee=API, tcp=(OPERATIONS_PORT,), why="metrics"),
-    Call(caller="prometheus", callee=PROXY, tcp=(OPERATIONS_PORT,), why="metrics"),
+    Call(caller="prometheus", callee=API, tcp=(API_PORT,), why="metrics"),
+    Call(caller="prometheus", callee=PROXY, tcp=(PROXY_PORT,), why="metrics"),
     Call(caller="prometheus", callee=PREDICTOR, tcp=(PREDICTOR_PORT,), why="outcomes and latencies, by which a canary is judged"),
     *(Call(caller=ours, callee="dns", tcp=(53,), udp=(53,), why="names of services") for ours in OURS),
-    *(Call(caller=ours, callee="pod-identity", tcp=(80,), why="credentials of its AWS role") for ours in OURS),
+    *(Call(caller=ours, callee="pod-identity", tcp=(80,), why="credentials of its AWS role") for ours in (API, PROXY, PREDICTOR)),
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from pulumi_kubernetes.core.v1 import (
     ContainerPortArgs,
     EmptyDirVolumeSourceArgs,
     EnvVarArgs,
+    ExecActionArgs,
     HTTPGetActionArgs,
     KeyToPathArgs,
     PersistentVolumeClaimVolumeSourceArgs,
@@ -80,12 +81,26 @@ class Mount:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probes:
-    """Paths on a port that answers plain HTTP. start_s: seconds that a start may take."""
+class Command:
+    """A probe within the container, for who answers nobody without a certificate."""
+
+    words: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Http:
+    """A probe over plain HTTP."""
 
     port: int
-    live: str
-    ready: str
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """live: whether it has to be started again; ready: whether it takes calls; start_s: seconds that a start may take."""
+
+    live: Command | Http
+    ready: Command | Http
     start_s: int
 
 
@@ -122,9 +137,9 @@ def container(wanted: Container) -> ContainerArgs:
         ports=[ContainerPortArgs(name=name, container_port=port, protocol="TCP") for name, port in wanted.ports.items()],
         resources=ResourceRequirementsArgs(requests=dict(wanted.requests), limits=dict(wanted.limits)),
         # Until it has started, the other two do not run: a long migration of a database is no reason to end it.
-        startup_probe=_probe(probes, probes.live, period_s=2, failures=-(-probes.start_s // 2)),
-        liveness_probe=_probe(probes, probes.live, period_s=10, failures=6),
-        readiness_probe=_probe(probes, probes.ready, period_s=5, failures=3),
+        startup_probe=_probe(probes.live, period_s=5, failures=-(-probes.start_s // 5)),
+        liveness_probe=_probe(probes.live, period_s=10, failures=6),
+        readiness_probe=_probe(probes.ready, period_s=10, failures=3),
         security_context=SecurityContextArgs(
             allow_privilege_escalation=False,
             capabilities=CapabilitiesArgs(drop=["ALL"]),
@@ -152,9 +167,14 @@ def pod_security() -> PodSecurityContextArgs:
     )
 
 
-def _probe(probes: Probes, path: str, *, period_s: int, failures: int) -> ProbeArgs:
-    get = HTTPGetActionArgs(path=path, port=probes.port, scheme="HTTP")
-    return ProbeArgs(http_get=get, period_seconds=period_s, timeout_seconds=3, failure_threshold=failures)
+def _probe(asked: Command | Http, *, period_s: int, failures: int) -> ProbeArgs:
+    found = ProbeArgs(period_seconds=period_s, timeout_seconds=5, failure_threshold=failures)
+    match asked:
+        case Command():
+            found.exec_ = ExecActionArgs(command=list(asked.words))
+        case Http():
+            found.http_get = HTTPGetActionArgs(path=asked.path, port=asked.port, scheme="HTTP")
+    return found
 
 
 def _mount(name: str, mount: Mount) -> VolumeMountArgs:
