@@ -23,6 +23,7 @@ from services.api.adapters import (
     ServedVersions,
 )
 from services.api.app import Loop, build_app, common_routes
+from services.api.metrics import gauges
 from services.api.quarantine import Quarantine
 from services.api.reconcile import Reconciler
 from services.api.review import Review
@@ -216,7 +217,7 @@ def build_platform(settings: Settings) -> FastAPI:
         training.compute.close()
         serving.backend.close()
 
-    return build_app(routers, loops, ground.engine, system_clock, recover, finish)
+    return build_app(routers, loops, ground.engine, system_clock, recover, finish, gauges(ground.audit, ground.relay))
 
 
 @dataclass(frozen=True)

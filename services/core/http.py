@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from services.core import errors
 from services.core.canonical import parse
 from services.core.ids import new_id
+from services.core.metrics import CONTENT_TYPE, PATH, Gauge, Measured, exposition
 from services.core.openapi import describe
 from services.core.problems import status_of
 from services.core.tls import Identity, server_context, spiffe_id
@@ -34,9 +35,15 @@ def problem(status: int, kind: str, detail: str, **more: Any) -> JSONResponse:
 
 
 def create_app(
-    title: str, *, version: str = "0.1.0", unlimited: tuple[str, ...] = (), idempotent: bool = False, **options: Any
+    title: str,
+    *,
+    version: str = "0.1.0",
+    unlimited: tuple[str, ...] = (),
+    idempotent: bool = False,
+    gauges: Sequence[Gauge] = (),
+    **options: Any,
 ) -> FastAPI:
-    """An app whose every error is problem+json.
+    """An app whose every error is problem+json, and which tells its metrics to whoever has a certificate of ours.
 
     unlimited: path prefixes to which PUT streams a body that its route limits; idempotent: its middleware takes Idempotency-Key;
     options: FastAPI's own (lifespan…).
@@ -44,6 +51,8 @@ def create_app(
     app = FastAPI(title=title, version=version, **options)
     describe(app, idempotent=idempotent)
     app.add_middleware(_Envelope, unlimited=unlimited)
+    app.add_middleware(Measured)
+    _tell_metrics(app, exposition(gauges))
     app.add_exception_handler(errors.AiInfraError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -60,6 +69,12 @@ async def identity(request: Request) -> str:
 
 
 Actor = Annotated[str, Depends(identity)]
+
+
+def _tell_metrics(app: FastAPI, read: Callable[[], bytes]) -> None:
+    @app.get(PATH, include_in_schema=False)
+    def metrics(actor: Actor) -> Response:
+        return Response(read(), media_type=CONTENT_TYPE)
 
 
 async def service_identity(actor: Actor) -> str:
