@@ -451,7 +451,6 @@ class _Tree:
             self._explained.add(start // TILE_WIDTH)
         elif len(own) < len(hashes) and set(own) <= set(hashes):
             self._found.add(Kind.REMOVED, "the tile has it, the entry bundle has not", start + first)
-            self._explained.add(start // TILE_WIDTH)
         else:
             for at, item in enumerate(own):
                 if item != hashes[at]:

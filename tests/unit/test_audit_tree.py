@@ -94,6 +94,18 @@ def test_an_entry_taken_out_of_its_bundle_is_told(at: int) -> None:
     ]
 
 
+def test_each_entry_taken_out_of_one_bundle_is_told() -> None:
+    store = stored(ALL)
+    left = [leaf for index, leaf in enumerate(ALL[:256]) if index not in (7, 100)]
+    store.files["tile/entries/000"] = tlog.encode_bundle(left)
+    assert found(store) == [
+        Problem(Kind.REMOVED, "the tile has it, the entry bundle has not", 7),
+        Problem(Kind.REMOVED, "the entry before it by its prevHash is nowhere in the log", 99),
+        Problem(Kind.GAP, f"{API}: seq 8 to 8 is nowhere in the log"),
+        Problem(Kind.GAP, f"{API}: seq 101 to 101 is nowhere in the log"),
+    ]
+
+
 @pytest.mark.parametrize("there", [599, 513, 512, 511, 256, 3, 0])
 def test_a_log_that_ends_early_is_told_with_both_sizes(there: int) -> None:
     store = rebundled(ALL[:there], ALL)
