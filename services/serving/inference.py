@@ -34,7 +34,7 @@ CONTAINER = "kserve-container"
 """The name that KServe looks for in a runtime."""
 MODELS = "/mnt/models"
 """Where KServe mounts the folder that the storage initialiser fills."""
-COMMAND = ("python", "-m", "services.serving.predictor.mounted", MODELS, "--port", str(PORT))
+COMMAND = ("python3", "-m", "services.serving.predictor.mounted", MODELS, "--port", str(PORT))
 IDENTITY, TRUST = "/identity", "/trust"
 USER = 65532
 """Of the image. A number: `runAsNonRoot` is judged by it."""

@@ -13,7 +13,7 @@ from services.serving.predictor.source import SCHEME
 
 CONTAINERS = Resource("serving.kserve.io", "v1alpha1", "clusterstoragecontainers")
 NAME = "ai-infra"
-COMMAND = ("python", "-m", "services.serving.initialiser")
+COMMAND = ("python3", "-m", "services.serving.initialiser")
 
 
 @dataclass(frozen=True, kw_only=True)
