@@ -1,4 +1,4 @@
-"""What users run: the image of our services."""
+"""What users run: the images that CI built from Containerfile."""
 
 from typing import Annotated
 
@@ -11,6 +11,7 @@ Image = Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+@sha25
 
 
 class AppsConfig(Model):
-    """image: of all services."""
+    """image: of all services; training_image: of Ray's pods, which KubeRay starts by a shell."""
 
     image: Image
+    training_image: Image
