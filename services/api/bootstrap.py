@@ -124,7 +124,7 @@ def open_ground(settings: Settings) -> Ground:
     upgrade(audit_engine, "audit")
     store: ObjectStore = backends.load(object_backends, settings.object_backend, env=settings.env).open_store(settings.objects)
     signing = open_client(settings.signing_url, home.service("api"))
-    trust = TrustFile(home.root / "trust.json")
+    trust = TrustFile(settings.trust)
     audit = AuditLog(
         audit_engine,
         FolderStore(home.root / "log"),

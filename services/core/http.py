@@ -20,6 +20,7 @@ from services.core.ids import new_id
 from services.core.metrics import CONTENT_TYPE, PATH, Gauge, Measured, exposition
 from services.core.openapi import describe
 from services.core.problems import status_of
+from services.core.renewal import renew
 from services.core.tls import Identity, server_context, spiffe_id
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ ServiceActor = Annotated[str, Depends(service_identity)]
 
 
 async def serve(app: ASGIApp, *, host: str, port: int, identity: Identity, ready: Callable[[], None] | None = None) -> None:
-    """Serves until SIGTERM or SIGINT, with mTLS.
+    """Serves until SIGTERM or SIGINT, with mTLS. A certificate that is renewed meanwhile is used from then on, by clients too.
 
     ready: called once, when the port is bound.
     Raises:
@@ -103,11 +104,15 @@ async def serve(app: ASGIApp, *, host: str, port: int, identity: Identity, ready
     with bound(host, port) as listener:
         server = uvicorn.Server(config)
         serving = asyncio.ensure_future(server.serve([listener]))
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
-        if server.started and ready is not None:
-            ready()
-        await serving
+        renewing = asyncio.ensure_future(renew(identity))
+        try:
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.01)
+            if server.started and ready is not None:
+                ready()
+            await serving
+        finally:
+            renewing.cancel()
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -18,8 +18,8 @@ from services.core.errors import BadSetting
 from services.core.migrations import upgrade
 from services.core.outbox import Outbox, Relay
 from services.core.processes import die_with_supervisor
+from services.core.renewal import renew
 from services.core.tls import client_context, server_context, service_id
-from services.serving.renewal import renew
 from services.serving.router import tables
 from services.serving.router.app import Parts, Router, salt_key
 from services.serving.router.desired import Follower
@@ -78,7 +78,7 @@ async def _router(settings: Settings, launcher: ForkServerLauncher, ready: Calla
     await runner.setup()
     assert runner.server is not None
     front = Front(runner.server)
-    renewing = asyncio.ensure_future(renew(identity, (inside, outside)))
+    renewing = asyncio.ensure_future(renew(identity))
     server: asyncio.Server | None = None
     try:
         server = await asyncio.get_running_loop().create_server(

@@ -29,12 +29,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.core.http import TlsIdentityProtocol, bound
 from services.core.ids import new_id
+from services.core.renewal import renew
 from services.core.tls import Identity, server_context, service_id
 from services.serving.errors import BadModel
 from services.serving.models import mlp
 from services.serving.predictor.loading import Verified
 from services.serving.predictor.measure import Measured
-from services.serving.renewal import renew
 
 WEIGHTS = re.compile(r"[^/]+\.safetensors")
 CONFIG = "config.json"
@@ -174,7 +174,7 @@ def serve(
     config.load()
     config.ssl = server_context(identity)
     with bound(door.host, door.port) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(uvicorn.Server(config), listener, ready, renew(identity, (config.ssl,))))
+        runner.run(_serve(uvicorn.Server(config), listener, ready, renew(identity)))
 
 
 async def _serve(
