@@ -27,6 +27,28 @@ def objects(graph: Graph) -> tuple[Object, ...]:
     return tuple(sorted(found, key=lambda item: item["kind"] != "Namespace"))
 
 
+class _Unknown:
+    """A value that only a deployed stack has, or that nobody is to see."""
+
+    def __repr__(self) -> str:
+        return "unknown"
+
+
+UNKNOWN: Final = _Unknown()
+
+
+def with_unknowns(value: Any) -> Any:
+    """Inputs with UNKNOWN for whatever is no plain value."""
+    match value:
+        case {"$ref": _} | {"$join": _} | {"$secret": _}:
+            return UNKNOWN
+        case dict():
+            return {key: with_unknowns(item) for key, item in value.items()}
+        case list():
+            return [with_unknowns(item) for item in value]
+    return value
+
+
 def _known(value: Any) -> Any:
     match value:
         case {"$ref": {"path": [*path]}}:

@@ -34,6 +34,7 @@ GO = {
     "etcd": Peer("go.etcd.io/etcd/server/v3", "v3.5.16", module="kube"),
     "kube-apiserver": Peer("k8s.io/kubernetes/cmd/kube-apiserver", "v1.32.0", module="kube"),
     "kube-controller-manager": Peer("k8s.io/kubernetes/cmd/kube-controller-manager", "v1.32.0", module="kube"),
+    "kubectl": Peer("k8s.io/kubernetes/cmd/kubectl", "v1.32.0", module="kube"),
     "kube-scheduler": Peer("k8s.io/kubernetes/cmd/kube-scheduler", "v1.32.0", module="kube"),
     "kwok": Peer("sigs.k8s.io/kwok/cmd/kwok", "v0.8.0"),
     "promtool": Peer("github.com/prometheus/prometheus/cmd/promtool", "v0.305.0", module="prometheus"),
