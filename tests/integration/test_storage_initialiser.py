@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from tests.peers import need
 from tests.serving import MODEL, Api, World, api_of, free_port, order_of, wait_for
 
 ACTOR = "spiffe://ai-infra.local/person/dario"
+START_S = 120.0
 IN_A_CLUSTER = ("gateway", "prometheus")
 
 
@@ -341,11 +343,15 @@ def address(world: S3World, api: Api, tmp_path_factory: pytest.TempPathFactory) 
     command = [sys.executable, "-m", "services.serving.predictor.mounted", str(target), "--port", str(port)]
     process = subprocess.Popen(command, env=world.environ(api.url))
     url = f"https://127.0.0.1:{port}"
-    with client(world, "gateway") as gateway:
-        wait_for(lambda: answers(gateway, url) or process.poll() is not None, "the predictor serves")
-    yield url
-    process.terminate()
-    process.wait(20)
+    try:
+        with client(world, "gateway") as gateway:
+            wait_for(lambda: answers(gateway, url) or process.poll() is not None, "the predictor serves", START_S)
+        yield url
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
 
 
 def client(world: World, name: str) -> httpx.Client:
