@@ -20,21 +20,21 @@ LOST_WORKERS = 5
 
 
 def drive(folder: RunFolder) -> bool:
-    """Whether the run completed. One that had come to its end before is left as it ended.
+    """Whether the run completed. An attempt that had come to its end before, and is begun again, is left as it ended.
 
-    A kill leaves the folder without result.json; the next attempt begins at the last checkpoint that is whole.
+    A kill leaves the folder without a result; whoever begins again does so at the last checkpoint that is whole.
     """
-    if (folder.work / "result.json").exists():
-        return bool(json.loads((folder.work / "result.json").read_text())["state"] == "completed")
-    begun = time.time_ns() // 1_000_000
+    if (ended := folder.result()) is not None:
+        return bool(ended["state"] == "completed")
+    attempt, begun = folder.attempt(), time.time_ns() // 1_000_000
     _clear(folder)
     try:
-        _fit(folder, json.loads((folder.inputs / "order.json").read_text()))
+        _fit(folder, folder.order())
         result: dict[str, Any] = {"state": "completed", "error": None}
     except Exception as error:  # whatever a person's code raises ends their run, not the trainer
         result = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
     aside = folder.work / "result.json.new"
-    aside.write_text(json.dumps(result | {"startedAt": begun, "finishedAt": time.time_ns() // 1_000_000}))
+    aside.write_text(json.dumps(result | {"attempt": attempt, "startedAt": begun, "finishedAt": time.time_ns() // 1_000_000}))
     aside.rename(folder.work / "result.json")
     return bool(result["state"] == "completed")
 

@@ -47,6 +47,9 @@ COMMAND: Final = f"python -m services.training.driver {FOLDER}"
 PLACING: Final = ("affinity", "nodeSelector", "schedulingGates", "tolerations")
 """Fields of a pod that Kueue changes when it admits the job: they say where, not what."""
 
+CODE: Final = ("autoscalerOptions", "enableInTreeAutoscaling", "historyServerOptions", "rayVersion")
+"""Fields of a cluster, beside its pods, that bring programs in."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RayJobArgs:
@@ -87,8 +90,7 @@ def ray_job(args: RayJobArgs) -> Object:
         "metadata": {
             "name": args.run_id,
             "namespace": args.namespace,
-            "labels": _labels(args)
-            | {"kueue.x-k8s.io/queue-name": args.queue, "kueue.x-k8s.io/priority-class": args.priority},
+            "labels": _labels(args) | {"kueue.x-k8s.io/queue-name": args.queue, "kueue.x-k8s.io/priority-class": args.priority},
         },
         "spec": {
             "entrypoint": COMMAND,
@@ -127,18 +129,23 @@ def ray_job(args: RayJobArgs) -> Object:
 
 
 def doing(job: Object) -> str:
-    """Digest of all that decides what a job computes: its command, and its pods but for their places."""
+    """Digest of all that decides what a job computes: its command, and its pods but for their places. Fields are named one by one,
+    so that another version's defaults change nothing."""
     spec = job["spec"]
-    cluster = spec["rayClusterSpec"]
-    groups = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", [])]
-    pods = [*(group["template"] for group in groups), spec.get("submitterPodTemplate", {"spec": {}})]
+    cluster = spec.get("rayClusterSpec", {})
+    groups = [cluster.get("headGroupSpec", {}), *cluster.get("workerGroupSpecs", [])]
     said = {
-        "entrypoint": spec.get("entrypoint"),
-        "runtimeEnv": spec.get("runtimeEnvYAML"),
-        "ray": cluster.get("rayVersion"),
-        "pods": [{key: value for key, value in pod["spec"].items() if key not in PLACING} for pod in pods],
+        "job": {key: spec.get(key) for key in ("clusterSelector", "entrypoint", "runtimeEnvYAML")},
+        "cluster": {key: cluster.get(key) for key in CODE},
+        # KubeRay puts start parameters into a shell's command line.
+        "groups": [{"start": group.get("rayStartParams"), "pod": _without_places(group.get("template"))} for group in groups],
+        "submitter": _without_places(spec.get("submitterPodTemplate")),
     }
     return sha256(canonical(said))
+
+
+def _without_places(template: Object | None) -> Object:
+    return {key: value for key, value in (template or {}).get("spec", {}).items() if key not in PLACING}
 
 
 def role() -> Object:

@@ -1,10 +1,10 @@
 """A run's folder: all that compute is told, and all that it answers. Two sides, so that training code can be kept off its inputs.
 
-    in/order.json    what to run; written last        out/started       the driver took the run
+    in/order.json    what to run                      out/started       the driver took the run
     in/source/       the unpacked archive             out/events.jsonl  metrics of each epoch
     in/datasets/N/   the files of one data set        out/checkpoints/  Ray Train's; a later attempt goes on there
-    in/refused       why the run must not go on       out/output/       what rank 0 wrote
-                                                      out/result.json   {"state", "error", "startedAt", "finishedAt"}: it is over
+    in/attempt       a name for the present attempt   out/output/       what rank 0 wrote
+    in/refused       why the run must not go on       out/result.json   {"attempt", "state", "error", "startedAt", "finishedAt"}
 
 `in` is written by the backend alone; `out` by training, whose code is a stranger's. So nothing in `out` is read or copied through
 a symbolic link or a pipe, and what it says is believed of this run only.
@@ -22,6 +22,7 @@ from typing import IO, Any, Final
 from services.core.canonical import parse
 from services.core.digests import CHUNK
 from services.core.errors import BadJson
+from services.core.ids import new_id
 from services.core.objects import ObjectStore
 from services.training import source
 from services.training.domain import MAX_OUTPUTS
@@ -44,64 +45,73 @@ class RunFolder:
         self.output = self.work / "output"
 
     def prepare(self, order: Order, store: ObjectStore) -> None:
-        """Brings every input here, and forgets the end of an earlier attempt. Inputs that are whole already are kept.
+        """Brings every input here, and begins a new attempt. Inputs that are whole already are kept.
 
         Raises:
             BadJob: the archive cannot be unpacked. NoSuchObject, CorruptObject: do not retry. Unavailable.
         """
         self.reopen()
         spoken = json.dumps(_spoken(order))
-        if (self.inputs / "order.json").exists() and (self.inputs / "order.json").read_text() == spoken:
-            return
-        shutil.rmtree(self.inputs, ignore_errors=True)
-        source.unpack(store.get(order.source), self.inputs / "source")
-        for place, files in zip(_places(order).values(), (order.datasets[name] for name in sorted(order.datasets)), strict=True):
-            for path, digest in files.items():
-                target = self.inputs / place / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                store.copy_to(digest, target)
-        # Last, and at once: with it the inputs are whole. A crash before leaves a part, which the next call replaces.
-        aside = self.inputs / "order.json.new"
-        aside.write_text(spoken)
-        aside.rename(self.inputs / "order.json")
+        # 1. The inputs; order.json is written last, and with it they are whole. A crash before leaves a part, which is replaced.
+        if self._own("order.json") != spoken:
+            shutil.rmtree(self.inputs, ignore_errors=True)
+            source.unpack(store.get(order.source), self.inputs / "source")
+            for reference, place in _places(order).items():
+                for path, digest in order.datasets[reference].items():
+                    target = self.inputs / place / path
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    store.copy_to(digest, target)
+            self._write("order.json", spoken)
+        self.work.mkdir(parents=True, exist_ok=True)
+        # 2. The attempt. What a driver of an earlier one may still write is not taken for the end of this one.
+        self._write("attempt", new_id("att"))
 
     def reopen(self) -> None:
         """Forgets how the last attempt ended; its checkpoints and metrics stay."""
-        self.work.mkdir(parents=True, exist_ok=True)
-        for name in ("started", "result.json"):
-            (self.work / name).unlink(missing_ok=True)
+        (self.inputs / "attempt").unlink(missing_ok=True)
+        (self.work / "started").unlink(missing_ok=True)
+
+    def attempt(self) -> str | None:
+        """None: there is none, or it was forgotten."""
+        return self._own("attempt")
+
+    def order(self) -> dict[str, Any]:
+        """order.json of a prepared run."""
+        found: dict[str, Any] = json.loads((self.inputs / "order.json").read_text())
+        return found
 
     def refuse(self, reason: str) -> None:
         """From now on the run is failed for good, whatever becomes of what works on it."""
         self.inputs.mkdir(parents=True, exist_ok=True)
-        aside = self.inputs / "refused.new"
-        aside.write_text(reason)
-        aside.rename(self.inputs / "refused")
+        self._write("refused", reason)
 
     def refusal(self) -> str | None:
-        path = self.inputs / "refused"
-        return path.read_text() if path.exists() else None
+        return self._own("refused")
 
     def started(self) -> bool:
         return os.path.lexists(self.work / "started")
 
     def result(self) -> dict[str, Any] | None:
-        """{"state", "error", "startedAt", "finishedAt"} of a driver that came to its end; None before.
+        """{"state", "error", "startedAt", "finishedAt"} of the attempt's driver, once it came to its end; None before.
 
         Raises:
             BadJob: there is one, and it is not what a driver writes.
         """
-        data = self._read("result.json", MAX_RESULT_BYTES)
-        if data is None:
+        data, attempt = self._read("result.json", MAX_RESULT_BYTES), self.attempt()
+        if data is None or attempt is None:
             return None
         try:
             found = json.loads(data)
-            return {
-                "state": {"completed": "completed", "failed": "failed"}[found["state"]],
-                "error": None if found["error"] is None else str(found["error"])[:MAX_REASON],
-                "startedAt": int(found["startedAt"]),
-                "finishedAt": int(found["finishedAt"]),
-            }
+            return (
+                None
+                if found["attempt"] != attempt
+                else {
+                    "state": {"completed": "completed", "failed": "failed"}[found["state"]],
+                    "error": None if found["error"] is None else str(found["error"])[:MAX_REASON],
+                    "startedAt": int(found["startedAt"]),
+                    "finishedAt": int(found["finishedAt"]),
+                }
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise BadJob(f"result.json is not what a driver writes: {type(error).__name__}") from error
 
@@ -112,11 +122,12 @@ class RunFolder:
 
     def usage(self) -> Usage | None:
         """From a driver's start to its end, where there is one. Raises BadJob."""
-        found, order = self.result(), self.inputs / "order.json"
-        if found is None or not order.exists():
-            return None
-        said = json.loads(order.read_text())
-        seconds = max(0, found["finishedAt"] - found["startedAt"]) // 1000
+        found = self.result()
+        return None if found is None else self.usage_of(max(0, found["finishedAt"] - found["startedAt"]) // 1000)
+
+    def usage_of(self, seconds: int) -> Usage:
+        """Of a prepared run whose workers had their places so long."""
+        said = self.order()
         return Usage(seconds=seconds, workers=said["workers"], gpus=said["gpus"], spot=said["spot"])
 
     def events(self, after: int) -> list[dict[str, Any]]:
@@ -154,6 +165,17 @@ class RunFolder:
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _own(self, name: str) -> str | None:
+        """A small file in `in`; None if there is none."""
+        path = self.inputs / name
+        return path.read_text() if path.exists() else None
+
+    def _write(self, name: str, text: str) -> None:
+        """Whole or not at all."""
+        aside = self.inputs / f"{name}.new"
+        aside.write_text(text)
+        aside.rename(self.inputs / name)
 
     def _read(self, name: str, limit: int) -> bytes | None:
         """The first bytes of a file in `out`; None if there is none. Raises BadJob: a link, a device or a pipe."""
