@@ -6,7 +6,7 @@
 #   runbook: runbooks/infra-workloads.md
 #   severity: deny
 #   reads: [environment, layer, pods, policies, pools, releases, services]
-#   limits: [limits.node_daemons, limits.spot_taint]
+#   limits: [limits.gpu_daemons, limits.node_daemons, limits.spot_taint]
 package sentinelnet.infra.spot
 
 import data.sentinelnet.workloads
