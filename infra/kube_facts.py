@@ -9,8 +9,8 @@
 
 An id is KIND/NAMESPACE/NAME, of a part of an object with the part after it; what has no namespace leaves it out. `part` says
 which of an object's pods it is: `head`, `worker` and `submitter` of a Ray job, `predictor` of an InferenceService, which has its
-runtime's containers; empty for an object's only ones. `policies` are NetworkPolicies, `services` InferenceServices. `pools` are those of the
-layers before too, managed ones and Karpenter's. `tolerations` are all lists of this name within a chart's values, by their path.
+runtime's containers; empty for an object's only ones. `policies` are NetworkPolicies, `services` InferenceServices. `pools` are
+those of the layers before too, managed ones and Karpenter's. `tolerations` are all lists of this name within a chart's values.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

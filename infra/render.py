@@ -35,11 +35,16 @@ def config_file(environment: str, layer: str = "ground") -> Path:
 
 
 def render(root: Path, environment: str, layer: str = "ground", config_text: str | None = None) -> Graph:
-    """The graph that the program at root makes of its configuration, with the outputs of the layers before it.
+    """The last of `layers`, which see."""
+    return layers(root, environment, layer, config_text)[-1]
+
+
+def layers(root: Path, environment: str, layer: str, config_text: str | None = None) -> tuple[Graph, ...]:
+    """The graphs that the program at root makes of a layer's configuration, and of all before it, whose outputs it reads.
 
     Args:
         root: a checkout; program, components and stacks are taken from there.
-        config_text: instead of the checkout's YAML.
+        config_text: of the last layer, instead of the checkout's YAML.
     Raises:
         NotFound: no such environment, layer or program.
         BadInput: configuration or program is refused, with the remedy.
@@ -50,11 +55,13 @@ def render(root: Path, environment: str, layer: str = "ground", config_text: str
     if layer not in LAYERS:
         raise NotFound(f"{layer} is no layer: --layer is one of {', '.join(LAYERS)}")
     references: dict[str, Any] = {}
-    for earlier in LAYERS[: LAYERS.index(layer)]:
-        graph = _graph(root, environment, earlier, _text(root, environment, earlier), references)
+    graphs = []
+    for name in LAYERS[: LAYERS.index(layer) + 1]:
+        text = config_text if config_text is not None and name == layer else _text(root, environment, name)
+        graph = _graph(root, environment, name, text, references)
         references[f"organization/{PROJECT}/{graph.stack}"] = graph.outputs
-    text = _text(root, environment, layer) if config_text is None else config_text
-    return _graph(root, environment, layer, text, references)
+        graphs.append(graph)
+    return tuple(graphs)
 
 
 def _text(root: Path, environment: str, layer: str) -> str:
