@@ -42,13 +42,14 @@ def examples(environment: str) -> dict[Path, str]:
     apps, platform = _config(environment, "apps"), _config(environment, "platform")
     assert isinstance(apps, AppsStack)
     assert isinstance(platform, PlatformStack)
-    place, versions = Place(), [Predictor(order=_order(environment, n), replicas=REPLICAS[environment]) for n in (1, 2)]
+    place = Place()
+    stable, canary = (Predictor(order=_order(environment, number), replicas=REPLICAS[environment]) for number in (1, 2))
     bucket = f"s3://ai-infra-{environment}-artifacts?retention_days=1"
     objects = {
         "inference/storage-container": storage_container(storage_args(apps, bucket)),
         "inference/serving-runtime": serving_runtime(runtime_args(apps)),
-        "inference/servable-models": allowed(place.of(environment), [version.order for version in versions]),
-        "inference/digits": inference_service(place, *versions, CANARY),
+        "inference/servable-models": allowed(place.of(environment), [stable.order, canary.order]),
+        "inference/digits": inference_service(place, stable, canary, CANARY),
         "jobs/digits": ray_job(_job(apps, platform)),
     }
     return {Path(environment, f"{name}.yaml"): HEADER + _text(item) for name, item in objects.items()}

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from services.serving.predictor.download import initialise
 from services.serving.predictor.source import Source
 from services.serving.settings import Settings
 from tests import s3
-from tests.peers import need
+from tests.peers import ROOT, need
 from tests.serving import MODEL, Api, World, api_of, free_port, order_of, wait_for
 
 ACTOR = "spiffe://ai-infra.local/person/dario"
@@ -166,6 +167,15 @@ def of_no_deployment(world: S3World, api: Api) -> Source:
     return Source.of(order_of(world.version(12), "dep-none"))
 
 
+RUNBOOK = (ROOT / "runbooks" / "storage-initialiser-refused.md").read_text()
+KNOWN = [words for row in re.findall(r"^\| (`.*?) \|", RUNBOOK, re.MULTILINE) for words in re.findall(r"`([^`]+)`", row)]
+"""What the runbook's table says that messages say."""
+
+
+def in_the_runbook(message: str) -> bool:
+    return any(words in message for words in KNOWN)
+
+
 REFUSED: dict[Callable[[S3World, Api], Source], tuple[type[AiInfraError], str]] = {
     edited: (LoadRefused, "does not have the bytes that its name says"),
     with_an_extra_file: (LoadRefused, "the artifact's bytes have id .*, the manifest says"),
@@ -189,6 +199,7 @@ def test_what_does_not_verify_leaves_nothing_to_start_from(
     with pytest.raises(error, match=message) as raised:
         initialised(world, api, source, tmp_path)
     assert (raised.value.retryable, (tmp_path / "verified").exists()) == (False, False)
+    assert in_the_runbook(str(raised.value))
     with pytest.raises(LoadRefused, match="was not initialised"):
         load_mounted(Settings.from_env(world.environ(api.url)), tmp_path)
 
@@ -197,8 +208,9 @@ def test_while_the_api_is_away_nothing_is_completed_and_a_retry_is_worth_it(worl
     source = deployed(api, world.version(20))
     api.stop()
     try:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable) as raised:
             initialised(world, api, source, tmp_path)
+        assert in_the_runbook(str(raised.value))
         assert not (tmp_path / "verified").exists()
     finally:
         api.start()
@@ -208,8 +220,9 @@ def test_while_the_api_is_away_nothing_is_completed_and_a_retry_is_worth_it(worl
 
 def test_while_the_object_store_is_away_a_retry_is_worth_it(world: S3World, api: Api, tmp_path: Path) -> None:
     environ = world.environ(api.url) | {"AI_INFRA_OBJECTS": f"s3://artifacts/objects?retention_days=1&endpoint=http://127.0.0.1:{free_port()}"}
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as raised:
         run_initialiser(environ, str(deployed(api, world.version(21))), tmp_path)
+    assert in_the_runbook(str(raised.value))
 
 
 def test_what_an_earlier_start_left_is_not_believed(world: S3World, api: Api, tmp_path: Path) -> None:
