@@ -65,13 +65,20 @@ class Disk:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shared:
+    """A volume that pods on other nodes have too. claim: made elsewhere."""
+
+    claim: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scratch:
     """Room that ends with the pod. size: quantity."""
 
     size: str
 
 
-Source = SecretFiles | ConfigFiles | AccountToken | Disk | Scratch
+Source = SecretFiles | ConfigFiles | AccountToken | Disk | Shared | Scratch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +187,8 @@ def _probe(asked: Command | Http, *, period_s: int, failures: int) -> ProbeArgs:
 def _mount(name: str, mount: Mount) -> VolumeMountArgs:
     source = mount.source
     one = source.one if isinstance(source, ConfigFiles) and source.one else None
-    return VolumeMountArgs(name=name, mount_path=mount.path, sub_path=one, read_only=not isinstance(source, Disk | Scratch))
+    written = isinstance(source, Disk | Shared | Scratch)
+    return VolumeMountArgs(name=name, mount_path=mount.path, sub_path=one, read_only=not written)
 
 
 def _volume(name: str, source: Source) -> VolumeArgs:
@@ -195,7 +203,7 @@ def _volume(name: str, source: Source) -> VolumeArgs:
             token = ServiceAccountTokenProjectionArgs(audience=source.audience, expiration_seconds=3600, path="token")
             sources = [VolumeProjectionArgs(service_account_token=token)]
             return VolumeArgs(name=name, projected=ProjectedVolumeSourceArgs(sources=sources, default_mode=READABLE))
-        case Disk():
+        case Disk() | Shared():
             claim = PersistentVolumeClaimVolumeSourceArgs(claim_name=source.claim)
             return VolumeArgs(name=name, persistent_volume_claim=claim)
         case Scratch():

@@ -5,7 +5,7 @@ Not here: certificates, network policies, and what its account may do.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import pulumi
@@ -20,6 +20,7 @@ from pulumi_kubernetes.autoscaling.v2 import (
     ResourceMetricSourceArgs,
 )
 from pulumi_kubernetes.core.v1 import (
+    ConfigMap,
     ContainerArgs,
     LifecycleArgs,
     LifecycleHandlerArgs,
@@ -39,6 +40,8 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget, PodDisruptionBudgetSpecArgs
 
 from components.apps.pod import Container, Disk, Mount, container, pod_security, volumes
+from services.core.canonical import canonical
+from services.core.digests import sha256
 
 ZONE: Final = "topology.kubernetes.io/zone"
 NODE: Final = "kubernetes.io/hostname"
@@ -71,7 +74,7 @@ class Volume:
 @dataclass(frozen=True, kw_only=True)
 class WorkloadArgs:
     """beside: containers that start before `main` and end after it; token: whether it calls the API server; grace_s: from SIGTERM
-    to SIGKILL; scale: none for a service that owns a database."""
+    to SIGKILL; files: of a ConfigMap NAME-files, a change of which starts the pod again; scale: none for who owns a database."""
 
     namespace: str
     main: Container
@@ -79,6 +82,7 @@ class WorkloadArgs:
     token: bool = False
     beside: Sequence[Container] = ()
     volumes: Sequence[Volume] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
     scale: Scale | None = None
 
     def __post_init__(self) -> None:
@@ -104,6 +108,9 @@ class Workload(pulumi.ComponentResource):
         ServiceAccount(name, metadata=self._meta, automount_service_account_token=False, opts=self._child)
         for volume in args.volumes:
             self._claim(volume)
+        if args.files:
+            metadata = ObjectMetaArgs(name=f"{name}-files", namespace=args.namespace, labels=self._all_labels())
+            ConfigMap(f"{name}-files", metadata=metadata, data=dict(args.files), opts=self._child)
         self._deployment()
         self._service()
         self._budget()
@@ -139,9 +146,14 @@ class Workload(pulumi.ComponentResource):
             else DeploymentStrategyArgs(type="RollingUpdate", rolling_update=rolling),
             revision_history_limit=5,
             selector=LabelSelectorArgs(match_labels=self._labels),
-            template=PodTemplateSpecArgs(metadata=ObjectMetaArgs(labels=self._all_labels()), spec=self._pod()),
+            template=PodTemplateSpecArgs(metadata=self._pod_meta(), spec=self._pod()),
         )
         Deployment(self._name, metadata=self._meta, spec=spec, opts=self._child)
+
+    def _pod_meta(self) -> ObjectMetaArgs:
+        files = self._args.files
+        digest = {"ai-infra/files": sha256(canonical(dict(files)))} if files else None
+        return ObjectMetaArgs(labels=self._all_labels(), annotations=digest)
 
     def _pod(self) -> PodSpecArgs:
         args = self._args
