@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.graph import Graph
-from infra.render import PROGRAM, config_file, render
+from infra.render import GROUND, PROGRAM, config_file, render
 from infra.state import state_of
 from infra.synth import PROVIDER, synthesise
 from infra.terraform import PROVIDER as VERSION
@@ -36,7 +36,8 @@ KEPT = 24
 class Base:
     """ref: as it was asked for; commit: its id; graph, state: nothing where that revision has no such stack.
 
-    The graph is without inputs, but for those of providers.
+    The ground's graph is without inputs, but for those of providers: its state has them. The others' have no state, and their
+    secrets are `masked`.
     """
 
     ref: str
@@ -103,9 +104,24 @@ def _made(folder: Path, ref: str, environment: str, layer: str, terraform: Terra
         graph = render(folder, environment, layer)
     except BadInput as error:
         raise BadInput(f"the program of {ref} cannot be run: {error}") from error
+    if layer != GROUND:
+        kept = [replace(item, inputs=masked(item.inputs)) for item in graph.resources]
+        return replace(graph, resources=tuple(kept), outputs=masked(graph.outputs)), None
     state = planned(graph, terraform)
     slim = [item if item.type == PROVIDER else replace(item, inputs={}, secret_inputs=()) for item in graph.resources]
     return replace(graph, resources=tuple(slim), outputs={}, secret_outputs=()), state
+
+
+def masked(value: Any) -> Any:
+    """With the digest of each secret in its place: whether it changes can be told, and it stands nowhere."""
+    match value:
+        case {"$secret": hidden}:
+            return {"$secret": f"sha256:{sha256(json.dumps(hidden, sort_keys=True).encode()).hexdigest()}"}
+        case dict():
+            return {key: masked(item) for key, item in value.items()}
+        case list():
+            return [masked(item) for item in value]
+    return value
 
 
 def _git(root: Path, *arguments: str, of: str) -> str:

@@ -1,4 +1,4 @@
-"""What a change of the program does to an environment: the head planned by the provider against what the base would have made.
+"""What a change of the program does to a stack: the head planned by the provider against what the base would have made.
 
 It compares program with program. It does not know what somebody changed by hand in the account, nor whether the base was deployed.
 """
@@ -6,93 +6,25 @@ It compares program with program. It does not know what somebody changed by hand
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from infra.base import Base, base_of, unprotected
+from infra.diff_cluster import diff_cluster
 from infra.differences import Property, properties
 from infra.graph import Graph, Resource
 from infra.lineage import successors
-from infra.render import render
+from infra.notes import all_new, protection, provider_notes
+from infra.render import GROUND, render
+from infra.rows import ORDER, Action, Diff, Row
 from infra.state import stand_ins
-from infra.synth import PROVIDER, addresses, synthesise
+from infra.synth import addresses, synthesise
 from infra.terraform import Terraform
 
 Json = dict[str, Any]
-Action = Literal["create", "update", "replace", "delete", "forget", "move"]
-
-SCOPE = "Compares program with program, not with the live account: what was changed by hand, or never deployed, is not seen."
-ORDER: tuple[Action, ...] = ("delete", "replace", "forget", "update", "create", "move")
-"""Of rows: what may hurt is read first."""
 
 OPAQUE = re.compile(r"(?:arn:aws:[a-z0-9-]+:[a-z0-9-]*:\d+:[A-Za-z0-9_/.-]*-|https://|[a-z0-9]+-)([0-9a-f]{17})")
-
-
-@dataclass(frozen=True)
-class Row:
-    """address: Terraform's; of what is deleted, in the base. moved_from: its address in the base, where that is another one."""
-
-    action: Action
-    address: str
-    urn: str
-    protected: bool
-    properties: tuple[Property, ...] = ()
-    moved_from: str | None = None
-
-    @property
-    def type(self) -> str:
-        return self.address.split(".")[0]
-
-    @property
-    def refused(self) -> bool:
-        """The engine does not destroy what is protected."""
-        return self.protected and self.action in ("replace", "delete")
-
-    def to_json(self) -> Json:
-        return {
-            "action": self.action,
-            "address": self.address,
-            "type": self.type,
-            "urn": self.urn,
-            "movedFrom": self.moved_from,
-            "protected": self.protected,
-            "refused": self.refused,
-            "properties": [item.to_json() for item in self.properties],
-        }
-
-
-@dataclass(frozen=True)
-class Diff:
-    """rows: what changes; notes: what no row can say; plan: Terraform's; protected: addresses in it of what the base protects."""
-
-    stack: str
-    base: str
-    commit: str
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
-    plan: Json
-    protected: frozenset[str]
-
-    @property
-    def refused(self) -> tuple[Row, ...]:
-        return tuple(row for row in self.rows if row.refused)
-
-    @property
-    def counts(self) -> dict[Action, int]:
-        """By action, those that there are."""
-        return {action: number for action in ORDER if (number := sum(row.action == action for row in self.rows))}
-
-    def to_json(self) -> Json:
-        return {
-            "stack": self.stack,
-            "base": {"ref": self.base, "commit": self.commit},
-            "scope": SCOPE,
-            "counts": self.counts,
-            "refused": [row.address for row in self.refused],
-            "notes": list(self.notes),
-            "rows": [row.to_json() for row in self.rows],
-        }
 
 
 def diff_of(root: Path, ref: str, environment: str, layer: str, terraform: Terraform) -> Diff:
@@ -105,6 +37,8 @@ def diff_of(root: Path, ref: str, environment: str, layer: str, terraform: Terra
     with ThreadPoolExecutor(max_workers=1) as beside:
         base = beside.submit(base_of, root, ref, environment, layer, terraform)
         head = render(root, environment, layer)
+        if layer != GROUND:
+            return diff_cluster(base.result(), head)
         document = synthesise(head, terraform.schema())
         return diff(base.result(), head, document, terraform)
 
@@ -194,7 +128,7 @@ class _Comparison:
             self._old[old.urn] if old is not None and new is None else item["address"],
             urn,
             (old is not None and old.protect) or (old is not None and new is not None and new.protect),
-            (*found, *_protection(old, new), *self._provider(old, new)),
+            (*found, *protection(old, new), *self._provider(old, new)),
             self._old[old.urn] if old and new and self._old[old.urn] != self._new[new.urn] else None,
         )
 
@@ -232,27 +166,14 @@ class _Comparison:
 
     def _notes(self, base: Base, plan: Json) -> Iterator[str]:
         if base.graph is None:
-            yield f"{base.ref} has no program of {self._head.stack}: everything is new."
+            yield all_new(base.ref, self._head.stack)
             return
-        yield from _provider_notes(self._base, self._head, self._after)
+        yield from provider_notes(self._base, self._head, self._after)
         for name, change in sorted(plan.get("output_changes", {}).items()):
             if change["actions"] == ["delete"]:
                 yield f"The output {name} is gone: a stack that reads it cannot be deployed any more."
             if change["actions"] == ["create"]:
                 yield f"The output {name} is new."
-
-
-def _provider_notes(base: Graph, head: Graph, after: Mapping[str, str]) -> Iterator[str]:
-    new_ones = {item.urn: item for item in head.of(PROVIDER)}
-    for item in base.of(PROVIDER):
-        new = new_ones.pop(after.get(item.urn, ""), None)
-        if new is None:
-            yield f"The provider {item.name} is gone."
-        elif item.inputs != new.inputs:
-            keys = sorted(key for key in item.inputs.keys() | new.inputs.keys() if item.inputs.get(key) != new.inputs.get(key))
-            yield f"The provider {item.name} changes: {', '.join(keys)}."
-    for item in new_ones.values():
-        yield f"The provider {item.name} is new."
 
 
 def _place(graph: Graph, provider: str) -> tuple[Any, ...]:
@@ -263,9 +184,3 @@ def _place(graph: Graph, provider: str) -> tuple[Any, ...]:
 
 def _told(graph: Graph, provider: str | None) -> str:
     return graph.resource(provider).name if provider is not None else ""
-
-
-def _protection(old: Resource | None, new: Resource | None) -> list[Property]:
-    if old is None or new is None or old.protect == new.protect:
-        return []
-    return [Property("protect", old.protect, new.protect)]

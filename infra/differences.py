@@ -49,6 +49,11 @@ def properties(change: Mapping[str, Any], written: Mapping[str, Any]) -> list[Pr
     return _without_repeated_tags(found)
 
 
+def differences(before: Json, after: Json) -> list[Property]:
+    """Of two resources' inputs, by path."""
+    return list(_Compared([], False, False).rows(before, after, False, ()))
+
+
 @dataclass(frozen=True)
 class _Compared:
     """forced: paths that force the replacement; was_hidden, hidden: what a plan says of the property's sensitivity."""

@@ -18,7 +18,8 @@ from services.core.errors import AiInfraError, BadInput, NotFound
 PROJECT: Final = "ai-infra"
 PROGRAM: Final = Path("infra") / "__main__.py"
 ENVIRONMENTS: Final = ("dev", "staging", "prod")
-LAYERS: Final = ("ground", "platform", "apps")
+GROUND: Final = "ground"
+LAYERS: Final = (GROUND, "platform", "apps")
 """In their order: each reads outputs of those before it."""
 
 RECORDER: Final = Path(__file__).with_name("recorder.py")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.diff import SCOPE, Action, Diff, Row
 from infra.differences import LATER, SENSITIVE, Property
+from infra.rows import SCOPE, Action, Diff, Row
 
 SYMBOLS: dict[Action, str] = {"create": "+", "update": "~", "replace": "±", "delete": "-", "forget": "o", "move": ">"}
 SAID: dict[Action, str] = {
