@@ -10,7 +10,7 @@ from components.apps.network_policies import NetworkPolicies, NetworkPoliciesArg
 from components.apps.rbac import Account, Grant, Rbac, RbacArgs
 from components.apps.signing_proxy import IN_VAULT, SigningProxyArgs, signing_proxy
 from components.apps.vault_access import Account as VaultAccount
-from components.apps.vault_access import VaultAccess, VaultAccessArgs, signing_paths
+from components.apps.vault_access import VaultAccessArgs, signing_paths
 from components.apps.workload import Workload, WorkloadArgs
 from services.core.digests import sha256
 from services.serving import admission
