@@ -202,9 +202,10 @@ def _plain(name: str, folder: int) -> Iterator[IO[bytes]]:
         raise
     except OSError as error:
         raise BadJob(f"{name} is no plain file: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise BadJob(f"{name} is no plain file")
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise BadJob(f"{name} is no plain file")
         yield file
 
 
