@@ -19,12 +19,14 @@ COMMAND = ("python3", "-m", "services.serving.initialiser")
 @dataclass(frozen=True, kw_only=True)
 class StorageArgs:
     """image: with its digest; environment: dev, staging or prod; api: URL of the API; objects: where the objects are, as the
-    backend `s3` takes it; requests, limits: quantities by resource. It reads with the rights of the predictor's account."""
+    backend `s3` takes it, in that region of AWS; requests, limits: quantities by resource. It reads with the rights of the
+    predictor's account."""
 
     image: str
     environment: str
     api: str
     objects: str
+    region: str
     requests: Mapping[str, str]
     limits: Mapping[str, str]
 
@@ -35,7 +37,7 @@ class StorageArgs:
 
 def storage_container(args: StorageArgs) -> Object:
     """The ClusterStorageContainer: one for the cluster. Volumes are those of the predictor's ServingRuntime."""
-    objects = {"AI_INFRA_OBJECT_BACKEND": "s3", "AI_INFRA_OBJECTS": args.objects}
+    objects = {"AI_INFRA_OBJECT_BACKEND": "s3", "AI_INFRA_OBJECTS": args.objects, "AWS_DEFAULT_REGION": args.region}
     environment = verifying(args.environment, args.api) | objects
     return {
         "apiVersion": f"{CONTAINERS.group}/{CONTAINERS.version}",
