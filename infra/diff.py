@@ -15,7 +15,7 @@ from infra.diff_cluster import diff_cluster
 from infra.differences import Property, properties
 from infra.graph import Graph, Resource
 from infra.lineage import successors
-from infra.notes import all_new, protection, provider_notes
+from infra.notes import all_new, options, other_notes, output_notes, provider_notes
 from infra.render import GROUND, render
 from infra.rows import ORDER, Action, Diff, Row
 from infra.state import stand_ins
@@ -50,23 +50,30 @@ def diff(base: Base, head: Graph, document: Json, terraform: Terraform) -> Diff:
         TerraformRefused: the provider finds fault with the head.
     """
     ground = base.graph or replace(head, resources=(), outputs={}, secret_outputs=())
-    return _Comparison(ground, head, document, base.state).judged(base, terraform)
+    return _Comparison(ground, base, head, document).judged(terraform)
 
 
 class _Comparison:
-    def __init__(self, base: Graph, head: Graph, document: Json, state: Json | None) -> None:
-        self._base, self._head, self._document, self._state = base, head, document, state
-        self._old, self._new = addresses(base), addresses(head)
-        self._after = successors(base, head)
+    """ground: the base's graph, empty where it has none."""
+
+    def __init__(self, ground: Graph, base: Base, head: Graph, document: Json) -> None:
+        self._ground, self._base, self._head, self._document = ground, base, head, document
+        self._old, self._new = base.addresses, addresses(head)
+        self._after = {old: new for old, new in successors(ground, head).items() if self._alike(old, new)}
         self._before = {new: old for old, new in self._after.items()}
         self._places = self._placed()
-        self._names = {} if state is None else stand_ins(state)
+        self._names = {} if base.state is None else stand_ins(base.state)
 
-    def judged(self, base: Base, terraform: Terraform) -> Diff:
+    def judged(self, terraform: Terraform) -> Diff:
         plan = terraform.plan(unprotected(self._document), self._moved_state())
-        protected = frozenset(self._places[urn] for urn in self._old if self._base.resource(urn).protect)
+        protected = frozenset(self._places[urn] for urn in self._old if self._ground.resource(urn).protect)
         rows = sorted(self._rows(plan), key=lambda row: (ORDER.index(row.action), row.address))
-        return Diff(self._head.stack, base.ref, base.commit, tuple(rows), tuple(self._notes(base, plan)), plan, protected)
+        notes = tuple(self._notes(plan))
+        return Diff(self._head.stack, self._base.ref, self._base.commit, tuple(rows), notes, plan, protected)
+
+    def _alike(self, old: str, new: str) -> bool:
+        """An alias may name what has another type: that is no successor."""
+        return self._old.get(old, "").split(".")[0] == self._new.get(new, "").split(".")[0]
 
     def _placed(self) -> dict[str, str]:
         """URN in the base → address in the state that the head is planned against.
@@ -77,32 +84,36 @@ class _Comparison:
         places = {}
         for urn, address in self._old.items():
             new = self._new.get(self._after.get(urn, ""))
-            same = new is not None and new.split(".")[0] == address.split(".")[0]
-            places[urn] = new if new is not None and same else f"{address}-of-base" if address in taken else address
+            if new is None:
+                # The head may have that name too, by chance or to hide what is deleted.
+                while address in taken:
+                    address += "-of-base"
+                taken.add(address)
+            places[urn] = new or address
         return places
 
     def _moved_state(self) -> Json | None:
-        if self._state is None:
+        if self._base.state is None:
             return None
         by_address = {address: self._places[urn] for urn, address in self._old.items()}
         again = {self._places[urn] for urn in self._old if self._elsewhere(urn)}
         resources = []
-        for item in self._state["resources"]:
+        for item in self._base.state["resources"]:
             address = by_address[f"{item['type']}.{item['name']}"]
             moved = item | {"name": address.split(".")[1]}
             if address in again:
                 moved["instances"] = [instance | {"status": "tainted"} for instance in item["instances"]]
             resources.append(moved)
-        return self._state | {"resources": resources}
+        return self._base.state | {"resources": resources}
 
     def _elsewhere(self, urn: str) -> bool:
         """It gets another provider, or one that works elsewhere: the engine makes it anew there."""
         if urn not in self._after:
             return False
-        old, new = self._base.resource(urn).provider, self._head.resource(self._after[urn]).provider
+        old, new = self._ground.resource(urn).provider, self._head.resource(self._after[urn]).provider
         if old is None or new is None:
             return False
-        return self._after.get(old) != new or _place(self._base, old) != _place(self._head, new)
+        return self._after.get(old) != new or _place(self._ground, old) != _place(self._head, new)
 
     def _rows(self, plan: Json) -> Iterator[Row]:
         of_address = {address: urn for urn, address in self._new.items()} | {
@@ -115,11 +126,12 @@ class _Comparison:
                     yield row
 
     def _row(self, item: Mapping[str, Any], urn: str) -> Row | None:
-        old = self._resource(self._base, self._before.get(urn) or urn)
+        old = self._resource(self._ground, self._before.get(urn) or urn)
         new = self._resource(self._head, urn if urn in self._new else None)
         action, change = self._action(item["change"]["actions"], old), item["change"]
+        chosen = options(old, new)
         if action is None and old is not None and new is not None:
-            action = "update" if old.protect != new.protect else "move" if self._old[old.urn] != self._new[new.urn] else None
+            action = "update" if chosen else "move" if self._old[old.urn] != self._new[new.urn] else None
         if action is None:
             return None
         found = [] if action in ("delete", "forget") else self._properties(item["address"], change)
@@ -127,14 +139,14 @@ class _Comparison:
             action,
             self._old[old.urn] if old is not None and new is None else item["address"],
             urn,
-            (old is not None and old.protect) or (old is not None and new is not None and new.protect),
-            (*found, *protection(old, new), *self._provider(old, new)),
+            old is not None and old.protect,
+            (*found, *chosen, *self._provider(old, new)),
             self._old[old.urn] if old and new and self._old[old.urn] != self._new[new.urn] else None,
         )
 
     def _resource(self, graph: Graph, urn: str | None) -> Resource | None:
-        known = self._old if graph is self._base else self._new
-        return graph.resource(urn) if urn in known else None
+        known = self._old if graph is self._ground else self._new
+        return graph.resource(urn) if urn is not None and urn in known else None
 
     def _action(self, actions: list[str], old: Resource | None) -> Action | None:
         if actions == ["delete"] and old is not None and old.retain_on_delete:
@@ -162,18 +174,15 @@ class _Comparison:
     def _provider(self, old: Resource | None, new: Resource | None) -> list[Property]:
         if old is None or new is None or not self._elsewhere(old.urn):
             return []
-        return [Property("provider", _told(self._base, old.provider), _told(self._head, new.provider), forces=True)]
+        return [Property("provider", _told(self._ground, old.provider), _told(self._head, new.provider), forces=True)]
 
-    def _notes(self, base: Base, plan: Json) -> Iterator[str]:
-        if base.graph is None:
-            yield all_new(base.ref, self._head.stack)
+    def _notes(self, plan: Json) -> Iterator[str]:
+        if self._base.graph is None:
+            yield all_new(self._base.ref, self._head.stack)
             return
-        yield from provider_notes(self._base, self._head, self._after)
-        for name, change in sorted(plan.get("output_changes", {}).items()):
-            if change["actions"] == ["delete"]:
-                yield f"The output {name} is gone: a stack that reads it cannot be deployed any more."
-            if change["actions"] == ["create"]:
-                yield f"The output {name} is new."
+        yield from provider_notes(self._ground, self._head, self._after)
+        yield from other_notes(self._ground, self._head, self._after)
+        yield from output_notes(plan)
 
 
 def _place(graph: Graph, provider: str) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from infra.base import Base, masked
 from infra.differences import Property, differences
 from infra.graph import Graph, Resource
 from infra.lineage import successors
-from infra.notes import all_new, protection, provider_notes
+from infra.notes import all_new, options, provider_notes
 from infra.rows import ORDER, Action, Diff, Row
 
 IDENTITY = ("metadata.name", "metadata.namespace", "name", "namespace")
@@ -50,7 +50,7 @@ def _rows(base: Graph, head: Graph, after: dict[str, str]) -> Iterator[Row]:
 def _row(old: Resource, new: Resource) -> Row | None:
     """Nothing where nothing changes. old: masked."""
     changed = [_forcing(item) for item in differences(old.inputs, masked(new.inputs))]
-    found = (*changed, *protection(old, new))
+    found = (*changed, *options(old, new))
     moved = _address(old) if _address(old) != _address(new) else None
     if not found and moved is None:
         return None

@@ -15,7 +15,10 @@ ORDER: tuple[Action, ...] = ("delete", "replace", "forget", "update", "create", 
 
 @dataclass(frozen=True)
 class Row:
-    """address: Terraform's; of what is deleted, in the base. moved_from: its address in the base, where that is another one."""
+    """address: Terraform's; of what is deleted, in the base. moved_from: its address in the base, where that is another one.
+
+    protected: in the base, for that is what counts when the engine comes to replace or delete it.
+    """
 
     action: Action
     address: str
@@ -30,8 +33,8 @@ class Row:
 
     @property
     def refused(self) -> bool:
-        """The engine does not destroy what is protected."""
-        return self.protected and self.action in ("replace", "delete")
+        """The engine does not destroy what is protected, nor lets go of it."""
+        return self.protected and self.action in ("replace", "delete", "forget")
 
     def to_json(self) -> Json:
         return {
