@@ -1,8 +1,8 @@
 """Training at scale on simulated nodes: `python -m benchmarks.scale [--nodes N] [--jobs N] [--write deployment.md]`.
 
 The API server, scheduler and controllers are Kubernetes' own; nodes and the running of pods are kwok's. Pods are those that
-KubeRay would make of our RayJobs: the builder's own templates. Not here: Kueue (it would hold jobs back by quota and priority before
-any pod exists), Karpenter (it would buy nodes) and KubeRay itself.
+KubeRay would make of our RayJobs: the builder's own templates. Not here: Kueue (it would hold jobs back by quota and priority
+before any pod exists), Karpenter (it would buy nodes) and KubeRay itself.
 """
 
 import argparse

@@ -38,6 +38,15 @@ ON_DEMAND = {
     }
 }
 """Nodes of Karpenter and of managed node groups alike say what they are by a label; each has its own."""
+RATHER_SPOT = {
+    "nodeAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 100, "preference": {"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]}}
+            for key, value in (("karpenter.sh/capacity-type", "spot"), ("eks.amazonaws.com/capacityType", "SPOT"))
+        ]
+    }
+}
+"""Who may be on spot nodes leaves the others to those who may not; without it some of these wait (`benchmarks/scale.py`)."""
 GPU = "nvidia.com/gpu"
 GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
 SPOT_TOLERATION = {"key": "ai-infra/spot", "operator": "Exists", "effect": "NoSchedule"}
@@ -182,10 +191,10 @@ def _template(
     spot: bool = False,
     gpu: bool = False,
 ) -> Object:
-    placing: Object = {} if spot else {"affinity": ON_DEMAND}
     tolerations = ([GPU_TOLERATION] if gpu else []) + ([SPOT_TOLERATION] if spot else [])
     volume: Object = {"name": "runs", "persistentVolumeClaim": {"claimName": args.volume}}
-    spec: Object = placing | {
+    spec: Object = {
+        "affinity": RATHER_SPOT if spot else ON_DEMAND,
         "serviceAccountName": args.account,
         "automountServiceAccountToken": False,
         "restartPolicy": "Never",
