@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import pulumi
 from pulumi import Resource, ResourceOptions
 from pulumi_kubernetes.apiextensions import CustomResource
-from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
+from pulumi_kubernetes.policy.v1 import PodDisruptionBudget, PodDisruptionBudgetSpecArgs
 
 from services.core.kube import Object
+from services.serving.inference import MANAGED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,14 @@ class Serving(pulumi.ComponentResource):
         policy = self._object(args.policy)
         binding = self._object(args.binding, policy)
         storage = self._object(args.storage, binding)
-        self._object(args.runtime, storage)
+        runtime = self._object(args.runtime, storage)
+        # KServe makes none, and its deployments are not ours to count: so one predictor at a time, of whichever model.
+        PodDisruptionBudget(
+            f"{name}-predictors",
+            metadata=ObjectMetaArgs(name="predictors", namespace=args.runtime["metadata"]["namespace"], labels=MANAGED),
+            spec=PodDisruptionBudgetSpecArgs(max_unavailable=1, selector=LabelSelectorArgs(match_labels=MANAGED)),
+            opts=ResourceOptions(parent=self, depends_on=[runtime]),
+        )
         self.register_outputs({})
 
     def _object(self, stated: Object, *first: Resource) -> CustomResource:

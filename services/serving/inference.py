@@ -158,6 +158,8 @@ def _predictor(place: Place, predictor: Predictor) -> Object:
             "runAsUser": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        # Where it can be had: replicas that go down with one node, or zone, are one.
+        "topologySpreadConstraints": [_spread(order, key) for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")],
         "minReplicas": predictor.replicas,
         "maxReplicas": predictor.replicas,
         "model": {
@@ -169,6 +171,11 @@ def _predictor(place: Place, predictor: Predictor) -> Object:
             "storageUri": storage_uri(order),
         },
     }
+
+
+def _spread(order: Order, key: str) -> Object:
+    same = {"matchLabels": {DEPLOYMENT: order.deployment}}
+    return {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": same}
 
 
 def _variant(order: Order) -> str:
