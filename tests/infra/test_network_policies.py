@@ -12,9 +12,10 @@ import pytest
 from components.apps.calls import API, CALLS, OURS, POD_IDENTITY, PREDICTOR, PROXY, TRAINING, Addresses, Places, Pods, calls_of
 from components.apps.network_policies import NetworkPolicies, NetworkPoliciesArgs
 from services.serving.inference import verifying
-from services.serving.storage_container import StorageArgs, storage_container
-from tests.infra.apps import API_ARGS, IMAGE, MODELS, PLACES, PROXY_ARGS, SERVICES, TRAINING_SPACE, all_of_it, environ
+from services.serving.storage_container import storage_container
+from tests.infra.apps import API_ARGS, MODELS, PLACES, PROXY_ARGS, SERVICES, TRAINING_SPACE, all_of_it, environ
 from tests.infra.recorded import recorded
+from tests.kube.objects import storage_args
 
 PORTS = {"https": 443, "http": 80, "s3": 443, "postgresql+psycopg": 5432}
 SELF = ("127.0.0.1", "localhost")
@@ -26,6 +27,7 @@ HOSTS = {
     urlsplit(str(PROXY_ARGS.vault_url)).hostname: "vault",
     str(API_ARGS.database).split(":")[0]: "database",
     str(API_ARGS.store): "objects",
+    urlsplit(storage_args().objects).hostname: "objects",
 }
 """Where each host of a URL is, in the words of the table."""
 
@@ -34,17 +36,8 @@ HOSTS = {
 def told() -> dict[str, Mapping[str, str]]:
     """What each party of ours is told, by its environment variables."""
     made = all_of_it()
-    url = environ(made, PROXY)["AI_INFRA_API_URL"]
-    args = StorageArgs(
-        image=IMAGE,
-        environment="dev",
-        api=url,
-        objects=environ(made, API)["AI_INFRA_OBJECTS"],
-        requests={},
-        limits={"memory": "1Gi"},
-    )
-    initialiser = storage_container(args)["spec"]["container"]["env"]
-    predictor = verifying("dev", url) | {item["name"]: item["value"] for item in initialiser}
+    initialiser = storage_container(storage_args())["spec"]["container"]["env"]
+    predictor = verifying("dev", environ(made, PROXY)["AI_INFRA_API_URL"]) | {item["name"]: item["value"] for item in initialiser}
     return {API: environ(made, API), PROXY: environ(made, PROXY), PREDICTOR: predictor}
 
 

@@ -27,7 +27,7 @@ ELSEWHERE = "kube-system"
 SPACES = (SERVICES, MODELS, TRAINING_SPACE, ELSEWHERE)
 ACCOUNTS = {API: SERVICES, PROXY: SERVICES, PREDICTOR: MODELS, TRAINING: TRAINING_SPACE}
 
-Verbs = Mapping[str, set[str]]
+Verbs = dict[str, set[str]]
 """`resource.group`, or `resource.group/name`, to verbs."""
 
 WATCH = {"get", "list", "watch"}
