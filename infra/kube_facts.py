@@ -51,12 +51,14 @@ def kube_facts(graphs: Sequence[Graph], manifests: Sequence[Object] = ()) -> Jso
 
     Args:
         graphs: of an environment's layers in their order; the last one is judged.
-        manifests: objects of the last layer that the program does not make.
+        manifests: objects beside the program of the last layer.
     Raises:
         BadInput: a kind is not known to have pods, or not to have any; an InferenceService names a runtime that is not there.
     """
     layer = graphs[-1]
-    found = [*objects(layer), *manifests]
+    made = objects(layer)
+    # What serves a layer's models stands in manifests too, for whoever reads them; the program's is what is applied.
+    found = [*made, *(item for item in manifests if _id(item) not in set(map(_id, made)))]
     return {
         "action": "apply",
         "environment": layer.environment,

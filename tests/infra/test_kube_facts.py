@@ -73,6 +73,12 @@ def test_service_whose_runtime_is_not_there_is_refused() -> None:
         facts(manifests=(inference_service(Place(), Predictor(order=order(1), replicas=1)),))
 
 
+def test_object_that_program_and_manifest_make_is_the_programs() -> None:
+    manifest = {"kind": "Deployment", "metadata": {"name": "api", "namespace": "ai-infra"}, "spec": {"template": {"spec": {}}}}
+    found = facts(made("apps/v1:Deployment", "api", "ai-infra", spec={"template": {"spec": POD}}), manifests=(manifest,))
+    assert [item["spec"] for item in found["pods"]] == [POD]
+
+
 def test_kind_that_nobody_knows_is_refused() -> None:
     with pytest.raises(BadInput, match="nobody said whether a Sandbox has pods"):
         facts(made("example.com/v1:Sandbox", "x", "ai-infra", spec={}))
