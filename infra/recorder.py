@@ -22,6 +22,7 @@ from typing import Any, get_args, get_origin
 import pulumi
 from google.protobuf import empty_pb2  # type: ignore[import-untyped]
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+from google.protobuf.message import Message  # type: ignore[import-untyped]
 from google.protobuf.struct_pb2 import Struct, Value  # type: ignore[import-untyped]
 from pulumi import _types
 from pulumi.runtime import rpc, run_in_stack, set_all_config, set_mocks
@@ -33,8 +34,11 @@ Json = dict[str, Any]
 
 STACK = "pulumi:pulumi:Stack"
 REFERENCE = "pulumi:pulumi:StackReference"
-UNRECORDED = ("importId", "replaceOnChanges", "replace_with", "deletedWith", "transforms")
-"""Options that change what the engine would do, and that a graph does not hold."""
+UNRECORDED = (
+    *("importId", "replaceOnChanges", "replace_with", "replacement_trigger", "deletedWith", "state_migrations"),
+    *("transforms", "remote", "hooks", "hideDiffs", "pluginDownloadURL", "envVarMappings"),
+)
+"""Options that change what the engine would do or show, or have somebody else do it, and that a graph does not hold."""
 
 
 class Fault(Exception):
@@ -191,6 +195,9 @@ class Recorder(MockMonitor):
     def Invoke(self, request: Any) -> Any:
         raise Fault(f"the program asks AWS ({request.tok}): take account, zones, region and the like from the configuration")
 
+    def RegisterStackTransform(self, request: Any) -> Any:
+        raise Fault("the program registers a transform of all resources, which the engine would call: write a transformation")
+
     def ReadResource(self, request: Any) -> Any:
         if request.type != REFERENCE:
             raise Fault(f"{request.name}: the program looks up a {request.type}: take what it needs from the configuration")
@@ -212,7 +219,9 @@ class Recorder(MockMonitor):
         self.made[urn] = entry
 
     def _entry(self, urn: str, request: Any) -> Json:
-        given = next((option for option in UNRECORDED if getattr(request, option)), None)
+        # Some are always there, as messages without content.
+        told = {field.name for field, value in request.ListFields() if not isinstance(value, Message) or value.ByteSize()}
+        given = next((option for option in UNRECORDED if option in told), None)
         if given is not None:
             raise Fault(f"{request.name}: the option {given} is not recorded: do without it")
         inputs = self.tokens.object(request.object, request.name)
@@ -354,6 +363,8 @@ def main() -> None:
         # Any error of a program is an answer: it may raise what it likes.
         answer = {"refused": _told(error, checkout)}
     json.dump(answer, out)
+    # A callback server of the SDK's ends the process before Python would.
+    out.flush()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ class Exit(IntEnum):
 
 EXIT_HELP = (
     "Exit codes: 0 done; 1 refused by a rule, or verification failed; 2 bad input or setting; 3 not found; "
-    "4 conflict; 5 a simulated bundle would change decisions; 75 try again later (EX_TEMPFAIL); 130 interrupted."
+    "4 conflict; 5 something would change: decisions under a simulated bundle, or resources (infra diff --exit-code); "
+    "75 try again later (EX_TEMPFAIL); 130 interrupted."
 )
 
 Target = Literal["staging", "prod"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands import infra_check, infra_diff
-from services.commands.common import Json, plain, read_file, say, show, table
+from services.commands.common import EXIT_HELP, Json, plain, read_file, say, show, table
 
 if TYPE_CHECKING:
     from infra.cost import Cost
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="An environment's ground in AWS and what runs on it, judged without a cloud: no credentials, no network.",
+    epilog=EXIT_HELP,
     no_args_is_help=True,
 )
 
@@ -30,15 +31,21 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to wri
 Root = Annotated[Path, typer.Option("--root", help="The checkout whose program is run.", show_default=False)]
 
 
+def _with_codes(examples: str) -> str:
+    return f"{examples}\n\n{EXIT_HELP}"
+
+
 def add_to(root: typer.Typer) -> None:
     root.add_typer(app, name="infra")
 
 
-app.command(epilog="Examples: ai-infra infra check --env prod  |  ai-infra infra check --env prod --base main")(infra_check.check)
-app.command(epilog="Example: ai-infra infra diff --env prod --base origin/main")(infra_diff.diff)
+app.command(epilog=_with_codes("Examples: ai-infra infra check --env prod  |  ai-infra infra check --env prod --base main"))(
+    infra_check.check
+)
+app.command(epilog=_with_codes("Example: ai-infra infra diff --env prod --base origin/main"))(infra_diff.diff)
 
 
-@app.command(epilog="Examples: ai-infra infra render --env dev  |  ai-infra infra render --env prod -o prod.json")
+@app.command(epilog=_with_codes("Examples: ai-infra infra render --env dev  |  ai-infra infra render --env prod -o prod.json"))
 def render(env: Env, layer: Layer = "ground", output: Output = None, root: Root = Path(), as_json: Json = False) -> None:
     """Run the program without its engine: every resource with its options, as a tree. A file and --json have all inputs."""
     found = _graph(root, env, layer)
@@ -48,7 +55,7 @@ def render(env: Env, layer: Layer = "ground", output: Output = None, root: Root 
         show(found.to_json(), as_json, lambda _: say("\n".join([*_tree(found), _count(found)])))
 
 
-@app.command(epilog="Example: ai-infra infra synth --env dev -o main.tf.json")
+@app.command(epilog=_with_codes("Example: ai-infra infra synth --env dev -o main.tf.json"))
 def synth(env: Env, output: Output = None, root: Root = Path(), as_json: Json = False) -> None:
     """The ground as Terraform JSON: what the real provider judges. It has no credentials and is never applied to AWS."""
     from infra.synth import synthesise
@@ -62,7 +69,7 @@ def synth(env: Env, output: Output = None, root: Root = Path(), as_json: Json = 
         show(document, True, say)
 
 
-@app.command(epilog="Example: ai-infra infra plan --env staging")
+@app.command(epilog=_with_codes("Example: ai-infra infra plan --env staging"))
 def plan(env: Env, layer: Layer = "ground", root: Root = Path(), as_json: Json = False) -> None:
     """Let the real AWS provider plan the program offline. Exit code 1: it finds fault; each fault with its resource."""
     from infra.synth import addresses, synthesise
@@ -77,7 +84,7 @@ def plan(env: Env, layer: Layer = "ground", root: Root = Path(), as_json: Json =
     show(planned, as_json, lambda _: _planned(found.stack, planned))
 
 
-@app.command(epilog="Examples: ai-infra infra cost --env dev  |  ai-infra infra cost --write deployment.md")
+@app.command(epilog=_with_codes("Examples: ai-infra infra cost --env dev  |  ai-infra infra cost --write deployment.md"))
 def cost(
     env: Annotated[list[str] | None, typer.Option("--env", help="dev, staging or prod; all without it.")] = None,
     write: Annotated[Path | None, typer.Option(help="A page whose table, between its two marks, is replaced.")] = None,
@@ -96,7 +103,7 @@ def cost(
         show({"asOf": as_of(), "environments": listed}, as_json, lambda _: _priced(found))
 
 
-@app.command(epilog="Example: ai-infra infra graph --env prod -o docs/infra-prod.svg")
+@app.command(epilog=_with_codes("Example: ai-infra infra graph --env prod -o docs/infra-prod.svg"))
 def graph(env: Env, output: Output = None, root: Root = Path(), as_json: Json = False) -> None:
     """Draw an environment's ground as SVG: network, cluster, stores, keys, what is locked, and what writes where."""
     from infra.draw import draw

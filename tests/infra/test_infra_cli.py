@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from infra.graph import Graph
 from infra.synth import addresses
 from services.cli import app
+from services.commands.common import Exit
 from services.core.errors import NotFound
 from tests.peers import ROOT, need
 
@@ -48,6 +49,12 @@ def test_cost_is_told_for_machines_too() -> None:
     assert {"what": "EKS control plane", "count": 1, "most": 1, "each": 73.0, "usd": 73.0, "usdMost": 73.0} in found[
         "environments"
     ]["dev"]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in ("render", "synth", "plan", "diff", "check", "cost", "graph"))])
+def test_help_names_every_exit_code(command: list[str]) -> None:
+    shown = " ".join(_run(*command, "--help").split())
+    assert {code for code in Exit if f" {code.value} " in shown.partition("Exit codes:")[2]} == set(Exit)
 
 
 def test_environment_that_is_not_there_is_refused_by_name() -> None:
