@@ -1,5 +1,6 @@
 """Evidence archives that are not as the platform wrote them."""
 
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,3 +36,15 @@ def flipped(data: bytes, at: int | None = None) -> bytes:
     """One bit of one byte is another; the byte in the middle, unless told."""
     at = len(data) // 2 if at is None else at
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def sparse_member(name: str, size: int) -> bytes:
+    """A member of a tar file in GNU's old form: 512 bytes that stand for one hole of that size."""
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    for at, number in ((386, size), (398, 0), (483, size)):  # where the only data begin, how many they are, the size
+        header[at : at + 12] = b"%011o\0" % number
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)

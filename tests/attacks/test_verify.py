@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,17 +13,21 @@ from services.commands.common import plain, show
 from services.commands.verify import draw
 from services.core import archive as layout
 from services.core import dsse, keys, oms
+from services.core.bundle import MAX_TAR_BYTES
 from services.core.canonical import canonical, parse
 from services.core.events import Subject
 from services.core.statements import Manifest, expect
 from services.registry.ports import Decision, Policy
+from services.verify.chain import chain
 from services.verify.report import BROKEN, Link, Report
 from services.verify.service import verify
 from services.verify.walk import Own
 from tests import signing as world
-from tests.archives import Members, edited, read, write
+from tests.archives import Members, edited, read, sparse_member, write
 from tests.predictions import SALT, Served, served
 from tests.registry import NOW, opened, trust
+
+LINKS = ("archive", *(name for name, _ in chain(predicted=True, own=False)))
 
 
 @pytest.fixture
@@ -172,6 +177,33 @@ def test_an_unreadable_model_folder_is_a_broken_link(archive: Path, tmp_path: Pa
     name, detail = broken(archive, folder)
     plain(detail).encode("utf-8")
     assert (name, "is a link or a device" in detail) == ("weights", True)
+
+
+def test_policies_that_would_grow_to_gigabytes_are_refused(archive: Path, tmp_path: Path) -> None:
+    holes = b"".join(sparse_member(f"x{number}.rego", MAX_TAR_BYTES) for number in range(900))
+    link, detail = broken(edited(archive, tmp_path / "e.zip", lambda members: members.update({layout.POLICY: holes})))
+    assert (link, "sparse file" in detail) == ("policies", True)
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Each (object or list, key or index) at any depth."""
+    if isinstance(value, dict | list):
+        for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            yield value, key
+            yield from places(item)
+
+
+@pytest.mark.parametrize(
+    "name", [layout.INDEX, layout.PREDICTION, layout.PREDICTION_PROOF, layout.DECISION_INPUT, layout.DEPLOY_INPUT, layout.FILES]
+)
+def test_a_value_of_another_kind_anywhere_breaks_a_link_by_name(archive: Path, tmp_path: Path, name: str) -> None:
+    members, random = read(archive), Random(name)
+    for _ in range(12):
+        value = parse(members[name])
+        held, key = random.choice(list(places(value)))
+        held[key] = random.choice([kind for kind in (None, True, -1, 2**53 - 1, 0.5, "", "\0", [], [[]], {}) if kind != held[key]])
+        # A link is named; an exception here would be a stack trace there.
+        assert broken(write(tmp_path / "e.zip", members | {name: canonical(value)}))[0] in LINKS, (key, held[key])
 
 
 def test_the_end_of_an_input_is_not_the_input_under_a_longer_salt(platform: Served, archive: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from services.core.bundle import MAX_TAR_BYTES, BadBundle, load_bundle, to_tar
 from services.core.errors import BadInput, TooLarge
+from tests.archives import sparse_member
 from tests.sentinelnet import BUNDLE, POLICIES, blocking
 
 DATA = b'{"actions": {"train": ["a.b"]}, "limits": {}}'
@@ -94,21 +95,9 @@ def test_odd_data_is_refused(data: bytes) -> None:
         load_bundle(_tar(("data.json", data), ("x.rego", MODULE)))
 
 
-def _sparse(name: str, size: int) -> bytes:
-    """A header of GNU's old form, of a file that is one hole of that size."""
-    info = tarfile.TarInfo(name)
-    info.type = tarfile.GNUTYPE_SPARSE
-    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
-    for at, number in ((386, size), (398, 0), (483, size)):  # where the only data begin, how many they are, the size
-        header[at : at + 12] = b"%011o\0" % number
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header)
-
-
 @pytest.mark.parametrize("count", [1, 900])
 def test_a_sparse_file_that_would_grow_in_memory_is_refused(count: int) -> None:
-    holes = b"".join(_sparse(f"x{number}.rego", MAX_TAR_BYTES) for number in range(count))
+    holes = b"".join(sparse_member(f"x{number}.rego", MAX_TAR_BYTES) for number in range(count))
     tracemalloc.start()
     try:
         with pytest.raises(BadBundle, match=r"x0\.rego is a link, a device or a sparse file"):
