@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from services.core.kube import Kube, Resource
+from services.core.errors import NotFound, Unavailable
+from services.core.kube import Kube, Object, Resource
 from tests.kube.apiserver import ADMIN, ApiServer
 from tests.peers import ROOT
 from tests.serving import wait_for
@@ -56,11 +57,24 @@ def install(server: ApiServer, found: list[bytes]) -> None:
             response = client.post(DEFINITIONS.collection(), content=definition)
             assert response.is_success, response.text[:500]
     kube = Kube(server.access(), "tests")
-    wait_for(lambda: established(kube) == len(found), "the custom resource definitions are established")
+    wait_for(lambda: len(served(kube)) == len(found), "the custom resource definitions are served")
     kube.close()
 
 
-def established(kube: Kube) -> int:
-    items = kube.list(DEFINITIONS)["items"]
-    states = [{found["type"]: found["status"] for found in item.get("status", {}).get("conditions") or []} for item in items]
-    return len([state for state in states if state.get("Established") == "True"])
+def served(kube: Kube) -> list[Resource]:
+    """Custom resources that the server lists. For a moment after it is established a kind is refused with 429."""
+    return [kind for kind in map(_kind, kube.list(DEFINITIONS)["items"]) if _listed(kube, kind)]
+
+
+def _kind(definition: Object) -> Resource:
+    spec = definition["spec"]
+    stored = next(version["name"] for version in spec["versions"] if version["storage"])
+    return Resource(spec["group"], stored, spec["names"]["plural"])
+
+
+def _listed(kube: Kube, kind: Resource) -> bool:
+    try:
+        kube.list(kind)
+    except (NotFound, Unavailable):
+        return False
+    return True
