@@ -15,12 +15,13 @@ from pulumi_aws import eks, iam
 NETWORK: Final = ("eks-pod-identity-agent", "kube-proxy", "vpc-cni")
 """Daemons: active without a node, and a node is not ready without them."""
 
-WORKLOAD: Final = ("coredns", "aws-ebs-csi-driver")
+WORKLOAD: Final = ("coredns", "aws-ebs-csi-driver", "aws-efs-csi-driver")
 """Deployments: without a node they would not become active, and time out."""
 
 POLICIES: Final = {
     "vpc-cni": ("aws-node", "arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy"),
     "aws-ebs-csi-driver": ("ebs-csi-controller-sa", "arn:aws:iam::aws:policy/service-role/AmazonEBSCSIDriverPolicy"),
+    "aws-efs-csi-driver": ("efs-csi-controller-sa", "arn:aws:iam::aws:policy/service-role/AmazonEFSCSIDriverPolicy"),
 }
 """Add-on → its service account in kube-system, and the policy that AWS wrote for it."""
 

@@ -13,9 +13,11 @@ SAMPLES: Final = (
     ("_arns", "arn:aws:iam::111122223333:role/sample"),
     ("_url", "https://sample.example:8443"),
     ("_endpoint", "sample.example:5432"),
+    ("_blocks", "10.0.0.0/18"),
     ("vpc_id", "vpc-0123456789abcdef0"),
     ("subnet_ids", "subnet-0123456789abcdef0"),
     ("security_group_id", "sg-0123456789abcdef0"),
+    ("runs_volume", "fs-0123456789abcdef0::fsap-0123456789abcdef0"),
     ("", "sample"),
 )
 """End of an output's name → a text of its form; the first that fits."""

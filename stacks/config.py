@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from stacks.config_apps import AppsConfig
+from stacks.config_apps import AppsConfig, apps_faults
 from stacks.config_cluster import ClusterConfig
 from stacks.config_network import NetworkConfig
 from stacks.config_platform import PlatformConfig, platform_faults
@@ -111,6 +111,9 @@ class PlatformStack(StackConfig):
 class AppsStack(StackConfig):
     layer: Literal["apps"]
     apps: AppsConfig
+
+    def faults(self) -> list[str]:
+        return [*super().faults(), *apps_faults(self.environment, self.apps)]
 
 
 Stack = GroundStack | PlatformStack | AppsStack

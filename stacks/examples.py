@@ -44,9 +44,8 @@ def examples(environment: str) -> dict[Path, str]:
     assert isinstance(platform, PlatformStack)
     place = Place()
     stable, canary = (Predictor(order=_order(environment, number), replicas=REPLICAS[environment]) for number in (1, 2))
-    bucket = f"s3://ai-infra-{environment}-artifacts?retention_days=1"
     objects = {
-        "inference/storage-container": storage_container(storage_args(apps, bucket)),
+        "inference/storage-container": storage_container(storage_args(apps)),
         "inference/serving-runtime": serving_runtime(runtime_args(apps)),
         "inference/servable-models": allowed(place.of(environment), [stable.order, canary.order]),
         "inference/digits": inference_service(place, stable, canary, CANARY),

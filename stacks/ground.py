@@ -7,13 +7,13 @@ from pulumi_aws import Provider, ProviderDefaultTagsArgs
 
 from components.backup_vault import BackupVault
 from components.endpoints import Endpoints, EndpointsArgs
-from components.network import Network, NetworkArgs
+from components.network import Network, NetworkArgs, blocks
 from stacks.config import GroundStack
 from stacks.ground_cluster import cluster
 from stacks.ground_keys import Keys, data_keys, replica_keys
 from stacks.ground_roles import Parts, service_roles
 from stacks.ground_signing import ROLE, proxy, signing_keys
-from stacks.ground_state import backups, database, vault, watch
+from stacks.ground_state import backups, database, runs, vault, watch
 from stacks.ground_stores import Replica, stores
 from stacks.outputs import Entries, GroundOutputs
 
@@ -40,9 +40,12 @@ def ground(config: GroundStack) -> None:
     roles = service_roles(Parts(config, made.cluster, keys, kept, state, topic), opts)
     signer = proxy(config, made.cluster, state, opts)
     signing = signing_keys(config, signer, opts, away.provider if away else None)
+    parts = blocks(config.ground.network.cidr, len(config.zones))
     GroundOutputs(
         vpc_id=network.vpc_id,
         node_subnet_ids=Entries.of(network.node_subnet_ids),
+        node_blocks=Entries.of(dict(zip(config.zones, parts.nodes, strict=True))),
+        database_blocks=Entries.of(dict(zip(config.zones, parts.database, strict=True))),
         node_security_group_id=made.cluster.node_security_group_id,
         cluster_name=made.cluster.cluster_name,
         cluster_arn=made.cluster.cluster_arn,
@@ -63,6 +66,7 @@ def ground(config: GroundStack) -> None:
         signing_key_arns=Entries.of({purpose: key.key_arns for purpose, key in signing.items()}),
         database_endpoint=state.endpoint,
         database_secret_arn=state.secret_arn,
+        runs_volume=runs(config, network, made.cluster.node_security_group_id, keys, opts).volume,
         alerts_topic_arn=topic,
     ).export()
 

@@ -23,6 +23,7 @@ class Keys:
     credentials: Output[str]
     vault: Output[str]
     unseal: Output[str]
+    files: Output[str]
     stores: dict[str, Output[str]]
 
 
@@ -38,6 +39,7 @@ def data_keys(config: GroundStack, opts: ResourceOptions) -> Keys:
         credentials=key("credentials", "the database's master password", via=["secretsmanager"]),
         vault=key("vault", "backups", via=["backup", "rds"], grants=True),
         unseal=key("unseal", "the root key of Vault, which unseals itself with it", statements=[_unsealing(config)]),
+        files=key("files", "files of training's runs", via=["elasticfilesystem"], grants=True),
         stores={store: key(store, f"objects of the {store} store", **_store(config, store)) for store in STORES},
     )
 

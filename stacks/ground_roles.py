@@ -1,6 +1,7 @@
 """Roles of services in the cluster: each may reach its own part of the object store and its own databases, and nothing else.
 
-The signing proxy's is in `ground_signing`, for its keys name it. Nobody here has a password: databases take IAM tokens.
+The signing proxy's is in `ground_signing`, for its keys name it; training jobs have none (docs/adr/0018). Nobody here has a
+password: databases take IAM tokens.
 """
 
 from dataclasses import dataclass
@@ -16,13 +17,11 @@ from stacks.config import GroundStack
 from stacks.ground_cluster import identity_args
 from stacks.ground_keys import Keys
 from stacks.ground_stores import Stores
-from stacks.namespaces import MONITORING, SERVICES, VAULT, models, training
+from stacks.namespaces import MONITORING, SERVICES, VAULT, models
 
 STORE: Final = "artifacts"
 OBJECTS: Final = "objects"
 """Prefix in the store, as AI_INFRA_OBJECTS of API and predictors names it: only the API writes there."""
-OUTPUTS: Final = "outputs"
-"""Prefix under which training jobs leave what they made, for the API to judge and to take over."""
 
 READ: Final = ("s3:GetObject", "s3:GetObjectVersion")
 WRITE: Final = ("s3:PutObject", "s3:PutObjectRetention")
@@ -51,12 +50,11 @@ def service_roles(parts: Parts, opts: ResourceOptions) -> dict[str, Output[str]]
         "api": (
             SERVICES,
             [
-                *_objects(parts, read=(OBJECTS, OUTPUTS), write=(OBJECTS,)),
+                *_objects(parts, read=(OBJECTS,), write=(OBJECTS,)),
                 connect(parts.config, parts.database, "platform", "audit"),
             ],
         ),
         "predictor": (models(environment), _objects(parts, read=(OBJECTS,))),
-        "training": (training(environment), _objects(parts, read=(OBJECTS, OUTPUTS), write=(OUTPUTS,))),
         "vault": (VAULT, [_allow("Unseal", UNSEAL, parts.keys.unseal)]),
         "alertmanager": (MONITORING, _publishes(parts)),
         "opentelemetry-collector": (MONITORING, [_allow("WriteTraces", TRACES, "*")]),

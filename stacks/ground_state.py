@@ -8,6 +8,7 @@ from components.backup_vault import BackupVault, BackupVaultArgs
 from components.budget import Budget, BudgetArgs
 from components.database import Database, DatabaseArgs
 from components.network import Network
+from components.shared_files import SharedFiles, SharedFilesArgs
 from components.trail import Trail, TrailArgs
 from stacks.config import GroundStack
 from stacks.ground_keys import Keys
@@ -37,6 +38,18 @@ def database(config: GroundStack, network: Network, clients: Output[str], keys: 
         tags={key: value},
     )
     return Database("database", args, opts)
+
+
+def runs(config: GroundStack, network: Network, clients: Output[str], keys: Keys, opts: ResourceOptions) -> SharedFiles:
+    """Where API and training jobs meet. clients: the security group that mounts it."""
+    args = SharedFilesArgs(
+        environment=config.environment,
+        vpc_id=network.vpc_id,
+        subnet_ids=network.node_subnet_ids,
+        client_security_group_id=clients,
+        key_arn=keys.files,
+    )
+    return SharedFiles("runs", args, opts)
 
 
 def vault(name: str, config: GroundStack, key_arn: Output[str], opts: ResourceOptions) -> BackupVault:

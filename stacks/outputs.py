@@ -46,12 +46,15 @@ class Outputs:
 class GroundOutputs(Outputs):
     """Nothing here is secret: credentials are named by the ARN under which Secrets Manager holds them.
 
-    cluster_certificate_authority: base64 of its PEM; oidc_issuer: without https://; node_subnet_ids: by zone; store_names,
-    store_key_arns: by store; signing_key_arns: by purpose, from the first generation on; database_endpoint: host:port.
+    cluster_certificate_authority: base64 of its PEM; oidc_issuer: without https://; node_subnet_ids, node_blocks, database_blocks:
+    by zone; store_names, store_key_arns: by store; signing_key_arns: by purpose, from the first generation on; database_endpoint:
+    host:port; runs_volume: of the file system of training's runs, as its driver names it.
     """
 
     vpc_id: Output[str]
     node_subnet_ids: Entries[str]
+    node_blocks: Entries[str]
+    database_blocks: Entries[str]
     node_security_group_id: Output[str]
     cluster_name: Output[str]
     cluster_arn: Output[str]
@@ -70,6 +73,7 @@ class GroundOutputs(Outputs):
     signing_key_arns: Entries[list[str]]
     database_endpoint: Output[str]
     database_secret_arn: Output[str]
+    runs_volume: Output[str]
     alerts_topic_arn: Output[str]
 
 

@@ -8,12 +8,14 @@ from components.platform.gateway import Gateway, GatewayArgs
 from components.platform.kserve import KServe, KServeArgs
 from components.platform.monitoring import Monitoring, MonitoringArgs
 from components.platform.namespaces import Namespaces, NamespacesArgs
+from components.platform.shared_volume import SharedVolume, SharedVolumeArgs
 from components.platform.storage import CLASS, Storage, StorageArgs
 from components.platform.telemetry import Telemetry, TelemetryArgs
 from components.platform.vault import Vault, VaultArgs
+from services.training.placing import VOLUME
 from stacks.cluster import after, cluster_provider, reference
 from stacks.config import PlatformStack
-from stacks.namespaces import CERTIFICATES, GATEWAY, KSERVE, MONITORING, VAULT, levels, models
+from stacks.namespaces import CERTIFICATES, GATEWAY, KSERVE, MONITORING, SERVICES, VAULT, levels, models, training
 from stacks.outputs import GroundOutputs, PlatformOutputs
 from stacks.platform_controllers import capacity, jobs
 
@@ -23,6 +25,7 @@ def platform(config: PlatformStack) -> None:
     opts = ResourceOptions(providers=[cluster_provider(config, ground)])
     namespaces = Namespaces("namespaces", NamespacesArgs(levels=levels(config.environment)), opts)
     storage = Storage("storage", StorageArgs(key_arn=ground.disks_key_arn), opts)
+    SharedVolume("runs", _runs(config, ground), after(opts, namespaces))
     # It has the definitions of monitors, which all charts after it make some of.
     monitoring = _monitoring(config, ground, after(opts, namespaces, storage))
     monitored = after(opts, monitoring)
@@ -37,6 +40,11 @@ def platform(config: PlatformStack) -> None:
         prometheus_url=monitoring.prometheus_url,
         otlp_url=_telemetry(config, monitored).otlp_url,
     ).export()
+
+
+def _runs(config: PlatformStack, ground: GroundOutputs) -> SharedVolumeArgs:
+    """Where the API and training jobs meet."""
+    return SharedVolumeArgs(claim=VOLUME, namespaces=(SERVICES, training(config.environment)), handle=ground.runs_volume)
 
 
 def _monitoring(config: PlatformStack, ground: GroundOutputs, opts: ResourceOptions) -> Monitoring:

@@ -4,13 +4,12 @@ from typing import Final
 
 from components.apps.calls import API_PORT
 from components.apps.certificates import secret_of, service_names
+from components.apps.common import TRUST_MAP
 from services.serving.inference import Place, RuntimeArgs
 from services.serving.storage_container import StorageArgs
 from stacks.config import AppsStack
 from stacks.namespaces import SERVICES
 
-TRUST: Final = "trust"
-"""ConfigMap with trust.json, in the predictors' namespace. It holds public keys only; who verifies offline has the same file."""
 API: Final = f"https://{service_names('api', SERVICES)[0]}:{API_PORT}"
 
 
@@ -26,18 +25,23 @@ def runtime_args(config: AppsStack) -> RuntimeArgs:
         requests={"cpu": "1", "memory": "2Gi"},
         limits={"cpu": "2", "memory": "2Gi"},
         identity=secret_of("predictor"),
-        trust=TRUST,
+        trust=TRUST_MAP,
     )
 
 
-def storage_args(config: AppsStack, objects: str) -> StorageArgs:
-    """objects: where the API keeps its objects, as AI_INFRA_OBJECTS. Files go to the disk as they come, so memory does not grow
-    with a model."""
+def objects(config: AppsStack) -> str:
+    """AI_INFRA_OBJECTS of predictors. The bucket's name is known before the bucket is."""
+    return f"s3://ai-infra-{config.environment}-artifacts/objects?retention_days={config.apps.retention_days}"
+
+
+def storage_args(config: AppsStack) -> StorageArgs:
+    """Files go to the disk as they come, so memory does not grow with a model."""
     return StorageArgs(
         image=config.apps.image,
         environment=config.environment,
         api=API,
-        objects=objects,
+        objects=objects(config),
+        region=config.region,
         requests={"cpu": "500m", "memory": "512Mi"},
         limits={"cpu": "2", "memory": "1Gi"},
     )

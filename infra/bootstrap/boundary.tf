@@ -17,6 +17,7 @@ locals {
             "ecr:*",
             "eks:*",
             "eks-auth:AssumeRoleForPodIdentity",
+            "elasticfilesystem:*",
             "elasticloadbalancing:*",
             "events:*",
             "kms:*",

@@ -26,6 +26,7 @@ locals {
             "ec2:*",
             "ecr:*",
             "eks:*",
+            "elasticfilesystem:*",
             "events:*",
             "logs:*",
             "rds:*",

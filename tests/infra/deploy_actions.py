@@ -67,6 +67,17 @@ ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws:ec2/subnet:Subnet": _named("ec2", "Create", "Delete", thing="Subnet"),
     "aws:ec2/vpc:Vpc": _calls("ec2", "CreateVpc", "ModifyVpcAttribute", "DeleteVpc"),
     "aws:ec2/vpcEndpoint:VpcEndpoint": _calls("ec2", "CreateVpcEndpoint", "ModifyVpcEndpoint", "DeleteVpcEndpoints"),
+    "aws:efs/accessPoint:AccessPoint": _named("elasticfilesystem", "Create", "Delete", thing="AccessPoint"),
+    "aws:efs/fileSystem:FileSystem": (
+        *_named("elasticfilesystem", "Create", "Update", "Delete", thing="FileSystem"),
+        *_calls("elasticfilesystem", "DescribeFileSystems", "PutLifecycleConfiguration", "TagResource"),
+        *_calls("kms", "CreateGrant", "DescribeKey"),
+    ),
+    "aws:efs/fileSystemPolicy:FileSystemPolicy": _named("elasticfilesystem", "Put", "Delete", thing="FileSystemPolicy"),
+    "aws:efs/mountTarget:MountTarget": (
+        *_named("elasticfilesystem", "Create", "Delete", thing="MountTarget"),
+        *_calls("ec2", "CreateNetworkInterface", "DescribeSubnets"),
+    ),
     "aws:eks/accessEntry:AccessEntry": _named("eks", "Create", "Describe", "Update", "Delete", thing="AccessEntry"),
     "aws:eks/accessPolicyAssociation:AccessPolicyAssociation": _named("eks", "Associate", "Disassociate", thing="AccessPolicy"),
     "aws:eks/addon:Addon": (*_named("eks", "Create", "Describe", "Update", "Delete", thing="Addon"), "iam:PassRole"),

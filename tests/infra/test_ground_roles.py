@@ -11,9 +11,8 @@ from stacks.namespaces import levels
 from tests.infra.graphs import ground
 
 SERVICES = {
-    "api": ("ai-infra", {"objects", "outputs"}, {"objects"}, {"platform", "audit"}),
+    "api": ("ai-infra", {"objects"}, {"objects"}, {"platform", "audit"}),
     "predictor": ("models-{}", {"objects"}, set(), set()),
-    "training": ("training-{}", {"objects", "outputs"}, {"outputs"}, set()),
     "signing-proxy": ("ai-infra", set(), set(), {"signing"}),
     "vault": ("vault", set(), set(), set()),
     "alertmanager": ("monitoring", set(), set(), set()),
