@@ -53,6 +53,17 @@ def test_the_commands_of_a_runbook_exist(path: Path) -> None:
     assert set(made) <= TARGETS
 
 
+@pytest.mark.parametrize("page", ["README.md", "deployment.md", "CONTRIBUTING.md"])
+def test_the_commands_of_a_page_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    lines = [part.strip() for line in blocks.splitlines() for part in line.split("#")[0].split("&&")]
+    ours = [shlex.split(line) for line in lines if line.startswith("ai-infra ")]
+    ours += [words for words in commands(re.sub(r"```.*?```", "", text, flags=re.DOTALL)) if words[:1] == ["ai-infra"]]
+    assert ours or page == "CONTRIBUTING.md"
+    assert [(words, found) for words in ours if (found := fault(words[1:]))] == []
+
+
 @pytest.mark.parametrize("line", ["rollout shew ID", "rollout show ID --jsn", "nothing"])
 def test_a_command_that_is_not_there_is_found(line: str) -> None:
     assert fault(line.split()) is not None
