@@ -38,9 +38,9 @@ PODLESS: Final = frozenset(
     {
         "Certificate", "ClusterIssuer", "ClusterQueue", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "EC2NodeClass", "Gateway",
         "GatewayClass", "HTTPRoute", "HorizontalPodAutoscaler", "Issuer", "LocalQueue", "Namespace", "NetworkPolicy", "NodePool",
-        "PersistentVolumeClaim", "PodDisruptionBudget", "PodMonitor", "PriorityClass", "PrometheusRule", "ResourceFlavor", "Role",
-        "RoleBinding", "Secret", "Service", "ServiceAccount", "ServiceMonitor", "StorageClass", "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicyBinding", "WorkloadPriorityClass",
+        "PersistentVolume", "PersistentVolumeClaim", "PodDisruptionBudget", "PodMonitor", "PriorityClass", "PrometheusRule",
+        "ResourceFlavor", "Role", "RoleBinding", "Secret", "Service", "ServiceAccount", "ServiceMonitor", "StorageClass",
+        "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "WorkloadPriorityClass",
     }
 )  # fmt: skip
 """Kinds without pods of their own. Any other kind is refused, so that no pod goes by unseen."""
