@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from services.core import dsse, keys, tlog
-from services.core.bundle import bundle_revision, load_bundle, to_tar
+from services.core.bundle import load_bundle, to_tar
 from services.core.clock import system_clock
 from services.core.errors import BadSetting, NotFound
 from services.core.statements import PolicyBundle
@@ -191,7 +191,7 @@ def _trust(home: Home, people: list[Person]) -> None:
 def _first_policies(home: Home) -> None:
     """The policies that come with the program, signed by the security person; the API publishes them at its first start."""
     bundle = load_bundle(POLICIES)
-    statement = PolicyBundle(revision=bundle_revision(bundle), version=1, issued_at=system_clock() // 1000).to_statement()
+    statement = PolicyBundle(revision=bundle.revision, version=1, issued_at=system_clock() // 1000).to_statement()
     signature = dsse.sign(statement, home.signing_key("sam"))
     envelope = dsse.Envelope(dsse.PAYLOAD_TYPE, statement, (signature,))
     (home.root / "bootstrap" / "policies.tar").write_bytes(to_tar(bundle))

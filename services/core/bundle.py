@@ -58,11 +58,6 @@ class Bundle:
         return list(self.actions.get(action, [])) if isinstance(action, str) else []
 
 
-def bundle_revision(bundle: Bundle) -> str:
-    """See Bundle.revision."""
-    return bundle.revision
-
-
 def load_bundle(source: Path | bytes) -> Bundle:
     """A bundle from a directory or from the bytes of a tar file.
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import regopy
 
-from services.core.bundle import BadBundle, Bundle, bundle_revision, load_bundle, to_tar
+from services.core.bundle import BadBundle, Bundle, load_bundle, to_tar
 from services.core.canonical import canonical
 from services.core.errors import AiInfraError
 from services.core.rego_lint import problems
 from services.core.verdict import Verdict, decide
 
 __all__ = [
-    "BadBundle", "Bundle", "EvaluationFailed", "bundle_revision", "check_bundle", "evaluate", "load_bundle", "to_tar", "verdict_on",
+    "BadBundle", "Bundle", "EvaluationFailed", "check_bundle", "evaluate", "load_bundle", "to_tar", "verdict_on",
 ]
 
 ENTRY_POINT = "data.sentinelnet.decision"

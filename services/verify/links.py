@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.core import archive, dsse, logfile, oms, quorum, tlog
-from services.core.bundle import bundle_revision, load_bundle
+from services.core.bundle import load_bundle
 from services.core.canonical import canonical, parse
 from services.core.cosignature import open_cosigned
 from services.core.digests import sha256, tree_bytes, tree_digest
@@ -123,7 +123,7 @@ def active_policies(walk: Walk, tar: str, signature: str, at: int, state: Histor
     statement = expect(PolicyBundle, envelope.payload)
     signers = dsse.verified_signers(envelope, walk.trust.policy_keys(at))
     require(bool(signers), "no key of a person with the role security signed the policies")
-    revision = bundle_revision(load_bundle(walk.members[tar]))
+    revision = load_bundle(walk.members[tar]).revision
     require(revision == statement.revision, "the policies are not those that were signed")
     require(revision == state.policy_revision, "the policies were not the active ones at the decision")
     published = sha256(walk.members[signature])
