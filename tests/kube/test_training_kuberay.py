@@ -71,6 +71,15 @@ class Rig:
         wait_for(done, f"run {run} is {state}")
         return self.run(run)
 
+    def see(self, kube: Kube, run: str, state: str, what: str) -> None:
+        """Turns of the loop until the run's job is in a state, in KubeRay's words; empty for no job."""
+
+        def done() -> bool:
+            self.step()
+            return state_of(kube, self.placing.namespace, run) == state
+
+        wait_for(done, what)
+
     def volume(self, run: str) -> RunFolder:
         return RunFolder(self.placing.runs / run)
 
@@ -294,7 +303,7 @@ def test_a_run_that_fails_says_why_and_leaves_no_job(rig: Rig, kube: Kube, kuber
     running(kube, rig.placing.namespace, run)
     ending(rig, kuberay, run)
     assert said in rig.reach(run, "failed")["error"]
-    wait_for(lambda: rig.step() or state_of(kube, rig.placing.namespace, run) == "", "the job is removed")
+    rig.see(kube, run, "", "the job is removed")
     assert rig.stage.types()[-1] == "train.failed"
 
 
@@ -307,7 +316,7 @@ def test_a_retry_goes_on_from_the_checkpoints_and_forgets_how_it_failed(rig: Rig
     for _ in range(5):
         rig.step()
     assert rig.run(run)["state"] == "running"
-    wait_for(lambda: rig.step() or state_of(kube, rig.placing.namespace, run) == "Running", "the second attempt runs")
+    rig.see(kube, run, "Running", "the second attempt runs")
     assert (rig.volume(run).work / "checkpoints/state").read_text() == "epoch 1"
     finish(rig, kube, kuberay, run)
     rig.reach(run, "completed")
@@ -321,10 +330,10 @@ def test_what_a_driver_of_an_earlier_attempt_still_writes_is_not_believed(rig: R
     kube.delete(JOBS, run, rig.placing.namespace)
     rig.stage.service.cancel(run, TARA)
     rig.stage.service.retry(run, TARA)
-    wait_for(lambda: rig.step() or state_of(kube, rig.placing.namespace, run) == "Running", "the second attempt runs")
+    rig.see(kube, run, "Running", "the second attempt runs")
     (rig.volume(run).work / "result.json").write_bytes(late)
     kube.delete(JOBS, run, rig.placing.namespace)
-    wait_for(lambda: rig.step() or state_of(kube, rig.placing.namespace, run) == "Running", "the job is made again")
+    rig.see(kube, run, "Running", "the job is made again")
     assert rig.run(run)["state"] == "running"
 
 
@@ -336,7 +345,7 @@ def test_a_cancelled_run_leaves_its_checkpoints_and_can_go_on(rig: Rig, kube: Ku
     wait_for(lambda: state_of(kube, rig.placing.namespace, run) == "", "the job is gone")
     assert rig.usage("train.failed")["workers"] == 2
     rig.stage.service.retry(run, TARA)
-    wait_for(lambda: rig.step() or state_of(kube, rig.placing.namespace, run) == "Running", "it goes on")
+    rig.see(kube, run, "Running", "it goes on")
     assert (rig.volume(run).work / "checkpoints/state").read_text() == "epoch 3"
 
 
@@ -353,7 +362,7 @@ def test_pods_of_an_attempt_are_gone_before_the_next_is_submitted(rig: Rig, kube
         "PATCH", JOBS.one(run, rig.placing.namespace), content=b'{"metadata": {"finalizers": null}}',
         headers={"Content-Type": "application/merge-patch+json"},
     )  # fmt: skip
-    wait_for(lambda: rig.step() or state_of(kube, rig.placing.namespace, run) == "New", "the next attempt is submitted")
+    rig.see(kube, run, "New", "the next attempt is submitted")
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -376,7 +385,7 @@ def test_a_job_that_somebody_changes_fails_for_good_and_names_them(
     error = rig.reach(run, "failed")["error"]
     assert "changed by" in error
     assert "somebody" in error
-    wait_for(lambda: rig.step() or state_of(kube, rig.placing.namespace, run) == "", "the job is removed")
+    rig.see(kube, run, "", "the job is removed")
     rig.stage.service.retry(run, TARA)
     assert "changed by" in rig.reach(run, "failed")["error"]
     assert state_of(kube, rig.placing.namespace, run) == ""
@@ -488,15 +497,11 @@ def _act(rig: Rig, act: str, run: str) -> None:
 
 
 def _carried_on(rig: Rig, kube: Kube, kuberay: KubeRayStandIn, act: str, run: str) -> None:
-    def gone() -> bool:
-        rig.step()
-        return state_of(kube, rig.placing.namespace, run) == ""
-
     if act == "start":
-        wait_for(lambda: rig.step() or state_of(kube, rig.placing.namespace, run) == "Running", "the next process submits it")
+        rig.see(kube, run, "Running", "the next process submits it")
         finish(rig, kube, kuberay, run)
         rig.reach(run, "completed")
-    wait_for(gone, "no job is left")
+    rig.see(kube, run, "", "no job is left")
     rig.step()
     ends = {"start": "completed", "finish": "completed", "cancel": "cancelled", "retry": "failed", "tampered": "failed"}
     assert rig.run(run)["state"] == ends[act]
@@ -504,7 +509,7 @@ def _carried_on(rig: Rig, kube: Kube, kuberay: KubeRayStandIn, act: str, run: st
     assert rig.stage.types().count(last) == 1
     if act in ("cancel", "retry"):
         rig.stage.service.retry(run, TARA)
-        wait_for(lambda: rig.step() or state_of(kube, rig.placing.namespace, run) == "Running", "it can go on")
+        rig.see(kube, run, "Running", "it can go on")
 
 
 def in_touch(rig: Rig) -> bool:
@@ -529,13 +534,13 @@ def test_a_process_killed_while_it_copies_inputs_leaves_no_job_and_the_next_copi
             path.write_bytes(b"half")
             raise Killed
 
-    rig.compute._store = Breaking()  # type: ignore[assignment]
+    rig.compute._store = Breaking()
     with pytest.raises(Killed):
         rig.stage.service.start(order, TARA)
     run = str(rig.stage.service.all()[0]["id"])
     assert state_of(kube, rig.placing.namespace, run) == ""
     after = open_rig(rig.stage.folder, cluster.access(TRAINING), rig.placing.namespace, stage=rig.stage)
-    wait_for(lambda: after.step() or state_of(kube, rig.placing.namespace, run) == "New", "the next process submits it")
+    after.see(kube, run, "New", "the next process submits it")
     after.compute.close()
     copied = {path.name: path.read_bytes() for path in (rig.volume(run).inputs / "datasets/0").iterdir()}
     assert copied == {"train.csv": b"label,p0\n1,2\n", "test.csv": b"label,p0\n1,3\n"}
@@ -557,7 +562,7 @@ def test_a_restarted_api_server_is_found_again_and_an_expired_watch_lists_anew(
         rig = open_rig(tmp_path, server.access(), namespace)
         kuberay = KubeRayStandIn(Kube(server.access(), "kuberay-stand-in"))
         run = rig.start()
-        wait_for(lambda: kuberay.look() or state_of(admin, namespace, run) == "Running", "the job runs")
+        wait_for(lambda: _looked(kuberay, admin, namespace, run) == "Running", "the job runs")
         # History that the watch of jobs does not see, so that what it asks for is older than the restarted server's.
         for number in range(20):
             admin.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"other-{number}"}})
@@ -570,12 +575,17 @@ def test_a_restarted_api_server_is_found_again_and_an_expired_watch_lists_anew(
         server.compact()
         server.start()
         kuberay.succeed(run)
-        wait_for(lambda: kuberay.look() or state_of(admin, namespace, run) == "Complete", "the job is over")
+        wait_for(lambda: _looked(kuberay, admin, namespace, run) == "Complete", "the job is over")
         rig.reach(run, "completed")
         assert "the watch expired" in caplog.text
         rig.compute.close()
     finally:
         server.stop()
+
+
+def _looked(kuberay: KubeRayStandIn, kube: Kube, namespace: str, run: str) -> str:
+    kuberay.look()
+    return state_of(kube, namespace, run)
 
 
 def test_a_mirror_of_one_namespace_asks_for_no_other(kube: Kube, cluster: ApiServer, namespace: str) -> None:
