@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from services.core.migrations import upgrade
 from services.core.outbox import Outbox, Relay
 from services.core.processes import die_with_supervisor
 from services.core.trust import Trust
+from services.core.trustfile import TrustFile
 from services.signing import backends, tables
 from services.signing.bus import HttpAuditBus
 from services.signing.domain import AUDIT_KEY, KEY_NAMES
@@ -48,11 +49,11 @@ def build(settings: Settings) -> Proxy:
     """Opens the database, the keys and the trust file.
 
     Raises:
-        BadSetting, BadKey, BadTrust, KeyRefused: the message names the file or the variable; the proxy does not start.
+        BadSetting, BadKey, KeyRefused: the message names the file or the variable; the proxy does not start.
         Unavailable: the database or a key service is away.
     """
     signers = open_signers(settings)
-    trust = trust_reader(settings.trust)
+    trust = TrustFile(settings.trust)
     _check_log_key(trust(), signers[AUDIT_KEY])
     _private_folder(settings.database)
     engine = open_engine(settings.database)
@@ -83,18 +84,6 @@ def open_signers(settings: Settings) -> Mapping[str, Signer]:
         if len(same) > 1:
             raise BadSetting(f"keys {same} are one key: each needs its own ({name!r} is {settings.keys[name]})")
     return found
-
-
-def trust_reader(path: Path) -> Callable[[], Trust]:
-    """Reads the file at each call: a revocation takes effect without a restart."""
-
-    def read() -> Trust:
-        try:
-            return Trust.parse(path.read_bytes())
-        except OSError as error:
-            raise BadSetting(f"trust file {path}: {error.strerror}; `ai-infra init` writes one") from error
-
-    return read
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
