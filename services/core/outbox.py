@@ -161,7 +161,8 @@ class Relay:
         if not found.keys() >= set(event_ids):
             # Another flush took them.
             with self._engine.connect() as connection:
-                found = dict(connection.execute(_indexes(self._outbox.table), {"ids": event_ids}).tuples().all())
+                rows = connection.execute(_indexes(self._outbox.table), {"ids": event_ids})
+                found = {row.id: row.log_index for row in rows}
         if not found.keys() >= set(event_ids):
             raise Unavailable("an event did not reach the audit log; retry")
         return {event_id: found[event_id] for event_id in event_ids}

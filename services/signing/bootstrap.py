@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from services.core import keys, tlog
 from services.core.backends import load
-from services.core.calls import client
+from services.core.calls import Peer
 from services.core.clock import system_clock
 from services.core.database import open_engine
 from services.core.errors import AiInfraError, BadSetting
@@ -21,6 +20,7 @@ from services.core.http import serve
 from services.core.migrations import upgrade
 from services.core.outbox import Outbox, Relay
 from services.core.processes import die_with_supervisor
+from services.core.tls import client_context
 from services.core.trust import Trust
 from services.core.trustfile import TrustFile
 from services.signing import backends, tables
@@ -38,7 +38,7 @@ class Proxy:
 
     app: FastAPI
     engine: Engine
-    log: httpx.Client
+    log: Peer
 
     def close(self) -> None:
         self.log.close()
@@ -58,7 +58,7 @@ def build(settings: Settings) -> Proxy:
     _private_folder(settings.database)
     engine = open_engine(settings.database)
     upgrade(engine, "signing")
-    log = client(settings.api_url, settings.identity, timeout_s=settings.log_timeout_s)
+    log = Peer(settings.api_url, client_context(settings.identity), timeout_s=settings.log_timeout_s)
     outbox = Outbox(tables.outbox, settings.source, system_clock)
     service = SigningService(
         engine=engine,
