@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 DEMO_HOME ?= .ai-infra-demo
 
-.PHONY: help demo test bench test-postgresql mutation check peers lock clean preview up pulumi-stacks
+.PHONY: help demo test bench test-postgresql mutation check peers lock sbom examples clean preview up pulumi-stacks
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -43,8 +43,19 @@ lock: .venv/.dev ## resolve requirements/*.lock anew
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve pyproject.toml -o requirements/demo.lock
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra vault --extra infra --extra dev \
 		-c requirements/demo.lock pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra kms --extra postgres --extra vault \
+		-c requirements/dev.lock pyproject.toml -o requirements/image.lock
 	$(BIN)/uv pip compile $(LOCK) requirements/mlflow.in -o requirements/mlflow.lock
 	$(BIN)/uv pip compile $(LOCK) requirements/checkov.in -o requirements/checkov.lock
+
+sbom: .venv/.dev ## what the image holds of other people's, as CycloneDX, from its lock (SBOM=build/sbom.cdx.json)
+	@mkdir -p $(dir $(SBOM))
+	$(BIN)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml -o $(SBOM) requirements/image.lock
+
+SBOM ?= build/sbom.cdx.json
+
+examples: .venv/.dev ## write stacks/<env>/inference and stacks/<env>/jobs anew, after a change of a builder or of a configuration
+	$(BIN)/python -m stacks.examples
 
 LOCK := -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header
 

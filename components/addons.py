@@ -3,6 +3,7 @@
 Two sets, for the order matters: NETWORK before any node, WORKLOAD after the first node group. The stack program keeps the order.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +23,12 @@ POLICIES: Final = {
     "aws-ebs-csi-driver": ("ebs-csi-controller-sa", "arn:aws:iam::aws:policy/service-role/AmazonEBSCSIDriverPolicy"),
 }
 """Add-on → its service account in kube-system, and the policy that AWS wrote for it."""
+
+SETTINGS: Final = {
+    # Without it the API server takes network policies, and nobody holds to them.
+    "vpc-cni": {"enableNetworkPolicy": "true"},
+}
+"""Add-on → what it is told beyond its defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +69,7 @@ class Addons(pulumi.ComponentResource):
             addon_name=addon,
             addon_version=self._args.versions[addon],
             pod_identity_associations=identity,
+            configuration_values=json.dumps(SETTINGS[addon]) if addon in SETTINGS else None,
             resolve_conflicts_on_create="OVERWRITE",
             resolve_conflicts_on_update="PRESERVE",
             opts=ResourceOptions(parent=self),

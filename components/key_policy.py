@@ -49,6 +49,9 @@ USE: Final = (
     "kms:ReEncryptTo",
 )
 
+UNSEAL: Final = ("kms:Decrypt", "kms:DescribeKey", "kms:Encrypt")
+"""What Vault asks of the key that wraps its own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Keepers:

@@ -1,15 +1,12 @@
-"""The Pulumi program: reads the environment's configuration, and makes the layer that the stack is named after."""
-
-from collections.abc import Callable, Mapping
-from typing import Final
+"""The Pulumi program: reads the configuration of one layer of an environment, and makes that layer."""
 
 import pulumi
 
+from stacks.apps import apps
 from stacks.boundary import bounded
-from stacks.config import ConfigRefused, StackConfig, parse
+from stacks.config import AppsStack, ConfigRefused, GroundStack, PlatformStack, parse
 from stacks.ground import ground
-
-LAYERS: Final[Mapping[str, Callable[[StackConfig], None]]] = {"ground": ground}
+from stacks.platform import platform
 
 
 def main() -> None:
@@ -19,7 +16,13 @@ def main() -> None:
         # The engine shows this error's message alone, without a traceback.
         raise pulumi.RunError(str(refused)) from refused
     pulumi.runtime.register_stack_transformation(bounded(config))
-    LAYERS[config.layer](config)
+    match config:
+        case GroundStack():
+            ground(config)
+        case PlatformStack():
+            platform(config)
+        case AppsStack():
+            apps(config)
 
 
 if __name__ == "__main__":

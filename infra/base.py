@@ -11,17 +11,18 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from infra.graph import Graph
-from infra.render import PROGRAM, config_file, render
+from infra.render import GROUND, PROGRAM, config_file, render
 from infra.state import state_of
-from infra.synth import PROVIDER, synthesise
+from infra.synth import addresses, synthesise
+from infra.table import FILE, Rows, read_table, table
 from infra.terraform import PROVIDER as VERSION
 from infra.terraform import Terraform
 from services.core.errors import BadInput, NotFound
@@ -34,15 +35,34 @@ KEPT = 24
 
 @dataclass(frozen=True)
 class Base:
-    """ref: as it was asked for; commit: its id; graph, state: nothing where that revision has no such stack.
+    """ref: as it was asked for; commit: its id; graph, state: nothing where that revision has no such stack; addresses: by URN.
 
-    The graph is without inputs, but for those of providers.
+    The ground's graph has no inputs of what the AWS provider judges: its state has them. The others' have no state. Secrets are
+    `masked`.
     """
 
     ref: str
     commit: str
-    graph: Graph | None
-    state: Json | None
+    graph: Graph | None = None
+    state: Json | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, ref: str, commit: str, graph: Graph, terraform: Terraform, rows: Rows | None = None) -> Self:
+        """As if the program were applied to nothing. rows: of the table of types.
+
+        Raises:
+            BadInput: the program cannot be translated.
+            TerraformRefused: the provider finds fault with it.
+        """
+        schema = terraform.schema()
+        document = synthesise(graph, schema, rows)
+        state = state_of(document, terraform.plan(unprotected(document)), schema)
+        named = addresses(graph, rows)
+        slim = [
+            replace(item, inputs={} if item.urn in named else masked(item.inputs), secret_inputs=()) for item in graph.resources
+        ]
+        return cls(ref, commit, replace(graph, resources=tuple(slim), outputs={}, secret_outputs=()), state, named)
 
 
 def base_of(root: Path, ref: str, environment: str, layer: str, terraform: Terraform) -> Base:
@@ -59,7 +79,7 @@ def base_of(root: Path, ref: str, environment: str, layer: str, terraform: Terra
     if kept.exists():
         return _read(kept, ref, commit)
     with checkout(root, commit) as folder:
-        made = Base(ref, commit, *_made(folder, ref, environment, layer, terraform))
+        made = _made(folder, ref, commit, environment, layer, terraform)
     _keep(kept, made)
     return made
 
@@ -76,13 +96,6 @@ def checkout(root: Path, commit: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def planned(graph: Graph, terraform: Terraform) -> Json:
-    """The state after applying a program to nothing."""
-    schema = terraform.schema()
-    document = synthesise(graph, schema)
-    return state_of(document, terraform.plan(unprotected(document)), schema)
-
-
 def unprotected(document: Json) -> Json:
     """Without prevent_destroy, for Terraform would show no plan at all: `diff` judges what is protected."""
     resources = {
@@ -96,16 +109,36 @@ def _destroyable(values: Json) -> Json:
     return {key: value for key, value in values.items() if key != "lifecycle"} | ({"lifecycle": lifecycle} if lifecycle else {})
 
 
-def _made(folder: Path, ref: str, environment: str, layer: str, terraform: Terraform) -> tuple[Graph | None, Json | None]:
+def _made(folder: Path, ref: str, commit: str, environment: str, layer: str, terraform: Terraform) -> Base:
     if not (folder / PROGRAM).exists() or not (folder / config_file(environment, layer)).exists():
-        return None, None
+        return Base(ref, commit)
     try:
         graph = render(folder, environment, layer)
     except BadInput as error:
         raise BadInput(f"the program of {ref} cannot be run: {error}") from error
-    state = planned(graph, terraform)
-    slim = [item if item.type == PROVIDER else replace(item, inputs={}, secret_inputs=()) for item in graph.resources]
-    return replace(graph, resources=tuple(slim), outputs={}, secret_outputs=()), state
+    if layer != GROUND:
+        kept = [replace(item, inputs=masked(item.inputs)) for item in graph.resources]
+        return Base(ref, commit, replace(graph, resources=tuple(kept), outputs=masked(graph.outputs)))
+    return Base.of(ref, commit, graph, terraform, _rows(folder))
+
+
+def _rows(folder: Path) -> Rows:
+    """A type that the head does not use has no row there, so the base's own table is read too. Where both have one, the head's
+    is taken: to correct a row changes no resource."""
+    file = folder / FILE.relative_to(FILE.parent.parent)
+    return {**(read_table(file) if file.exists() else {}), **table()}
+
+
+def masked(value: Any) -> Any:
+    """With the digest of each secret in its place: whether it changes can be told, and it stands nowhere."""
+    match value:
+        case {"$secret": hidden}:
+            return {"$secret": f"sha256:{sha256(json.dumps(hidden, sort_keys=True).encode()).hexdigest()}"}
+        case dict():
+            return {key: masked(item) for key, item in value.items()}
+        case list():
+            return [masked(item) for item in value]
+    return value
 
 
 def _git(root: Path, *arguments: str, of: str) -> str:
@@ -126,7 +159,7 @@ def _tools() -> str:
 
 
 def _keep(file: Path, made: Base) -> None:
-    value = {"graph": made.graph and made.graph.to_json(), "state": made.state}
+    value = {"graph": made.graph and made.graph.to_json(), "state": made.state, "addresses": made.addresses}
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as written:
         json.dump(value, written)
@@ -137,4 +170,4 @@ def _keep(file: Path, made: Base) -> None:
 
 def _read(file: Path, ref: str, commit: str) -> Base:
     value = json.loads(file.read_text(encoding="utf-8"))
-    return Base(ref, commit, value["graph"] and Graph.from_json(value["graph"]), value["state"])
+    return Base(ref, commit, value["graph"] and Graph.from_json(value["graph"]), value["state"], value["addresses"])

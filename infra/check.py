@@ -11,13 +11,17 @@ from typing import Any
 
 from infra.checkov import Failure, failures, find_checkov
 from infra.facts import Change, Stack, facts
+from infra.graph import Graph
+from infra.kube_facts import kube_facts
+from infra.manifests import manifests
 from infra.written import Skip, exceptions, skips
 from services.core.bundle import Bundle
 from services.core.rego import verdict_on
 
 EXCEPTIONS = Path("stacks") / "exceptions.yaml"
 SKIPS = Path("infra") / "checkov-skips.yaml"
-ADDRESS = re.compile(r"[a-z][a-z0-9]*_[a-z0-9_]+\.[A-Za-z0-9_-]+(?=[ .#])")
+ADDRESS = re.compile(r"[a-z][a-z0-9]*_[a-z0-9_]+\.[A-Za-z0-9_-]+(?=[ .#])|[A-Z][A-Za-z0-9]*(/[a-z0-9.-]+)+(?= )")
+"""Of Terraform, or an id of `kube_facts`."""
 
 
 @dataclass(frozen=True, order=True)
@@ -46,6 +50,20 @@ def check(root: Path, bundle: Bundle, stack: Stack, now: int, change: Change | N
     ruled = by_rules(bundle, facts(stack, now, noted, change))
     plans = [stack.plan] if change is None else [stack.plan, change.plan]
     return ruled + by_checkov(failures(find_checkov(root), plans), skips(root / SKIPS, stack.name))
+
+
+def check_cluster(root: Path, bundle: Bundle, graphs: Sequence[Graph]) -> list[Violation]:
+    """What is wrong with what a later layer makes in the cluster. What the charts render to is not judged: see `components`.
+
+    Args:
+        root: the checkout; the layer apps has manifests there too.
+        graphs: of the layers up to the one that is judged.
+    Raises:
+        BadInput: an object cannot be judged, or a manifest is no YAML.
+    """
+    layer = graphs[-1]
+    found = manifests(root, layer.environment) if layer.layer == "apps" else ()
+    return by_rules(bundle, kube_facts(graphs, found))
 
 
 def by_rules(bundle: Bundle, given: Mapping[str, Any]) -> list[Violation]:

@@ -1,4 +1,4 @@
-"""What a change of the program does to an environment: the head planned by the provider against what the base would have made.
+"""What a change of the program does to a stack: the head planned by the provider against what the base would have made.
 
 It compares program with program. It does not know what somebody changed by hand in the account, nor whether the base was deployed.
 """
@@ -6,93 +6,25 @@ It compares program with program. It does not know what somebody changed by hand
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from infra.base import Base, base_of, unprotected
+from infra.diff_cluster import diff_cluster
 from infra.differences import Property, properties
 from infra.graph import Graph, Resource
 from infra.lineage import successors
-from infra.render import render
+from infra.notes import all_new, options, other_notes, output_notes, provider_notes
+from infra.render import GROUND, render
+from infra.rows import ORDER, Action, Diff, Row
 from infra.state import stand_ins
-from infra.synth import PROVIDER, addresses, synthesise
+from infra.synth import addresses, synthesise
 from infra.terraform import Terraform
 
 Json = dict[str, Any]
-Action = Literal["create", "update", "replace", "delete", "forget", "move"]
-
-SCOPE = "Compares program with program, not with the live account: what was changed by hand, or never deployed, is not seen."
-ORDER: tuple[Action, ...] = ("delete", "replace", "forget", "update", "create", "move")
-"""Of rows: what may hurt is read first."""
 
 OPAQUE = re.compile(r"(?:arn:aws:[a-z0-9-]+:[a-z0-9-]*:\d+:[A-Za-z0-9_/.-]*-|https://|[a-z0-9]+-)([0-9a-f]{17})")
-
-
-@dataclass(frozen=True)
-class Row:
-    """address: Terraform's; of what is deleted, in the base. moved_from: its address in the base, where that is another one."""
-
-    action: Action
-    address: str
-    urn: str
-    protected: bool
-    properties: tuple[Property, ...] = ()
-    moved_from: str | None = None
-
-    @property
-    def type(self) -> str:
-        return self.address.split(".")[0]
-
-    @property
-    def refused(self) -> bool:
-        """The engine does not destroy what is protected."""
-        return self.protected and self.action in ("replace", "delete")
-
-    def to_json(self) -> Json:
-        return {
-            "action": self.action,
-            "address": self.address,
-            "type": self.type,
-            "urn": self.urn,
-            "movedFrom": self.moved_from,
-            "protected": self.protected,
-            "refused": self.refused,
-            "properties": [item.to_json() for item in self.properties],
-        }
-
-
-@dataclass(frozen=True)
-class Diff:
-    """rows: what changes; notes: what no row can say; plan: Terraform's; protected: addresses in it of what the base protects."""
-
-    stack: str
-    base: str
-    commit: str
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
-    plan: Json
-    protected: frozenset[str]
-
-    @property
-    def refused(self) -> tuple[Row, ...]:
-        return tuple(row for row in self.rows if row.refused)
-
-    @property
-    def counts(self) -> dict[Action, int]:
-        """By action, those that there are."""
-        return {action: number for action in ORDER if (number := sum(row.action == action for row in self.rows))}
-
-    def to_json(self) -> Json:
-        return {
-            "stack": self.stack,
-            "base": {"ref": self.base, "commit": self.commit},
-            "scope": SCOPE,
-            "counts": self.counts,
-            "refused": [row.address for row in self.refused],
-            "notes": list(self.notes),
-            "rows": [row.to_json() for row in self.rows],
-        }
 
 
 def diff_of(root: Path, ref: str, environment: str, layer: str, terraform: Terraform) -> Diff:
@@ -105,6 +37,8 @@ def diff_of(root: Path, ref: str, environment: str, layer: str, terraform: Terra
     with ThreadPoolExecutor(max_workers=1) as beside:
         base = beside.submit(base_of, root, ref, environment, layer, terraform)
         head = render(root, environment, layer)
+        if layer != GROUND:
+            return diff_cluster(base.result(), head)
         document = synthesise(head, terraform.schema())
         return diff(base.result(), head, document, terraform)
 
@@ -116,23 +50,30 @@ def diff(base: Base, head: Graph, document: Json, terraform: Terraform) -> Diff:
         TerraformRefused: the provider finds fault with the head.
     """
     ground = base.graph or replace(head, resources=(), outputs={}, secret_outputs=())
-    return _Comparison(ground, head, document, base.state).judged(base, terraform)
+    return _Comparison(ground, base, head, document).judged(terraform)
 
 
 class _Comparison:
-    def __init__(self, base: Graph, head: Graph, document: Json, state: Json | None) -> None:
-        self._base, self._head, self._document, self._state = base, head, document, state
-        self._old, self._new = addresses(base), addresses(head)
-        self._after = successors(base, head)
+    """ground: the base's graph, empty where it has none."""
+
+    def __init__(self, ground: Graph, base: Base, head: Graph, document: Json) -> None:
+        self._ground, self._base, self._head, self._document = ground, base, head, document
+        self._old, self._new = base.addresses, addresses(head)
+        self._after = {old: new for old, new in successors(ground, head).items() if self._alike(old, new)}
         self._before = {new: old for old, new in self._after.items()}
         self._places = self._placed()
-        self._names = {} if state is None else stand_ins(state)
+        self._names = {} if base.state is None else stand_ins(base.state)
 
-    def judged(self, base: Base, terraform: Terraform) -> Diff:
+    def judged(self, terraform: Terraform) -> Diff:
         plan = terraform.plan(unprotected(self._document), self._moved_state())
-        protected = frozenset(self._places[urn] for urn in self._old if self._base.resource(urn).protect)
+        protected = frozenset(self._places[urn] for urn in self._old if self._ground.resource(urn).protect)
         rows = sorted(self._rows(plan), key=lambda row: (ORDER.index(row.action), row.address))
-        return Diff(self._head.stack, base.ref, base.commit, tuple(rows), tuple(self._notes(base, plan)), plan, protected)
+        notes = tuple(self._notes(plan))
+        return Diff(self._head.stack, self._base.ref, self._base.commit, tuple(rows), notes, plan, protected)
+
+    def _alike(self, old: str, new: str) -> bool:
+        """An alias may name what has another type: that is no successor."""
+        return self._old.get(old, "").split(".")[0] == self._new.get(new, "").split(".")[0]
 
     def _placed(self) -> dict[str, str]:
         """URN in the base → address in the state that the head is planned against.
@@ -143,32 +84,36 @@ class _Comparison:
         places = {}
         for urn, address in self._old.items():
             new = self._new.get(self._after.get(urn, ""))
-            same = new is not None and new.split(".")[0] == address.split(".")[0]
-            places[urn] = new if new is not None and same else f"{address}-of-base" if address in taken else address
+            if new is None:
+                # The head may have that name too, by chance or to hide what is deleted.
+                while address in taken:
+                    address += "-of-base"
+                taken.add(address)
+            places[urn] = new or address
         return places
 
     def _moved_state(self) -> Json | None:
-        if self._state is None:
+        if self._base.state is None:
             return None
         by_address = {address: self._places[urn] for urn, address in self._old.items()}
         again = {self._places[urn] for urn in self._old if self._elsewhere(urn)}
         resources = []
-        for item in self._state["resources"]:
+        for item in self._base.state["resources"]:
             address = by_address[f"{item['type']}.{item['name']}"]
             moved = item | {"name": address.split(".")[1]}
             if address in again:
                 moved["instances"] = [instance | {"status": "tainted"} for instance in item["instances"]]
             resources.append(moved)
-        return self._state | {"resources": resources}
+        return self._base.state | {"resources": resources}
 
     def _elsewhere(self, urn: str) -> bool:
         """It gets another provider, or one that works elsewhere: the engine makes it anew there."""
         if urn not in self._after:
             return False
-        old, new = self._base.resource(urn).provider, self._head.resource(self._after[urn]).provider
+        old, new = self._ground.resource(urn).provider, self._head.resource(self._after[urn]).provider
         if old is None or new is None:
             return False
-        return self._after.get(old) != new or _place(self._base, old) != _place(self._head, new)
+        return self._after.get(old) != new or _place(self._ground, old) != _place(self._head, new)
 
     def _rows(self, plan: Json) -> Iterator[Row]:
         of_address = {address: urn for urn, address in self._new.items()} | {
@@ -181,11 +126,12 @@ class _Comparison:
                     yield row
 
     def _row(self, item: Mapping[str, Any], urn: str) -> Row | None:
-        old = self._resource(self._base, self._before.get(urn) or urn)
+        old = self._resource(self._ground, self._before.get(urn) or urn)
         new = self._resource(self._head, urn if urn in self._new else None)
         action, change = self._action(item["change"]["actions"], old), item["change"]
+        chosen = options(old, new)
         if action is None and old is not None and new is not None:
-            action = "update" if old.protect != new.protect else "move" if self._old[old.urn] != self._new[new.urn] else None
+            action = "update" if chosen else "move" if self._old[old.urn] != self._new[new.urn] else None
         if action is None:
             return None
         found = [] if action in ("delete", "forget") else self._properties(item["address"], change)
@@ -193,14 +139,14 @@ class _Comparison:
             action,
             self._old[old.urn] if old is not None and new is None else item["address"],
             urn,
-            (old is not None and old.protect) or (old is not None and new is not None and new.protect),
-            (*found, *_protection(old, new), *self._provider(old, new)),
+            old is not None and old.protect,
+            (*found, *chosen, *self._provider(old, new)),
             self._old[old.urn] if old and new and self._old[old.urn] != self._new[new.urn] else None,
         )
 
     def _resource(self, graph: Graph, urn: str | None) -> Resource | None:
-        known = self._old if graph is self._base else self._new
-        return graph.resource(urn) if urn in known else None
+        known = self._old if graph is self._ground else self._new
+        return graph.resource(urn) if urn is not None and urn in known else None
 
     def _action(self, actions: list[str], old: Resource | None) -> Action | None:
         if actions == ["delete"] and old is not None and old.retain_on_delete:
@@ -228,31 +174,15 @@ class _Comparison:
     def _provider(self, old: Resource | None, new: Resource | None) -> list[Property]:
         if old is None or new is None or not self._elsewhere(old.urn):
             return []
-        return [Property("provider", _told(self._base, old.provider), _told(self._head, new.provider), forces=True)]
+        return [Property("provider", _told(self._ground, old.provider), _told(self._head, new.provider), forces=True)]
 
-    def _notes(self, base: Base, plan: Json) -> Iterator[str]:
-        if base.graph is None:
-            yield f"{base.ref} has no program of {self._head.stack}: everything is new."
+    def _notes(self, plan: Json) -> Iterator[str]:
+        if self._base.graph is None:
+            yield all_new(self._base.ref, self._head.stack)
             return
-        yield from _provider_notes(self._base, self._head, self._after)
-        for name, change in sorted(plan.get("output_changes", {}).items()):
-            if change["actions"] == ["delete"]:
-                yield f"The output {name} is gone: a stack that reads it cannot be deployed any more."
-            if change["actions"] == ["create"]:
-                yield f"The output {name} is new."
-
-
-def _provider_notes(base: Graph, head: Graph, after: Mapping[str, str]) -> Iterator[str]:
-    new_ones = {item.urn: item for item in head.of(PROVIDER)}
-    for item in base.of(PROVIDER):
-        new = new_ones.pop(after.get(item.urn, ""), None)
-        if new is None:
-            yield f"The provider {item.name} is gone."
-        elif item.inputs != new.inputs:
-            keys = sorted(key for key in item.inputs.keys() | new.inputs.keys() if item.inputs.get(key) != new.inputs.get(key))
-            yield f"The provider {item.name} changes: {', '.join(keys)}."
-    for item in new_ones.values():
-        yield f"The provider {item.name} is new."
+        yield from provider_notes(self._ground, self._head, self._after)
+        yield from other_notes(self._ground, self._head, self._after)
+        yield from output_notes(plan)
 
 
 def _place(graph: Graph, provider: str) -> tuple[Any, ...]:
@@ -263,9 +193,3 @@ def _place(graph: Graph, provider: str) -> tuple[Any, ...]:
 
 def _told(graph: Graph, provider: str | None) -> str:
     return graph.resource(provider).name if provider is not None else ""
-
-
-def _protection(old: Resource | None, new: Resource | None) -> list[Property]:
-    if old is None or new is None or old.protect == new.protect:
-        return []
-    return [Property("protect", old.protect, new.protect)]

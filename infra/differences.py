@@ -49,6 +49,11 @@ def properties(change: Mapping[str, Any], written: Mapping[str, Any]) -> list[Pr
     return _without_repeated_tags(found)
 
 
+def differences(before: Json, after: Json) -> list[Property]:
+    """Of two resources' inputs, by path."""
+    return list(_Compared([], False, False).rows(before, after, False, ()))
+
+
 @dataclass(frozen=True)
 class _Compared:
     """forced: paths that force the replacement; was_hidden, hidden: what a plan says of the property's sensitivity."""
@@ -61,7 +66,7 @@ class _Compared:
         if later is True:
             yield self._row(path, before, LATER)
             return
-        if not _any(later) and (before == after or _unsaid(before, after)):
+        if not _any(later) and (before == after or (_unsaid(before, after) and not self._forces(path))):
             return
         if _any(self.was_hidden) or _any(self.hidden):
             yield self._row(path, SENSITIVE, SENSITIVE)
@@ -79,7 +84,7 @@ class _Compared:
             yield self._row(path, before, after)
 
     def _lists(self, before: list[Json], after: list[Json], later: list[Any], path: Path) -> Iterator[Property]:
-        """Statements by their name; other items are paired in order, once the equal ones are set aside."""
+        """Statements by their name; other items by what they have in common, once the equal ones are set aside."""
         names = ([item.get("Sid") for item in before], [item.get("Sid") for item in after])
         if all(all(sids) and len(set(sids)) == len(sids) for sids in names):
             old, new = (dict(zip(sids, items, strict=True)) for sids, items in zip(names, (before, after), strict=True))
@@ -89,14 +94,30 @@ class _Compared:
         unknown = [later[number] if number < len(later) else False for number in range(len(after))]
         gone = [item for item in before if item not in after]
         come = [(item, hidden) for item, hidden in zip(after, unknown, strict=True) if item not in before or _any(hidden)]
-        for number in range(max(len(gone), len(come))):
-            item, hidden = come[number] if number < len(come) else (None, False)
+        if not gone and not come:
+            # Another order, or one more of the same.
+            yield self._row(path, before, after)
+        for number, (old, item, hidden) in enumerate(_pairs(gone, come)):
             place = after.index(item) if item is not None else len(after) + number
-            yield from self.rows(gone[number] if number < len(gone) else None, item, hidden, (*path, place))
+            yield from self.rows(old, item, hidden, (*path, place))
 
     def _row(self, path: Path, before: Any, after: Any) -> Property:
         shown = SENSITIVE if _any(self.was_hidden) and before is not None else before
-        return Property(_spelled(path), shown, after, any(_along(path, other) for other in self.forced))
+        return Property(_spelled(path), shown, after, self._forces(path))
+
+    def _forces(self, path: Path) -> bool:
+        return any(_along(path, other) for other in self.forced)
+
+
+def _pairs(gone: list[Json], come: list[tuple[Json, Any]]) -> Iterator[tuple[Json | None, Json | None, Any]]:
+    """Before, after, what of it only AWS will know. A set has no order, so an item's next of kin may be anywhere."""
+    left = list(come)
+    for old in gone:
+        kin = max(left, key=lambda found: sum(old.get(key) == value for key, value in found[0].items()), default=None)
+        if kin is not None:
+            left.remove(kin)
+        yield (old, *kin) if kin is not None else (old, None, False)
+    yield from ((None, item, hidden) for item, hidden in left)
 
 
 def _unsaid(before: Any, after: Any) -> bool:

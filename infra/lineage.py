@@ -14,10 +14,11 @@ def successors(base: Graph, head: Graph) -> dict[str, str]:
     """URN in the base → URN in the head, of every resource that both have."""
     names = _Names(head)
     old = {item.urn for item in base.resources}
-    found: dict[str, str] = {}
+    # What keeps its URN is itself, whatever else of the head has it for an alias.
+    found = {item.urn: item.urn for item in head.resources if item.urn in old}
     for item in head.resources:
         first = next((urn for urn in names.of(item.urn) if urn in old and urn not in found), None)
-        if first is not None:
+        if first is not None and item.urn not in old:
             found[first] = item.urn
     return found
 

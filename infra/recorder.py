@@ -4,6 +4,7 @@ A script for a process of its own, started by `render`: it imports nothing of th
 
 What only AWS knows is an opaque token while the program runs. A program may pass tokens on and join them into text. To notice when
 it computes from one (upper case, a slice, a length) it is run twice, with tokens spelled differently: both graphs must be equal.
+So are the outputs of other stacks that it reads: texts in them are tokens too, in the shape that their own graphs have.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from pulumi.runtime.settings import ROOT, SETTINGS
 Json = dict[str, Any]
 
 STACK = "pulumi:pulumi:Stack"
+REFERENCE = "pulumi:pulumi:StackReference"
 UNRECORDED = ("importId", "replaceOnChanges", "replace_with", "deletedWith", "transforms")
 """Options that change what the engine would do, and that a graph does not hold."""
 
@@ -62,6 +64,7 @@ class Tokens:
         self._spelling = spelling
         self._pattern = re.compile(f"{re.escape(spelling.before)}([0-9]+){re.escape(spelling.after)}")
         self._places: list[tuple[str, tuple[str | int, ...]]] = []
+        self._lists: dict[tuple[str, tuple[str | int, ...]], int] = {}
 
     def stand_in(self, urn: str, path: tuple[str | int, ...], kind: Any) -> Any:
         """A value in the shape of an output's type, with a token at each end."""
@@ -69,7 +72,25 @@ class Tokens:
             return {key: self.stand_in(urn, (*path, key), part) for key, part in _types.output_type_types(kind).items()}
         origin = get_origin(kind)
         if isinstance(origin, type) and issubclass(origin, Sequence):
+            self._lists[urn, path] = self._spelling.items
             return [self.stand_in(urn, (*path, number), get_args(kind)[0]) for number in range(self._spelling.items)]
+        return self._token(urn, path)
+
+    def handed(self, urn: str, path: tuple[str | int, ...], value: Any) -> Any:
+        """Another stack's output in the engine's form. value: as its graph has it; a list that AWS alone knows is one token."""
+        match value:
+            case {"$secret": hidden}:
+                return {rpc._special_sig_key: rpc._special_secret_sig, "value": self.handed(urn, path, hidden)}
+            case str() | {"$ref": _} | {"$join": _}:
+                return self._token(urn, path)
+            case dict():
+                return {key: self.handed(urn, (*path, key), item) for key, item in value.items()}
+            case list():
+                self._lists[urn, path] = len(value)
+                return [self.handed(urn, (*path, number), item) for number, item in enumerate(value)]
+        return value
+
+    def _token(self, urn: str, path: tuple[str | int, ...]) -> str:
         self._places.append((urn, path))
         return f"{self._spelling.before}{len(self._places) - 1}{self._spelling.after}"
 
@@ -125,7 +146,7 @@ class Tokens:
     def _list(self, items: list[Any]) -> Any:
         """All items of one output are the output itself."""
         first = items[0].get("$ref") if items and isinstance(items[0], dict) else None
-        if first is None or len(items) != self._spelling.items or first["path"][-1] != 0:
+        if first is None or self._lists.get((first["urn"], tuple(first["path"][:-1]))) != len(items):
             return items
         whole = {"urn": first["urn"], "path": first["path"][:-1]}
         of_whole = [{"$ref": whole | {"path": [*whole["path"], number]}} for number in range(len(items))]
@@ -135,9 +156,10 @@ class Tokens:
 class Recorder(MockMonitor):
     """Stands where the engine's resource monitor does, and sees whole requests."""
 
-    def __init__(self, spelling: Spelling) -> None:
+    def __init__(self, spelling: Spelling, references: Mapping[str, Json]) -> None:
         super().__init__(None)  # type: ignore[arg-type]  # all that would ask mocks is answered here
         self.tokens = Tokens(spelling)
+        self._references = references
         self.made: dict[str, Json] = {}
         self.exports: Json = {}
 
@@ -150,11 +172,13 @@ class Recorder(MockMonitor):
         urn = self.make_urn(request.parent, request.type, request.name)
         if request.type == STACK:
             return resource_pb2.RegisterResourceResponse(urn=urn)
-        if urn in self.made:
-            raise Fault(f"{request.name}: two resources of type {request.type} have this name: rename one")
-        self.made[urn] = self._entry(urn, request)
+        self._add(urn, self._entry(urn, request))
         if not request.custom:
             return resource_pb2.RegisterResourceResponse(urn=urn, object=request.object)
+        if request.type.startswith("kubernetes:"):
+            # What the API server is given is what it has; all that it adds is not known.
+            id_ = self.tokens.stand_in(urn, ("id",), str)
+            return resource_pb2.RegisterResourceResponse(urn=urn, id=id_, object=request.object)
         outputs = Struct()
         outputs.update({key: self.tokens.stand_in(urn, (key,), kind) for key, kind in output_types(request.type).items()})
         return resource_pb2.RegisterResourceResponse(urn=urn, id=self.tokens.stand_in(urn, ("id",), str), object=outputs)
@@ -168,7 +192,24 @@ class Recorder(MockMonitor):
         raise Fault(f"the program asks AWS ({request.tok}): take account, zones, region and the like from the configuration")
 
     def ReadResource(self, request: Any) -> Any:
-        raise Fault(f"{request.name}: the program looks up a {request.type}: take what it needs from the configuration")
+        if request.type != REFERENCE:
+            raise Fault(f"{request.name}: the program looks up a {request.type}: take what it needs from the configuration")
+        if request.id not in self._references:
+            earlier = ", ".join(self._references) or "none"
+            raise Fault(f"{request.name}: {request.id} is no stack of a layer before this one: those are {earlier}")
+        urn = self.make_urn(request.parent, request.type, request.name)
+        entry = {"urn": urn, "name": request.name, "type": request.type, "custom": True, "inputs": {"name": request.id}}
+        self._add(urn, entry | {"parent": request.parent if request.parent in self.made else None})
+        outputs = self.tokens.handed(urn, ("outputs",), self._references[request.id])
+        secret = [name for name, value in self._references[request.id].items() if next(_secrets(value), None)]
+        properties = Struct()
+        properties.update({"name": request.id, "outputs": outputs, "secretOutputNames": secret})
+        return resource_pb2.ReadResourceResponse(urn=urn, properties=properties)
+
+    def _add(self, urn: str, entry: Json) -> None:
+        if urn in self.made:
+            raise Fault(f"{entry['name']}: two resources of type {entry['type']} have this name: rename one")
+        self.made[urn] = entry
 
     def _entry(self, urn: str, request: Any) -> Json:
         given = next((option for option in UNRECORDED if getattr(request, option)), None)
@@ -225,21 +266,22 @@ def _secrets(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
             yield from _secrets(item, f"{at}[{number}]")
 
 
-def record(program: str, stack: str, project: str, config: Mapping[str, str]) -> Json:
+def record(program: str, stack: str, project: str, config: Mapping[str, str], references: Mapping[str, Json]) -> Json:
     """Resources, outputs and names of secret outputs of a program, after two runs that agree.
 
+    Args:
+        references: full name of a stack that the program may refer to → its outputs, as its graph has them.
     Raises:
         Fault: see there. Whatever else the program raises comes through.
     """
-    first, second = (_run(program, stack, project, config, spelling) for spelling in SPELLINGS)
+    first, second = (_run(program, stack, project, config, Recorder(spelling, references)) for spelling in SPELLINGS)
     _compare(first, second)
     return first
 
 
-def _run(program: str, stack: str, project: str, config: Mapping[str, str], spelling: Spelling) -> Json:
+def _run(program: str, stack: str, project: str, config: Mapping[str, str], monitor: Recorder) -> Json:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    monitor = Recorder(spelling)
     set_all_config(dict(config))
     set_mocks(None, project=project, stack=stack, preview=True, monitor=monitor)  # type: ignore[arg-type]
     # The stack that mocks come with is finished already, and could export nothing. That of an earlier run has no monitor any more.
@@ -300,7 +342,7 @@ def _told(error: BaseException, checkout: Path) -> str:
 
 
 def main() -> None:
-    """Reads {checkout, program, stack, project, config} from stdin, writes {recorded} or {refused} to stdout."""
+    """Reads {checkout, program, stack, project, config, references} from stdin, writes {recorded} or {refused} to stdout."""
     out, sys.stdout = sys.stdout, sys.stderr  # what the program prints is no part of the answer
     asked = json.load(sys.stdin)
     checkout = Path(asked.pop("checkout"))

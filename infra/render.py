@@ -1,4 +1,4 @@
-"""The graph of an environment, from the Pulumi program of a checkout: run under `recorder`, in a process of its own.
+"""The graph of a layer of an environment, from the Pulumi program of a checkout: run under `recorder`, in a process of its own.
 
 It needs neither the engine nor plug-ins nor anybody's credentials, and asks nobody anything.
 """
@@ -18,6 +18,10 @@ from services.core.errors import AiInfraError, BadInput, NotFound
 PROJECT: Final = "ai-infra"
 PROGRAM: Final = Path("infra") / "__main__.py"
 ENVIRONMENTS: Final = ("dev", "staging", "prod")
+GROUND: Final = "ground"
+LAYERS: Final = (GROUND, "platform", "apps")
+"""In their order: each reads outputs of those before it."""
+
 RECORDER: Final = Path(__file__).with_name("recorder.py")
 LIMIT_S: Final = 120
 
@@ -32,11 +36,16 @@ def config_file(environment: str, layer: str = "ground") -> Path:
 
 
 def render(root: Path, environment: str, layer: str = "ground", config_text: str | None = None) -> Graph:
-    """The graph that the program at root makes of its configuration.
+    """The last of `layers`, which see."""
+    return layers(root, environment, layer, config_text)[-1]
+
+
+def layers(root: Path, environment: str, layer: str, config_text: str | None = None) -> tuple[Graph, ...]:
+    """The graphs that the program at root makes of a layer's configuration, and of all before it, whose outputs it reads.
 
     Args:
         root: a checkout; program, components and stacks are taken from there.
-        config_text: instead of the checkout's YAML.
+        config_text: of the last layer, instead of the checkout's YAML.
     Raises:
         NotFound: no such environment, layer or program.
         BadInput: configuration or program is refused, with the remedy.
@@ -44,16 +53,32 @@ def render(root: Path, environment: str, layer: str = "ground", config_text: str
     """
     if not (root / PROGRAM).is_file():
         raise NotFound(f"{root} has no {PROGRAM}: run this in a checkout of the platform")
-    file = root / config_file(environment, layer)
-    if config_text is None and not file.is_file():
-        raise NotFound(
-            f"{config_file(environment, layer)} is not there: --env is one of {', '.join(ENVIRONMENTS)}, --layer as ground"
-        )
+    if layer not in LAYERS:
+        raise NotFound(f"{layer} is no layer: --layer is one of {', '.join(LAYERS)}")
+    references: dict[str, Any] = {}
+    graphs = []
+    for name in LAYERS[: LAYERS.index(layer) + 1]:
+        text = config_text if config_text is not None and name == layer else _text(root, environment, name)
+        graph = _graph(root, environment, name, text, references)
+        references[f"organization/{PROJECT}/{graph.stack}"] = graph.outputs
+        graphs.append(graph)
+    return tuple(graphs)
+
+
+def _text(root: Path, environment: str, layer: str) -> str:
+    file = config_file(environment, layer)
+    if not (root / file).is_file():
+        raise NotFound(f"{file} is not there: --env is one of {', '.join(ENVIRONMENTS)}, --layer one of {', '.join(LAYERS)}")
+    return (root / file).read_text(encoding="utf-8")
+
+
+def _graph(root: Path, environment: str, layer: str, text: str, references: dict[str, Any]) -> Graph:
+    """references: full name of a stack → its outputs."""
     stack = f"{environment}-{layer}"
-    config = _config(file.read_text(encoding="utf-8") if config_text is None else config_text, config_file(environment, layer))
-    found = _recorded(root, {"program": str(root / PROGRAM), "stack": stack, "project": PROJECT, "config": config})
+    config = _config(text, config_file(environment, layer))
+    asked = {"program": str(root / PROGRAM), "stack": stack, "project": PROJECT, "config": config, "references": references}
     named = {"version": VERSION, "environment": environment, "layer": layer, "project": PROJECT, "stack": stack}
-    return Graph.from_json(named | found)
+    return Graph.from_json(named | _recorded(root, asked))
 
 
 def _config(text: str, name: Path) -> dict[str, str]:

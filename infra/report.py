@@ -4,10 +4,11 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
-from infra.diff import SCOPE, Action, Diff, Row
 from infra.differences import LATER, SENSITIVE, Property
+from infra.rows import SCOPE, Action, Diff, Row
 
 SYMBOLS: dict[Action, str] = {"create": "+", "update": "~", "replace": "±", "delete": "-", "forget": "o", "move": ">"}
 SAID: dict[Action, str] = {
@@ -18,6 +19,7 @@ SAID: dict[Action, str] = {
     "forget": "to leave to the account",
     "move": "to rename",
 }
+REFUSED: dict[Action, str] = {"replace": "replaced", "delete": "deleted", "forget": "left to the account"}
 REMEDY = "take the protection away in a change of its own first, and be sure that nothing needs it; or keep it"
 LIMIT = 60_000
 """Characters of a comment. GitHub takes 65,536."""
@@ -114,24 +116,42 @@ def _headline(row: Row) -> str:
 
 def _properties(row: Row) -> Iterator[tuple[Property, str]]:
     for item in row.properties:
-        change = _value(item.after) if row.action == "create" else f"{_value(item.before)} → {_value(item.after)}"
-        yield item, f"{item.path}: {change}{'  # forces replacement' if item.forces else ''}"
+        before, after = _values(item)
+        change = after if row.action == "create" else f"{before} → {after}"
+        # Keys are the program's: one with a line end in it could write lines of its own.
+        yield item, f"{_visible(item.path)}: {change}{'  # forces replacement' if item.forces else ''}"
 
 
 def _refusal(row: Row) -> str:
-    verb = "replaced" if row.action == "replace" else "deleted"
-    return f"{row.address} is protected and would be {verb}: {REMEDY}"
+    return f"{row.address} is protected and would be {REFUSED[row.action]}: {REMEDY}"
+
+
+def _values(item: Property) -> tuple[str, str]:
+    """Before and after. Of long ones that part is shown in which they begin to differ."""
+    before, after = _value(item.before), _value(item.after)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
+    return _cut(before, same), _cut(after, same)
 
 
 def _value(value: Any) -> str:
-    if value in (SENSITIVE, LATER):
-        return str(value)
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= WIDEST else f"{text[:WIDEST]}… ({len(text)} characters)"
+    return str(value) if value in (SENSITIVE, LATER) else _visible(json.dumps(value, ensure_ascii=False))
+
+
+def _cut(text: str, same: int) -> str:
+    """same: characters at the beginning that need not be shown."""
+    if len(text) <= WIDEST:
+        return text
+    start = max(0, min(same - WIDEST // 2, len(text) - WIDEST))
+    end = "…" if start + WIDEST < len(text) else ""
+    return f"{'…' if start else ''}{text[start : start + WIDEST]}{end} ({len(text)} characters)"
+
+
+def _visible(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"[`\r\n]", " ", text).replace("|", "\\|")
+    return _visible(text).replace("`", " ").replace("|", "\\|")
 
 
 def _escaped(text: str) -> str:

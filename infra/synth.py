@@ -12,7 +12,7 @@ from typing import Any
 from infra.expressions import ANY, Expressions, Thing, legal, named
 from infra.graph import Graph, Resource
 from infra.schema import Plain, Schema, Shape
-from infra.table import FILE, Row, table
+from infra.table import FILE, Row, Rows, table
 from infra.terraform import REQUIRED, Terraform
 from services.core.errors import BadInput
 
@@ -33,39 +33,42 @@ OFFLINE = {
 """The provider asks AWS nothing. Its credentials are none, so that nobody can apply the document by mistake."""
 
 
-def addresses(graph: Graph) -> dict[str, str]:
+def addresses(graph: Graph, rows: Rows | None = None) -> dict[str, str]:
     """URN → address of every AWS resource.
 
+    Args:
+        rows: of the table of types; without them this checkout's.
     Raises:
         BadInput: a type is not in the table, or two resources would have one address.
     """
-    found = {item.urn: f"{_row(item).type}.{legal(item.name)}" for item in _resources(graph)}
+    found = {item.urn: f"{_row(item, rows).type}.{legal(item.name)}" for item in aws_resources(graph)}
     twice = [address for address, count in Counter(found.values()).items() if count > 1]
     if twice:
         raise BadInput(f"{twice[0]} is two resources of the program: give one of them another name")
     return found
 
 
-def synthesise(graph: Graph, schema: Schema | None = None) -> Json:
+def synthesise(graph: Graph, schema: Schema | None = None, rows: Rows | None = None) -> Json:
     """Terraform JSON: providers, resources, sensitive variables in place of secrets, outputs.
 
     Args:
         schema: of the provider; without it that which Terraform tells.
+        rows: of the table of types; without them this checkout's.
     Raises:
         BadInput: something cannot be translated; the message names resource and property.
     """
-    return _Synthesis(graph, schema or Terraform().schema()).document()
+    return _Synthesis(graph, schema or Terraform().schema(), rows).document()
 
 
 class _Synthesis:
-    def __init__(self, graph: Graph, schema: Schema) -> None:
-        self._graph, self._schema, self._addresses = graph, schema, addresses(graph)
-        self._things = {item.urn: self._thing(item) for item in _resources(graph)}
+    def __init__(self, graph: Graph, schema: Schema, rows: Rows | None) -> None:
+        self._graph, self._schema, self._rows, self._addresses = graph, schema, rows, addresses(graph, rows)
+        self._things = {item.urn: self._thing(item) for item in aws_resources(graph)}
         self._expressions = Expressions(self._things)
 
     def document(self) -> Json:
         resources: Json = {}
-        for item in _resources(self._graph):
+        for item in aws_resources(self._graph):
             kind, name = self._addresses[item.urn].split(".")
             resources.setdefault(kind, {})[name] = self._resource(item)
         found = {
@@ -78,7 +81,7 @@ class _Synthesis:
         return {key: value for key, value in found.items() if value}
 
     def _thing(self, item: Resource) -> Thing:
-        row = _row(item)
+        row = _row(item, self._rows)
         return Thing(self._addresses[item.urn], row.names, self._schema.resource(row.type))
 
     def _resource(self, item: Resource) -> Json:
@@ -126,12 +129,13 @@ class _Synthesis:
         return found | {"sensitive": True} if name in self._graph.secret_outputs else found
 
 
-def _resources(graph: Graph) -> Iterator[Resource]:
+def aws_resources(graph: Graph) -> Iterator[Resource]:
+    """What the provider judges."""
     return (item for item in graph.resources if item.custom and item.type.startswith("aws:"))
 
 
-def _row(item: Resource) -> Row:
-    row = table().get(item.type)
+def _row(item: Resource, rows: Rows | None) -> Row:
+    row = (table() if rows is None else rows).get(item.type)
     if row is None:
         raise BadInput(f"{item.name}: type {item.type} is not in {FILE.name}: add it with its Terraform type, after a look at both")
     return row

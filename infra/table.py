@@ -24,10 +24,17 @@ class Row:
     names: Mapping[str, str] = field(default_factory=dict)
 
 
+Rows = Mapping[str, Row]
+"""By Pulumi's token, as aws:s3/bucketV2:BucketV2."""
+
+
 @functools.cache
-def table() -> Mapping[str, Row]:
-    """By Pulumi's token, as aws:s3/bucketV2:BucketV2."""
-    read = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+def table() -> Rows:
+    return read_table(FILE)
+
+
+def read_table(file: Path) -> Rows:
+    read = yaml.safe_load(file.read_text(encoding="utf-8"))
     return {token: Row(row) if isinstance(row, str) else Row(row["type"], row["names"]) for token, row in read.items()}
 
 

@@ -7,6 +7,7 @@ import typer
 from services.commands import (
     audit,
     data,
+    doctor,
     infra,
     models,
     platform,
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-for group in (platform, data, training, models, promotion, serving, quarantine, policy, audit, verify, witness, infra):
+for group in (platform, data, training, models, promotion, serving, quarantine, policy, audit, verify, witness, infra, doctor):
     group.add_to(app)
 
 

@@ -8,13 +8,14 @@ from pulumi_aws import Provider, ProviderDefaultTagsArgs
 from components.backup_vault import BackupVault
 from components.endpoints import Endpoints, EndpointsArgs
 from components.network import Network, NetworkArgs
-from stacks.config import StackConfig
+from stacks.config import GroundStack
 from stacks.ground_cluster import cluster
 from stacks.ground_keys import Keys, data_keys, replica_keys
+from stacks.ground_roles import Parts, service_roles
 from stacks.ground_signing import ROLE, proxy, signing_keys
 from stacks.ground_state import backups, database, vault, watch
 from stacks.ground_stores import Replica, stores
-from stacks.outputs import GroundOutputs
+from stacks.outputs import Entries, GroundOutputs
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Away:
     vault: BackupVault | None
 
 
-def ground(config: StackConfig) -> None:
+def ground(config: GroundStack) -> None:
     opts = ResourceOptions(providers=[_provider(config, config.region)])
     away = _away(config)
     keys = data_keys(config, opts)
@@ -35,11 +36,13 @@ def ground(config: StackConfig) -> None:
     kept = stores(config, keys.stores, away.objects if away else None, opts)
     state = database(config, network, made.cluster.node_security_group_id, keys, opts)
     backups(config, vault("vault", config, keys.vault, opts), away.vault if away else None, opts)
+    topic = watch(config, keys, kept, opts)
+    roles = service_roles(Parts(config, made.cluster, keys, kept, state, topic), opts)
     signer = proxy(config, made.cluster, state, opts)
     signing = signing_keys(config, signer, opts, away.provider if away else None)
     GroundOutputs(
         vpc_id=network.vpc_id,
-        node_subnet_ids=network.node_subnet_ids,
+        node_subnet_ids=Entries.of(network.node_subnet_ids),
         node_security_group_id=made.cluster.node_security_group_id,
         cluster_name=made.cluster.cluster_name,
         cluster_arn=made.cluster.cluster_arn,
@@ -48,20 +51,23 @@ def ground(config: StackConfig) -> None:
         oidc_provider_arn=made.cluster.oidc_provider_arn,
         oidc_issuer=made.cluster.oidc_issuer,
         disks_key_arn=keys.disks,
+        unseal_key_arn=keys.unseal,
         karpenter_queue_name=made.karpenter.queue_name,
         karpenter_instance_profile_name=made.karpenter.instance_profile_name,
-        role_arns={ROLE: signer, "karpenter-controller": made.controller, "karpenter-node": made.karpenter.node_role_arn},
-        store_names={store: bucket.bucket_name for store, bucket in kept.buckets.items()},
-        store_key_arns=keys.stores,
-        signing_aliases={purpose: key.alias_name for purpose, key in signing.items()},
-        signing_key_arns={purpose: key.key_arns for purpose, key in signing.items()},
+        role_arns=Entries.of(
+            {**roles, ROLE: signer, "karpenter-controller": made.controller, "karpenter-node": made.karpenter.node_role_arn}
+        ),
+        store_names=Entries.of({store: bucket.bucket_name for store, bucket in kept.buckets.items()}),
+        store_key_arns=Entries.of(keys.stores),
+        signing_aliases=Entries.of({purpose: key.alias_name for purpose, key in signing.items()}),
+        signing_key_arns=Entries.of({purpose: key.key_arns for purpose, key in signing.items()}),
         database_endpoint=state.endpoint,
         database_secret_arn=state.secret_arn,
-        alerts_topic_arn=watch(config, keys, kept, opts),
+        alerts_topic_arn=topic,
     ).export()
 
 
-def _network(config: StackConfig, keys: Keys, opts: ResourceOptions) -> Network:
+def _network(config: GroundStack, keys: Keys, opts: ResourceOptions) -> Network:
     wanted = config.ground.network
     network = Network(
         "network",
@@ -95,7 +101,7 @@ def _network(config: StackConfig, keys: Keys, opts: ResourceOptions) -> Network:
     return network
 
 
-def _away(config: StackConfig) -> Away | None:
+def _away(config: GroundStack) -> Away | None:
     region = config.replica_region
     if region is None:
         return None
@@ -106,7 +112,7 @@ def _away(config: StackConfig) -> Away | None:
     return Away(provider, Replica(region, objects_key, opts), copies)
 
 
-def _provider(config: StackConfig, region: str) -> Provider:
+def _provider(config: GroundStack, region: str) -> Provider:
     """For one region of the one account that it touches; everything that it makes carries the tags."""
     return Provider(
         f"aws-{region}",

@@ -11,9 +11,10 @@ from components.identity import Identity, IdentityArgs
 from components.karpenter import WIDE, Karpenter, KarpenterArgs
 from components.network import Network
 from components.node_group import NodeGroup, NodeGroupArgs
-from stacks.config import StackConfig
+from stacks.config import GroundStack
 from stacks.config_cluster import GpuPool as PoolConfig
 from stacks.ground_keys import Keys
+from stacks.namespaces import KARPENTER
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Made:
     controller: Output[str]
 
 
-def cluster(config: StackConfig, network: Network, keys: Keys, opts: ResourceOptions) -> Made:
+def cluster(config: GroundStack, network: Network, keys: Keys, opts: ResourceOptions) -> Made:
     wanted = config.ground.cluster
     made = Cluster(
         "cluster",
@@ -53,7 +54,7 @@ def cluster(config: StackConfig, network: Network, keys: Keys, opts: ResourceOpt
 
 
 def identity_args(
-    config: StackConfig,
+    config: GroundStack,
     made: Cluster,
     *,
     namespace: str,
@@ -79,7 +80,7 @@ def _after(opts: ResourceOptions, first: Addons | NodeGroup) -> ResourceOptions:
     return ResourceOptions.merge(opts, ResourceOptions(depends_on=[first]))
 
 
-def _addons(name: str, names: tuple[str, ...], config: StackConfig, made: Cluster, keys: Keys, opts: ResourceOptions) -> Addons:
+def _addons(name: str, names: tuple[str, ...], config: GroundStack, made: Cluster, keys: Keys, opts: ResourceOptions) -> Addons:
     args = AddonsArgs(
         environment=config.environment,
         cluster_name=made.cluster_name,
@@ -91,7 +92,7 @@ def _addons(name: str, names: tuple[str, ...], config: StackConfig, made: Cluste
     return Addons(name, args, opts)
 
 
-def _core(config: StackConfig, network: Network, keys: Keys, made: Cluster, opts: ResourceOptions) -> NodeGroup:
+def _core(config: GroundStack, network: Network, keys: Keys, made: Cluster, opts: ResourceOptions) -> NodeGroup:
     core = config.ground.cluster.core
     args = NodeGroupArgs(
         environment=config.environment,
@@ -110,7 +111,7 @@ def _core(config: StackConfig, network: Network, keys: Keys, made: Cluster, opts
 
 
 def _pool(
-    config: StackConfig, pool: PoolConfig, network: Network, keys: Keys, made: Cluster, core: NodeGroup, opts: ResourceOptions
+    config: GroundStack, pool: PoolConfig, network: Network, keys: Keys, made: Cluster, core: NodeGroup, opts: ResourceOptions
 ) -> None:
     subnets = network.node_subnet_ids
     args = GpuPoolArgs(
@@ -134,7 +135,7 @@ def _pool(
 
 
 def _karpenter(
-    config: StackConfig, network: Network, keys: Keys, made: Cluster, opts: ResourceOptions
+    config: GroundStack, network: Network, keys: Keys, made: Cluster, opts: ResourceOptions
 ) -> tuple[Karpenter, Output[str]]:
     args = KarpenterArgs(
         environment=config.environment,
@@ -148,7 +149,5 @@ def _karpenter(
         disks_key_arn=keys.disks,
     )
     karpenter = Karpenter("karpenter", args, opts)
-    who = identity_args(
-        config, made, namespace="kube-system", account="karpenter", statements=karpenter.statements, wide=WIDE
-    )
+    who = identity_args(config, made, namespace=KARPENTER, account="karpenter", statements=karpenter.statements, wide=WIDE)
     return karpenter, Identity("karpenter-controller", who, opts).role_arn

@@ -5,9 +5,9 @@ from typing import Any
 
 from pulumi import Output, ResourceOptions
 
-from components.key_policy import USE, Keepers, Statement, allow, allow_service, by
+from components.key_policy import UNSEAL, USE, Keepers, Statement, allow, allow_service, by
 from components.keys import DataKey, DataKeyArgs
-from stacks.config import StackConfig
+from stacks.config import GroundStack
 from stacks.config_stores import STORES
 
 
@@ -22,37 +22,39 @@ class Keys:
     database: Output[str]
     credentials: Output[str]
     vault: Output[str]
+    unseal: Output[str]
     stores: dict[str, Output[str]]
 
 
-def data_keys(config: StackConfig, opts: ResourceOptions) -> Keys:
+def data_keys(config: GroundStack, opts: ResourceOptions) -> Keys:
     account, region = config.account, config.region
     key = _maker(config, region, opts)
     return Keys(
         secrets=key("secrets", "Secrets of the cluster in etcd", statements=[_cluster_makers(config)]),
         disks=key("disks", "disks of nodes and volumes", via=["ec2"], grants=True, statements=_autoscaling(account)),
         logs=key("logs", "log groups", statements=[_logs(account, region)]),
-        alerts=key("alerts", "the topic of alarms", statements=_publishers(account)),
+        alerts=key("alerts", "the topic of alarms", via=["sns"], statements=_publishers(account)),
         database=key("database", "storage and insights of the database", via=["rds"], grants=True, in_hsm=True),
         credentials=key("credentials", "the database's master password", via=["secretsmanager"]),
         vault=key("vault", "backups", via=["backup", "rds"], grants=True),
+        unseal=key("unseal", "the root key of Vault, which unseals itself with it", statements=[_unsealing(config)]),
         stores={store: key(store, f"objects of the {store} store", **_store(config, store)) for store in STORES},
     )
 
 
-def replica_keys(config: StackConfig, region: str, opts: ResourceOptions) -> tuple[Output[str], Output[str]]:
+def replica_keys(config: GroundStack, region: str, opts: ResourceOptions) -> tuple[Output[str], Output[str]]:
     """Of the vault and of the stores in the replica region."""
     key = _maker(config, region, opts)
     vault = key("vault-replica", "copies of backups", via=["backup", "rds"], grants=True)
     return vault, key("stores-replica", "copies of objects", via=["s3"])
 
 
-def keepers(config: StackConfig) -> Keepers:
+def keepers(config: GroundStack) -> Keepers:
     keys = config.ground.keys
     return Keepers(account=config.account, admins=keys.admin_role_arns, break_glass=keys.break_glass_role_arn)
 
 
-def _maker(config: StackConfig, region: str, opts: ResourceOptions) -> Any:
+def _maker(config: GroundStack, region: str, opts: ResourceOptions) -> Any:
     keys = config.ground.keys
 
     def make(name: str, purpose: str, *, in_hsm: bool = False, **rest: Any) -> Output[str]:
@@ -70,7 +72,7 @@ def _maker(config: StackConfig, region: str, opts: ResourceOptions) -> Any:
     return make
 
 
-def _store(config: StackConfig, store: str) -> dict[str, Any]:
+def _store(config: GroundStack, store: str) -> dict[str, Any]:
     if store != "trail":
         return {"via": ["s3"], "in_hsm": True}
     trail = f"arn:aws:cloudtrail:{config.region}:{config.account}:trail/ai-infra-{config.environment}-trail"
@@ -79,12 +81,18 @@ def _store(config: StackConfig, store: str) -> dict[str, Any]:
     return {"via": ["s3"], "statements": [writes, _logs(config.account, config.region)]}
 
 
-def _cluster_makers(config: StackConfig) -> Statement:
+def _cluster_makers(config: GroundStack) -> Statement:
     """EKS hands the key to the cluster by a grant in the name of who makes the cluster.
 
     No kms:GrantIsForAWSResource: CreateCluster does not support it (EKS user guide, "Encrypt Kubernetes secrets with KMS").
     """
     return allow("ClusterGrant", config.account, ["kms:CreateGrant"], by(config.ground.keys.admin_role_arns))
+
+
+def _unsealing(config: GroundStack) -> Statement:
+    """Only Vault: who can decrypt with this key and reads its disks reads all that it holds."""
+    role = f"arn:aws:iam::{config.account}:role/ai-infra-{config.environment}-vault"
+    return allow("Unseal", config.account, UNSEAL, by([role]))
 
 
 def _logs(account: str, region: str) -> Statement:

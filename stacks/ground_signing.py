@@ -8,14 +8,16 @@ from components.cluster import Cluster
 from components.database import Database
 from components.identity import Identity
 from components.signing_keys import PURPOSES, SigningKeys, SigningKeysArgs, alias
-from stacks.config import StackConfig
+from stacks.config import GroundStack
 from stacks.ground_cluster import identity_args
 from stacks.ground_keys import keepers
+from stacks.ground_roles import connect
+from stacks.namespaces import SERVICES
 
 ROLE = "signing-proxy"
 
 
-def proxy(config: StackConfig, made: Cluster, database: Database, opts: ResourceOptions) -> Output[str]:
+def proxy(config: GroundStack, made: Cluster, database: Database, opts: ResourceOptions) -> Output[str]:
     """ARN of its role. It signs by alias, so that after a rotation nothing but the current key answers it."""
     regions = [region for region in (config.region, config.replica_region) if region is not None]
     aliases = [alias(config.environment, purpose) for purpose in PURPOSES]
@@ -26,14 +28,13 @@ def proxy(config: StackConfig, made: Cluster, database: Database, opts: Resource
         "Resource": [f"arn:aws:kms:{region}:{config.account}:key/*" for region in regions],
         "Condition": {"ForAnyValue:StringEquals": {"kms:ResourceAliases": aliases}},
     }
-    user = Output.concat(f"arn:aws:rds-db:{config.region}:{config.account}:dbuser:", database.resource_id, "/signing")
-    connect: dict[str, object] = {"Sid": "Connect", "Effect": "Allow", "Action": ["rds-db:connect"], "Resource": user}
-    args = identity_args(config, made, namespace="ai-infra", account=ROLE, statements=[sign, connect])
+    statements = [sign, connect(config, database, "signing")]
+    args = identity_args(config, made, namespace=SERVICES, account=ROLE, statements=statements)
     return Identity(ROLE, args, opts).role_arn
 
 
 def signing_keys(
-    config: StackConfig, proxy_role_arn: Output[str], opts: ResourceOptions, replica: ProviderResource | None
+    config: GroundStack, proxy_role_arn: Output[str], opts: ResourceOptions, replica: ProviderResource | None
 ) -> Mapping[str, SigningKeys]:
     """By purpose. replica: provider of the replica region."""
     wanted = {"manifest": config.ground.keys.signing.manifest, "audit": config.ground.keys.signing.audit}

@@ -9,12 +9,12 @@ from components.budget import Budget, BudgetArgs
 from components.database import Database, DatabaseArgs
 from components.network import Network
 from components.trail import Trail, TrailArgs
-from stacks.config import StackConfig
+from stacks.config import GroundStack
 from stacks.ground_keys import Keys
 from stacks.ground_stores import Stores
 
 
-def database(config: StackConfig, network: Network, clients: Output[str], keys: Keys, opts: ResourceOptions) -> Database:
+def database(config: GroundStack, network: Network, clients: Output[str], keys: Keys, opts: ResourceOptions) -> Database:
     """clients: the security group that connects."""
     wanted = config.ground.state.database
     key, value = TAG
@@ -39,12 +39,12 @@ def database(config: StackConfig, network: Network, clients: Output[str], keys: 
     return Database("database", args, opts)
 
 
-def vault(name: str, config: StackConfig, key_arn: Output[str], opts: ResourceOptions) -> BackupVault:
+def vault(name: str, config: GroundStack, key_arn: Output[str], opts: ResourceOptions) -> BackupVault:
     lock = config.ground.state.backup.lock_days
     return BackupVault(name, BackupVaultArgs(environment=config.environment, key_arn=key_arn, lock_days=lock), opts)
 
 
-def backups(config: StackConfig, here: BackupVault, replica: BackupVault | None, opts: ResourceOptions) -> None:
+def backups(config: GroundStack, here: BackupVault, replica: BackupVault | None, opts: ResourceOptions) -> None:
     wanted = config.ground.state.backup
     args = BackupArgs(
         environment=config.environment,
@@ -58,7 +58,7 @@ def backups(config: StackConfig, here: BackupVault, replica: BackupVault | None,
     Backup("backup", args, opts)
 
 
-def watch(config: StackConfig, keys: Keys, stores: Stores, opts: ResourceOptions) -> Output[str]:
+def watch(config: GroundStack, keys: Keys, stores: Stores, opts: ResourceOptions) -> Output[str]:
     """The topic on which all of it speaks."""
     wanted, environment = config.ground.state, config.environment
     alerts = Alerts(

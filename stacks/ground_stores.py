@@ -7,7 +7,7 @@ from pulumi import Output, ResourceOptions
 
 from components.bucket import Bucket, BucketArgs, Writer
 from components.replication import Replication, ReplicationArgs
-from stacks.config import StackConfig
+from stacks.config import GroundStack
 from stacks.config_stores import STORES
 
 COLD: Final = {"artifacts": "INTELLIGENT_TIERING", "datasets": "INTELLIGENT_TIERING"}
@@ -34,7 +34,7 @@ class Stores:
     data_arns: dict[str, Output[str]]
 
 
-def stores(config: StackConfig, keys: dict[str, Output[str]], replica: Replica | None, opts: ResourceOptions) -> Stores:
+def stores(config: GroundStack, keys: dict[str, Output[str]], replica: Replica | None, opts: ResourceOptions) -> Stores:
     made = _stores(config, STORES, "", keys, opts)
     data = {store: made[store].bucket_arn for store in REPLICATED}
     if replica is None:
@@ -58,7 +58,7 @@ def stores(config: StackConfig, keys: dict[str, Output[str]], replica: Replica |
 
 
 def _stores(
-    config: StackConfig, names: tuple[str, ...], suffix: str, keys: dict[str, Output[str]], opts: ResourceOptions
+    config: GroundStack, names: tuple[str, ...], suffix: str, keys: dict[str, Output[str]], opts: ResourceOptions
 ) -> dict[str, Bucket]:
     logs = Bucket(f"access-logs{suffix}", _log_args(config, suffix), opts)
     after = _after(opts, logs)
@@ -69,7 +69,7 @@ def _after(opts: ResourceOptions, *first: Bucket) -> ResourceOptions:
     return ResourceOptions.merge(opts, ResourceOptions(depends_on=list(first)))
 
 
-def _args(config: StackConfig, store: str, suffix: str, key: Output[str], logs: Bucket) -> BucketArgs:
+def _args(config: GroundStack, store: str, suffix: str, key: Output[str], logs: Bucket) -> BucketArgs:
     cold: Any = COLD.get(store, "GLACIER_IR")
     return BucketArgs(
         environment=config.environment,
@@ -82,7 +82,7 @@ def _args(config: StackConfig, store: str, suffix: str, key: Output[str], logs: 
     )
 
 
-def _log_args(config: StackConfig, suffix: str) -> BucketArgs:
+def _log_args(config: GroundStack, suffix: str) -> BucketArgs:
     """S3 puts down who asked for what in the stores."""
     requests = Writer(
         sid="Requests",
@@ -102,7 +102,7 @@ def _log_args(config: StackConfig, suffix: str) -> BucketArgs:
     )
 
 
-def _trail(config: StackConfig) -> Writer:
+def _trail(config: GroundStack) -> Writer:
     return Writer(
         sid="Trail",
         service="cloudtrail.amazonaws.com",

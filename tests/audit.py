@@ -14,14 +14,19 @@ from services.audit.tables import metadata
 from services.core import logfile, merkle, tlog
 from services.core.database import open_engine
 from services.core.events import EventDraft, Subject
-from services.core.logcheck import Report, check_log
+from services.core.logcheck import Kind, Problem, Report, check_log
 from services.core.logentry import NO_PREVIOUS, chain_hash, leaf_bytes
 from tests import databases
 from tests.fakes.checkpoint_signer import FakeCheckpointSigner
+from tests.fakes.log_store import MemoryLogStore
 
 API = "spiffe://ai-infra.local/service/api"
 PROXY = "spiffe://ai-infra.local/service/signing-proxy"
 START = 1_700_000_000_000
+SIGNER = FakeCheckpointSigner()
+"""The key of the logs that `stored` makes."""
+
+WRONG_ROOT = Problem(Kind.WRONG_ROOT, "the entries make another root than the checkpoint's")
 
 
 def event(seq: int, source: str = API, **changes: Any) -> dict[str, Any]:
@@ -48,6 +53,44 @@ def append(audit: AuditLog, count: int, first: int = 1) -> None:
     """More than one batch takes."""
     for at in range(first, first + count, 500):
         audit.append(events(min(500, first + count - at), at))
+
+
+def note(leaves: list[bytes]) -> bytes:
+    """A checkpoint over these leaves."""
+    return SIGNER.sign_anything(len(leaves), merkle.root(map(merkle.leaf_hash, leaves))).encode()
+
+
+def stored(leaves: list[bytes], *, over: list[bytes] | None = None) -> MemoryLogStore:
+    """A log of these leaves in memory, with a checkpoint over them or over others."""
+    store = MemoryLogStore()
+    write_tiles(store, lambda first, end: leaves[first:end], 0, len(leaves))
+    store.write("checkpoint", note(leaves if over is None else over))
+    return store
+
+
+def rebundled(leaves: list[bytes], of: list[bytes]) -> MemoryLogStore:
+    """A log whose entry bundles alone somebody wrote anew, under tiles and checkpoint of other leaves."""
+    store = stored(of)
+    for path in logfile.paths(len(of)):
+        if path.startswith("tile/entries/"):
+            del store.files[path]
+    for first in range(0, len(leaves), 256):
+        part = leaves[first : first + 256]
+        store.write(tlog.entries_path(first // 256, len(part)), tlog.encode_bundle(part))
+    return store
+
+
+def edited(leaf: bytes) -> bytes:
+    """The same event with another trace id."""
+    assert b'"traceId":""' in leaf
+    return leaf.replace(b'"traceId":""', b'"traceId":"other"')
+
+
+def swapped(leaves: list[bytes], one: int, two: int) -> list[bytes]:
+    """With two of them in each other's place."""
+    made = list(leaves)
+    made[one], made[two] = made[two], made[one]
+    return made
 
 
 class Home:

@@ -114,6 +114,7 @@ GOOD: dict[str, dict[str, Any]] = {
         },
     },
     "provision": json.loads((Path(__file__).parent / "policy" / "corpus" / "provision.json").read_text()),
+    "apply": json.loads((Path(__file__).parent / "policy" / "corpus" / "apply.json").read_text()),
     "authz": {"actor": SAM, "roles": ["approver", "security"], "operation": "policy.publish"},
 }
 """For each action an input, without `action`, that passes every rule."""

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from services.core import dsse, keys, oms, tlog
 from services.core.clock import system_clock
 from services.core.database import open_engine
-from services.core.digests import FileEntry, sha256, tree_digest
+from services.core.digests import FileEntry, sha256, tree_bytes, tree_digest
 from services.core.http import TlsIdentityProtocol, create_app
 from services.core.object_backends.folder import open_store
 from services.core.outbox import Outbox, outbox_table
@@ -84,11 +84,11 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        ca = DevelopmentCa(root / "ca")
+        self.ca = DevelopmentCa(root / "ca")
         self.certs = root / "services"
         for name in ("api", "router", "predictor"):
-            ca.issue(service_id(name), self.certs / name)
-        ca.issue(person_id("dario"), root / "people" / "dario")
+            self.ca.issue(service_id(name), self.certs / name)
+        self.ca.issue(person_id("dario"), root / "people" / "dario")
         self.objects = root / "objects"
         self.store = open_store(str(self.objects))
         self.manifest_key = keys.generate_p256()
@@ -109,11 +109,13 @@ class World:
 
     def version(
         self, number: int, *, labels: list[str] = LABELS, passes: int = 1, environment: str = "staging",
-        key: keys.PrivateKey | None = None,
+        key: keys.PrivateKey | None = None, more: tuple[FileEntry, ...] = (),
     ) -> Servable:
-        """A model version with a manifest for one environment, signed with the manifest key or another one."""
+        """A model version with a manifest for one environment, signed with the manifest key or another one. more: files of it."""
         files = {"config.json": config(labels, passes), "model.safetensors": weights()}
-        entries = tuple(FileEntry(path, len(data), self.store.put(data)) for path, data in sorted(files.items()))
+        own = (FileEntry(path, len(data), self.store.put(data)) for path, data in files.items())
+        entries = tuple(sorted((*own, *more)))
+        self.store.put(tree_bytes(entries))
         payload = oms.statement(entries, MODEL)
         signer = key or self.manifest_key
         bundle = oms.bundle(payload, dsse.sign(payload, signer), signer.public_key())

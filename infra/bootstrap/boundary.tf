@@ -30,6 +30,7 @@ locals {
             "sqs:*",
             "ssm:GetParameter*",
             "tag:GetResources",
+            "xray:Put*",
           ]
           Resource = "*"
         },

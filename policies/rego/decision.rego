@@ -28,23 +28,35 @@ decision contains data.sentinelnet.dataset.quarantine.report if "dataset.quarant
 
 decision contains data.sentinelnet.infra.cluster.report if "infra.cluster" in wanted
 
+decision contains data.sentinelnet.infra.default_deny.report if "infra.default-deny" in wanted
+
 decision contains data.sentinelnet.infra.destruction.report if "infra.destruction" in wanted
 
 decision contains data.sentinelnet.infra.encryption.report if "infra.encryption" in wanted
 
 decision contains data.sentinelnet.infra.exceptions.report if "infra.exceptions" in wanted
 
+decision contains data.sentinelnet.infra.gpu_tolerations.report if "infra.gpu-tolerations" in wanted
+
 decision contains data.sentinelnet.infra.iam_wildcards.report if "infra.iam-wildcards" in wanted
+
+decision contains data.sentinelnet.infra.images.report if "infra.images" in wanted
 
 decision contains data.sentinelnet.infra.key_material.report if "infra.key-material" in wanted
 
 decision contains data.sentinelnet.infra.locked_buckets.report if "infra.locked-buckets" in wanted
 
+decision contains data.sentinelnet.infra.models.report if "infra.models" in wanted
+
 decision contains data.sentinelnet.infra.network.report if "infra.network" in wanted
+
+decision contains data.sentinelnet.infra.pods.report if "infra.pods" in wanted
 
 decision contains data.sentinelnet.infra.recovery.report if "infra.recovery" in wanted
 
 decision contains data.sentinelnet.infra.signing_keys.report if "infra.signing-keys" in wanted
+
+decision contains data.sentinelnet.infra.spot.report if "infra.spot" in wanted
 
 decision contains data.sentinelnet.infra.tags.report if "infra.tags" in wanted
 

@@ -39,6 +39,7 @@ test_rule_that_cannot_be_evaluated_denies if {
 			with data.sentinelnet.lib.report as nothing
 			with data.sentinelnet.cloud.report as nothing
 			with data.sentinelnet.cloud.each as nothing_of_four
+			with data.sentinelnet.workloads.report as nothing
 		count(reports) == count(rules)
 		every report in reports {
 			report.verdict == "deny"

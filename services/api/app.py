@@ -12,12 +12,14 @@ from sqlalchemy import Engine
 from starlette.middleware import Middleware
 
 from services.api.idempotency import Idempotency
+from services.api.metrics import loop_failures
 from services.api.reconcile import Reconciler
 from services.audit.service import AuditLog
 from services.core.authorise import Authorise, allowed
 from services.core.clock import Clock
 from services.core.errors import AiInfraError, Unavailable
 from services.core.http import Actor, create_app
+from services.core.metrics import Gauge
 from services.core.outbox import Relay
 from services.core.statements import Strict
 from services.core.trustfile import TrustNow
@@ -30,6 +32,7 @@ class Loop:
 
     def __init__(self, name: str, interval_s: float, step: Callable[[], Any]) -> None:
         self._name, self._interval_s, self._step = name, interval_s, step
+        self._failures = loop_failures.labels(name)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -44,12 +47,14 @@ class Loop:
         while not self._stop.wait(self._interval_s):
             try:
                 self._step()
+                continue
             except Unavailable as error:
                 log.info("%s waits: %s", self._name, error)
             except AiInfraError as error:
                 log.warning("%s: %s", self._name, error)
             except Exception:  # a bug in one round must not end all later ones silently
                 log.exception("%s failed; it tries again", self._name)
+            self._failures.inc()
 
 
 def build_app(
@@ -59,6 +64,7 @@ def build_app(
     clock: Clock,
     at_start: Callable[[], None],
     at_end: Callable[[], None],
+    gauges: Sequence[Gauge] = (),
 ) -> FastAPI:
     """loops: have start() and stop(); at_start: recovery, in a thread once the port is open; at_end: after the last request."""
 
@@ -74,7 +80,7 @@ def build_app(
         at_end()
 
     once = Middleware(Idempotency, engine=engine, clock=clock)
-    app = create_app("ai-infra", lifespan=life, unlimited=("/v1/objects/",), idempotent=True, middleware=[once])
+    app = create_app("ai-infra", lifespan=life, unlimited=("/v1/objects/",), idempotent=True, middleware=[once], gauges=gauges)
     for router in routers:
         app.include_router(router)
     return app

@@ -23,6 +23,7 @@ from services.api.adapters import (
     ServedVersions,
 )
 from services.api.app import Loop, build_app, common_routes
+from services.api.metrics import gauges
 from services.api.quarantine import Quarantine
 from services.api.reconcile import Reconciler
 from services.api.review import Review
@@ -123,7 +124,7 @@ def open_ground(settings: Settings) -> Ground:
     upgrade(audit_engine, "audit")
     store: ObjectStore = backends.load(object_backends, settings.object_backend, env=settings.env).open_store(settings.objects)
     signing = open_client(settings.signing_url, home.service("api"))
-    trust = TrustFile(home.root / "trust.json")
+    trust = TrustFile(settings.trust)
     audit = AuditLog(
         audit_engine,
         FolderStore(home.root / "log"),
@@ -216,7 +217,7 @@ def build_platform(settings: Settings) -> FastAPI:
         training.compute.close()
         serving.backend.close()
 
-    return build_app(routers, loops, ground.engine, system_clock, recover, finish)
+    return build_app(routers, loops, ground.engine, system_clock, recover, finish, gauges(ground.audit, ground.relay))
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def open_training(ground: Ground, datasets: Datasets, artifacts: Artifacts) -> T
         policy=ground.policy,
         signing=ground.signing,
         compute=compute,
-        site=open_site(ACTOR, settings.lock),
+        site=open_site(ACTOR, settings.lock, compute.environment),
     )
     return TrainingParts(training, open_evaluator(ground.store), Loop("training", TRAIN_S, training.step), compute)
 

@@ -14,13 +14,14 @@ LOCK = Path(__file__).resolve().parents[2] / "requirements" / "demo.lock"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """database, audit_database: SQLAlchemy URLs; objects: where the object store's backend keeps its bytes;
+    """trust: trust.json; database, audit_database: SQLAlchemy URLs; objects: where the object store's backend keeps its bytes;
     policy_url: of the OPA server, for the policy engine `opa`;
     lock: the hashed requirements file that training runs with. Everything has a default below AI_INFRA_HOME.
     """
 
     env: str
     home: Home
+    trust: Path
     host: str
     port: int
     database: str
@@ -42,6 +43,7 @@ class Settings:
         found = cls(
             env=settings.environment(environ),
             home=home,
+            trust=Path(environ.get("AI_INFRA_TRUST", home.root / "trust.json")),
             host=environ.get("AI_INFRA_API_HOST", "127.0.0.1"),
             port=settings.port(environ, "AI_INFRA_API_PORT", 8443),
             database=environ.get("AI_INFRA_DATABASE", f"sqlite:///{home.root / 'platform.db'}"),

@@ -16,6 +16,7 @@ from services.audit import domain
 from services.audit.compare import TableCheck
 from services.audit.domain import Entry, Known
 from services.audit.errors import LogDiffers, NotCosigned, NotPublished
+from services.audit.metrics import count
 from services.audit.ports import CheckpointSigner, LogStore
 from services.audit.publish import write_tiles
 from services.audit.tables import events as table
@@ -96,6 +97,7 @@ class AuditLog:
             if rows:
                 connection.exec_driver_sql(self._insert, list[Any](rows))
         self._head = dataclasses.replace(known, entries={}, seqs={**seqs, **known.seqs})
+        count(events, (row.id for row in rows))
         return indexes
 
     def publish(self) -> Checkpoint | None:
@@ -138,6 +140,11 @@ class AuditLog:
         """How many entries the log has, published or not."""
         with self._engine.connect() as connection:
             return _size(connection)
+
+    def unpublished(self) -> int:
+        """How many entries are under no checkpoint yet."""
+        published = self._published()
+        return self.size() - (published.size if published is not None else 0)
 
     def get(self, index: int) -> Entry:
         """Raises NotFound."""

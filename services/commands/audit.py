@@ -9,6 +9,9 @@ import typer
 
 from services.commands.common import As, Json, connected, read_file, say, show, table
 
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, and of Python's calendar. An event or a cosignature may state a later time."""
+
 app = typer.Typer(help="Read, verify and prove the audit log.", no_args_is_help=True)
 
 
@@ -42,7 +45,7 @@ def verify(
     note = read_file(against).decode("utf-8", "replace") if against else None
     with connected(person) as client:
         found = client.audit_verify(note)
-    show(found, as_json, _report)
+    show(found, as_json, draw)
     if found["problems"]:
         raise typer.Exit(1)
 
@@ -104,7 +107,8 @@ def _table(found: list[dict[str, Any]]) -> None:
     table("audit log", ("index", "time (UTC)", "type", "subject", "actor"), rows, "the first event comes with the first start")
 
 
-def _report(found: dict[str, Any]) -> None:
+def draw(found: dict[str, Any]) -> None:
+    """What a check of the log found."""
     say(f"{found['size']} entries: {'no problem found' if not found['problems'] else 'PROBLEMS'}")
     for problem in found["problems"]:
         say(f"  {json.dumps(problem)}")
@@ -121,4 +125,6 @@ def _reconciled(found: dict[str, Any]) -> None:
 
 
 def _time(milliseconds: int) -> str:
+    if milliseconds > LAST_MS:
+        return f"{milliseconds:,} ms after 1970"
     return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -94,7 +94,7 @@ def say(text: str) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    Console().print(escape("\n".join(map(plain, text.split("\n")))), highlight=False, soft_wrap=True)
+    Console().print(escape("\n".join(map(plain, text.split("\n")))), highlight=False, soft_wrap=True, emoji=False)
 
 
 def plain(text: str) -> str:

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from infra.graph import Graph, Resource
 
 app = typer.Typer(
-    help="The AWS ground of an environment, judged without a cloud: no credentials, no network.", no_args_is_help=True
+    help="An environment's ground in AWS and what runs on it, judged without a cloud: no credentials, no network.",
+    no_args_is_help=True,
 )
 
 Env = Annotated[str, typer.Option("--env", help="dev, staging or prod.")]
-Layer = Annotated[str, typer.Option("--layer", help="Of its layers: ground.")]
+Layer = Annotated[str, typer.Option("--layer", help="Of its layers: ground, platform or apps.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; the terminal otherwise.")]
 Root = Annotated[Path, typer.Option("--root", help="The checkout whose program is run.", show_default=False)]
 
@@ -48,11 +49,11 @@ def render(env: Env, layer: Layer = "ground", output: Output = None, root: Root 
 
 
 @app.command(epilog="Example: ai-infra infra synth --env dev -o main.tf.json")
-def synth(env: Env, layer: Layer = "ground", output: Output = None, root: Root = Path(), as_json: Json = False) -> None:
-    """The program as Terraform JSON: what the real provider judges. It has no credentials and is never applied to AWS."""
+def synth(env: Env, output: Output = None, root: Root = Path(), as_json: Json = False) -> None:
+    """The ground as Terraform JSON: what the real provider judges. It has no credentials and is never applied to AWS."""
     from infra.synth import synthesise
 
-    found = _graph(root, env, layer)
+    found = _graph(root, env, "ground")
     with _busy(f"{found.stack}: translating"):
         document = synthesise(found)
     if output is not None:
@@ -64,10 +65,13 @@ def synth(env: Env, layer: Layer = "ground", output: Output = None, root: Root =
 @app.command(epilog="Example: ai-infra infra plan --env staging")
 def plan(env: Env, layer: Layer = "ground", root: Root = Path(), as_json: Json = False) -> None:
     """Let the real AWS provider plan the program offline. Exit code 1: it finds fault; each fault with its resource."""
-    from infra.synth import synthesise
+    from infra.synth import addresses, synthesise
     from infra.terraform import Terraform
 
     found = _graph(root, env, layer)
+    if not addresses(found):
+        show({"resource_changes": []}, as_json, lambda _: say(_nothing_of_aws(found)))
+        return
     with _busy(f"{found.stack}: Terraform plans"):
         planned = Terraform().plan(synthesise(found))
     show(planned, as_json, lambda _: _planned(found.stack, planned))
@@ -76,7 +80,6 @@ def plan(env: Env, layer: Layer = "ground", root: Root = Path(), as_json: Json =
 @app.command(epilog="Examples: ai-infra infra cost --env dev  |  ai-infra infra cost --write deployment.md")
 def cost(
     env: Annotated[list[str] | None, typer.Option("--env", help="dev, staging or prod; all without it.")] = None,
-    layer: Layer = "ground",
     write: Annotated[Path | None, typer.Option(help="A page whose table, between its two marks, is replaced.")] = None,
     root: Root = Path(),
     as_json: Json = False,
@@ -85,7 +88,7 @@ def cost(
     from infra.cost import as_of, costs, page, written
     from infra.render import ENVIRONMENTS
 
-    found = {name: costs(_graph(root, name, layer)) for name in env or ENVIRONMENTS}
+    found = {name: costs(_graph(root, name, "ground")) for name in env or ENVIRONMENTS}
     if write is not None:
         write.write_text(written(read_file(write).decode(), page(found)), encoding="utf-8")
     if write is None or as_json:
@@ -94,11 +97,11 @@ def cost(
 
 
 @app.command(epilog="Example: ai-infra infra graph --env prod -o docs/infra-prod.svg")
-def graph(env: Env, layer: Layer = "ground", output: Output = None, root: Root = Path(), as_json: Json = False) -> None:
-    """Draw an environment as SVG: network, cluster, stores, keys, what is locked, and what writes where."""
+def graph(env: Env, output: Output = None, root: Root = Path(), as_json: Json = False) -> None:
+    """Draw an environment's ground as SVG: network, cluster, stores, keys, what is locked, and what writes where."""
     from infra.draw import draw
 
-    drawn = draw(_graph(root, env, layer))
+    drawn = draw(_graph(root, env, "ground"))
     if output is not None:
         _write(output, drawn)
     if output is None or as_json:
@@ -144,6 +147,12 @@ def _count(graph: "Graph") -> str:
     made = [item for item in graph.resources if item.custom]
     protected = sum(item.protect for item in made)
     return f"{graph.stack}: {len(made)} resources in {len(graph.resources) - len(made)} components, {protected} protected"
+
+
+def _nothing_of_aws(graph: "Graph") -> str:
+    made = sum(item.custom and item.provider is not None for item in graph.resources)
+    judge = f"`ai-infra infra check --env {graph.environment} --layer {graph.layer}`"
+    return f"{graph.stack}: {made} resources in the cluster, none of AWS, so its provider has nothing to plan; {judge} judges them"
 
 
 def _planned(stack: str, planned: Mapping[str, Any]) -> None:

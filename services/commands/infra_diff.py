@@ -8,7 +8,7 @@ import typer
 from services.commands.common import Exit, Json, note, plain, show
 
 if TYPE_CHECKING:
-    from infra.diff import Diff
+    from infra.rows import Diff
 
 COLOURS = {
     "title": "bold",
@@ -29,13 +29,13 @@ Base = Annotated[str, typer.Option("--base", help="Revision to compare with: a b
 def diff(
     base: Base,
     environment: Annotated[str, typer.Option("--env", help="dev, staging or prod.")],
-    layer: Annotated[str, typer.Option("--layer", help="Of its layers: ground.")] = "ground",
+    layer: Annotated[str, typer.Option("--layer", help="Of its layers: ground, platform or apps.")] = "ground",
     markdown: Annotated[Path | None, typer.Option("--markdown", help="File for the comment on a pull request.")] = None,
     root: Annotated[Path, typer.Option("--root", help="The checkout whose program is run.", show_default=False)] = Path(),
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 5 if anything changes.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What a change of the program creates, updates, replaces and deletes, as the real AWS provider plans it, offline.
+    """What a change of the program creates, updates, replaces and deletes, offline: the ground as the real AWS provider plans it.
 
     It compares program with program, not with the live account. Exit code 1: something protected would be replaced or deleted.
     """

@@ -128,11 +128,13 @@ def _from_tar(data: bytes) -> Iterable[tuple[str, bytes]]:
                 if member.isdir():
                     continue
                 path = require_safe_path(member.name)
-                content = archive.extractfile(member) if member.isreg() else None
+                # A sparse file is mostly holes: a few bytes of archive would grow to the gigabytes that they stand for.
+                content = archive.extractfile(member) if member.isreg() and not member.issparse() else None
                 if content is None:
-                    raise BadBundle(f"{path} is a link or a device: a bundle holds plain files")
+                    raise BadBundle(f"{path} is a link, a device or a sparse file: a bundle holds plain files")
                 yield path, content.read()
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        # The latter two: headers whose numbers tarfile does not look at before it uses them.
         raise BadBundle(f"not a tar file: {error}") from error
 
 

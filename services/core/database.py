@@ -4,11 +4,11 @@ import logging
 import select
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, OperationalError, SQLAlchemyError
 
@@ -24,6 +24,8 @@ WRITER = 0x616931
 """Key of the advisory lock that a write transaction on PostgreSQL holds; locks are per database."""
 _within = threading.local()
 """engines: those that this thread is in a write transaction of."""
+IAM = "aws_region"
+"""Parameter of a PostgreSQL URL: the password of each new connection is a token that AWS signs for the process' own role."""
 UNIQUE = frozenset({"23505", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE"})
 
 
@@ -32,6 +34,7 @@ def open_engine(url: str) -> Engine:
 
     Its connections raise Unavailable where the database is locked, full, read-only or away, in reads as in writes.
     SQLite: WAL, synchronous=FULL, foreign keys enforced. PostgreSQL: synchronous commit, waits bounded as on SQLite.
+    With `?aws_region=REGION` it logs in to RDS by IAM: the URL holds no password.
     """
     if url.startswith("sqlite"):
         engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000})
@@ -40,10 +43,14 @@ def open_engine(url: str) -> Engine:
         # Python's sqlite3 would begin a deferred transaction by itself, which fails with "locked" when it turns into a write.
         event.listen(engine, "begin", lambda connection: None)
     else:
+        region = make_url(url).query.get(IAM)
+        wanted = make_url(url).difference_update_query([IAM])
         limits = {"connect_timeout": CONNECT_TIMEOUT_S, "options": POSTGRESQL_OPTIONS}
         # A read is one statement then, where the driver would begin and roll back around it; `begin` says BEGIN itself.
-        engine = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=POOL, max_overflow=POOL, connect_args=limits)
+        engine = create_engine(wanted, isolation_level="AUTOCOMMIT", pool_size=POOL, max_overflow=POOL, connect_args=limits)
         event.listen(engine, "checkout", _require_silent)
+        if isinstance(region, str):
+            event.listen(engine, "do_connect", _token(wanted, region))
     event.listen(engine, "handle_error", _as_ours)
     return engine
 
@@ -54,6 +61,22 @@ def _configure(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _token(url: URL, region: str) -> Callable[..., None]:
+    """Sets the password of each connection when it is made: a token is good for 15 minutes, and a connection for longer."""
+    import boto3  # part of the extra `s3`
+    from botocore.exceptions import BotoCoreError
+
+    signer = boto3.Session().client("rds", region_name=region)
+
+    def give(_dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]) -> None:
+        try:
+            options["password"] = signer.generate_db_auth_token(url.host, url.port or 5432, url.username, region)
+        except BotoCoreError as error:
+            raise Unavailable(f"no token for the database user {url.username}: {error}") from error
+
+    return give
 
 
 def _require_silent(connection: Any, _record: Any, _proxy: Any) -> None:

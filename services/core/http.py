@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -17,8 +17,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from services.core import errors
 from services.core.canonical import parse
 from services.core.ids import new_id
+from services.core.metrics import CONTENT_TYPE, PATH, Gauge, Measured, exposition
 from services.core.openapi import describe
 from services.core.problems import status_of
+from services.core.renewal import renew
 from services.core.tls import Identity, server_context, spiffe_id
 
 log = logging.getLogger(__name__)
@@ -34,9 +36,15 @@ def problem(status: int, kind: str, detail: str, **more: Any) -> JSONResponse:
 
 
 def create_app(
-    title: str, *, version: str = "0.1.0", unlimited: tuple[str, ...] = (), idempotent: bool = False, **options: Any
+    title: str,
+    *,
+    version: str = "0.1.0",
+    unlimited: tuple[str, ...] = (),
+    idempotent: bool = False,
+    gauges: Sequence[Gauge] = (),
+    **options: Any,
 ) -> FastAPI:
-    """An app whose every error is problem+json.
+    """An app whose every error is problem+json, and which tells its metrics to whoever has a certificate of ours.
 
     unlimited: path prefixes to which PUT streams a body that its route limits; idempotent: its middleware takes Idempotency-Key;
     options: FastAPI's own (lifespan…).
@@ -44,6 +52,8 @@ def create_app(
     app = FastAPI(title=title, version=version, **options)
     describe(app, idempotent=idempotent)
     app.add_middleware(_Envelope, unlimited=unlimited)
+    app.add_middleware(Measured)
+    _tell_metrics(app, exposition(gauges))
     app.add_exception_handler(errors.AiInfraError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -62,6 +72,12 @@ async def identity(request: Request) -> str:
 Actor = Annotated[str, Depends(identity)]
 
 
+def _tell_metrics(app: FastAPI, read: Callable[[], bytes]) -> None:
+    @app.get(PATH, include_in_schema=False)
+    def metrics(actor: Actor) -> Response:
+        return Response(read(), media_type=CONTENT_TYPE)
+
+
 async def service_identity(actor: Actor) -> str:
     """As identity, for routes that only services may call."""
     if "/service/" not in actor:
@@ -73,7 +89,7 @@ ServiceActor = Annotated[str, Depends(service_identity)]
 
 
 async def serve(app: ASGIApp, *, host: str, port: int, identity: Identity, ready: Callable[[], None] | None = None) -> None:
-    """Serves until SIGTERM or SIGINT, with mTLS.
+    """Serves until SIGTERM or SIGINT, with mTLS. A certificate that is renewed meanwhile is used from then on, by clients too.
 
     ready: called once, when the port is bound.
     Raises:
@@ -85,17 +101,22 @@ async def serve(app: ASGIApp, *, host: str, port: int, identity: Identity, ready
     )  # fmt: skip
     config.load()
     config.ssl = server_context(identity)
-    with _bound(host, port) as listener:
+    with bound(host, port) as listener:
         server = uvicorn.Server(config)
         serving = asyncio.ensure_future(server.serve([listener]))
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
-        if server.started and ready is not None:
-            ready()
-        await serving
+        renewing = asyncio.ensure_future(renew(identity))
+        try:
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.01)
+            if server.started and ready is not None:
+                ready()
+            await serving
+        finally:
+            renewing.cancel()
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """A socket to listen on. port: 0 takes a free one. Raises BadSetting: it is taken."""
     # The protocol is named: asyncio turns Nagle's delay off (40 ms for each answer) only where a socket says that it is TCP.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -112,16 +112,18 @@ class Kube:
         more = {"dryRun": "All"} if dry_run else {}
         return self._call("PATCH", path, params=params | more, content=json.dumps(wanted), headers=headers)
 
-    def delete(self, resource: Resource, name: str, namespace: str = "", *, uid: str = "") -> None:
-        """Deletes in the background; one that is gone already is fine. uid: only that very object, not one made anew under its
-        name: Conflict."""
-        options: Object = {"propagationPolicy": "Background"} | ({"preconditions": {"uid": uid}} if uid else {})
+    def delete(self, resource: Resource, name: str, namespace: str = "", *, uid: str = "", last: bool = False) -> None:
+        """Deletes; one that is gone already is fine. uid: only that very object, not one made anew under its name: Conflict; last:
+        the object goes after all that it owns, not before."""
+        options: Object = {"propagationPolicy": "Foreground" if last else "Background"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
         try:
             self._call("DELETE", resource.one(name, namespace), json=options)
         except errors.NotFound:
             return
 
-    def watch(self, resource: Resource, version: str, *, labels: str = "") -> Iterator[Object]:
+    def watch(self, resource: Resource, version: str, namespace: str = "", *, labels: str = "") -> Iterator[Object]:
         """Events after a resourceVersion, each {"type", "object"}, until the server ends the watch.
 
         Raises:
@@ -131,7 +133,7 @@ class Kube:
         params |= {"labelSelector": labels} if labels else {}
         limit = httpx.Timeout(TIMEOUT_S, read=WATCH_S + TIMEOUT_S)
         with self._reaching(), self._client.stream(
-            "GET", resource.collection(), params=params, headers=self._headers(), timeout=limit
+            "GET", resource.collection(namespace), params=params, headers=self._headers(), timeout=limit
         ) as response:
             if not response.is_success:
                 response.read()

@@ -15,14 +15,14 @@ Key = tuple[str, str]
 
 
 class Mirror:
-    """Follows the objects with some labels in all namespaces, in a thread of its own. changed: set after every change.
+    """Follows the objects with some labels, in one namespace or in all, in a thread of its own. changed: set after every change.
 
     A lost connection, a restarted server and an expired watch (410) cost a moment in which `objects` says Unavailable; nothing that
     happened meanwhile is missed, as the mirror goes on from the version it has or lists anew.
     """
 
-    def __init__(self, kube: Kube, resource: Resource, labels: str) -> None:
-        self._kube, self._resource, self._labels = kube, resource, labels
+    def __init__(self, kube: Kube, resource: Resource, labels: str, namespace: str = "") -> None:
+        self._kube, self._resource, self._labels, self._namespace = kube, resource, labels, namespace
         self._objects: dict[Key, Object] = {}
         self._version = ""
         self._trouble = "it has not been listed yet"
@@ -63,12 +63,12 @@ class Mirror:
 
     def _follow(self) -> None:
         if not self._version:
-            found = self._kube.list(self._resource, labels=self._labels)
+            found = self._kube.list(self._resource, self._namespace, labels=self._labels)
             with self._lock:
                 self._objects = {key_of(item): item for item in found["items"]}
                 self._version, self._trouble = found["metadata"]["resourceVersion"], ""
             self.changed.set()
-        for event in self._kube.watch(self._resource, self._version, labels=self._labels):
+        for event in self._kube.watch(self._resource, self._version, self._namespace, labels=self._labels):
             self._take(event["type"], event["object"])
             if self._stop.is_set():
                 return

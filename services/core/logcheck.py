@@ -8,6 +8,7 @@ signed two histories. It says so in `not_checkable`.
 """
 
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -216,11 +217,13 @@ class _Source:
 
     def fill(self, seq: int) -> bool:
         """Whether this seq was skipped before; it is no longer."""
-        for at, (first, last) in enumerate(self.missing):
-            if first <= seq <= last:
-                self.missing[at : at + 1] = [part for part in ((first, seq - 1), (seq + 1, last)) if part[0] <= part[1]]
-                return True
-        return False
+        # The ranges are in order. Whoever forges a log chooses how many there are, so they are not read one by one.
+        at = bisect_right(self.missing, seq, key=lambda part: part[0]) - 1
+        if at < 0 or self.missing[at][1] < seq:
+            return False
+        first, last = self.missing[at]
+        self.missing[at : at + 1] = [part for part in ((first, seq - 1), (seq + 1, last)) if part[0] <= part[1]]
+        return True
 
 
 class EventChecker:
@@ -253,8 +256,11 @@ class EventChecker:
         except BadInput as error:
             self._found.add(Kind.BAD_EVENT, str(error), index)
             return
-        if expected not in (None, prev_hash) and len(self.breaks) < MAX_PROBLEMS:
-            self.breaks[index] = prev_hash
+        if expected not in (None, prev_hash):
+            if len(self.breaks) < MAX_PROBLEMS:
+                self.breaks[index] = prev_hash
+            else:
+                self._found.more += 1
         self._new_ids.append((event["id"], index))
         if len(self._new_ids) >= TILE_WIDTH:
             self._check_ids()
@@ -279,8 +285,8 @@ class EventChecker:
             elif self._found.has(Kind.GAP) or tree.short:
                 self._found.add(Kind.REMOVED, "the entry before it by its prevHash is nowhere in the log", index)
             else:
-                at = index if tree.differs(index) and not tree.differs(index - 1) else index - 1
-                self._found.add(Kind.EDITED, f"entry {index}'s prevHash is of other bytes", at)
+                own = index == 0 or (tree.differs(index) and not tree.differs(index - 1))
+                self._found.add(Kind.EDITED, f"entry {index}'s prevHash is of other bytes", index if own else index - 1)
 
     def _check_ids(self) -> None:
         new, self._new_ids = self._new_ids, []
@@ -302,6 +308,8 @@ class EventChecker:
         elif seq > source.last:
             if len(source.missing) < MAX_PROBLEMS:
                 source.missing.append((source.last + 1, seq - 1))
+            else:
+                self._found.more += 1
             source.last = seq
         elif source.fill(seq):
             self._found.add(Kind.REORDERED, f"{name}: seq {seq} stands after a later one", index)
@@ -348,8 +356,7 @@ class _Tree:
                 self._push(1, root)
             missing = 0 if entries else missing + 1
             if missing > MAX_MISSING:
-                self._whole = False
-                break
+                return  # without a look at the tiles above, whose leaves are not known
             if entries and self.short and not self._found.has(Kind.REMOVED):
                 self._found.add(Kind.REMOVED, "entries before it are missing", number * TILE_WIDTH)
             self._bundles = number + 1
@@ -372,9 +379,10 @@ class _Tree:
                 continue
             kind = Kind.EDITED if first == last else Kind.RECHAINED
             self._found.add(kind, f"entries {first} to {end} are not those of the tiles", first)
-        if self.short and not self._found.has(Kind.REMOVED):
-            self._found.add(Kind.TRUNCATED, f"the checkpoint is of {last + 1} entries, {self._edge.size} are there")
-        elif self._edge.size == self._checkpoint.size and self._edge.root() != self._checkpoint.root:
+        if self.short:
+            if not self._found.has(Kind.REMOVED):
+                self._found.add(Kind.TRUNCATED, f"the checkpoint is of {last + 1} entries, {self._edge.size} are there")
+        elif self._edge.root() != self._checkpoint.root:
             content = self._found.has(Kind.EDITED, Kind.REMOVED, Kind.REORDERED, Kind.RECHAINED)
             kind = Kind.WRONG_ROOT if content else Kind.RECHAINED
             self._found.add(kind, "the entries make another root than the checkpoint's")
@@ -443,7 +451,6 @@ class _Tree:
             self._explained.add(start // TILE_WIDTH)
         elif len(own) < len(hashes) and set(own) <= set(hashes):
             self._found.add(Kind.REMOVED, "the tile has it, the entry bundle has not", start + first)
-            self._explained.add(start // TILE_WIDTH)
         else:
             for at, item in enumerate(own):
                 if item != hashes[at]:
@@ -454,6 +461,8 @@ class _Tree:
             self._differing[-1] = (self._differing[-1][0], index)
         elif len(self._differing) < MAX_PROBLEMS:
             self._differing.append((index, index))
+        else:
+            self._found.more += 1
 
     def _push(self, level: int, item: bytes) -> None:
         while level >= len(self._levels):

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Update,
     bindparam,
+    func,
     insert,
     select,
     update,
@@ -35,6 +36,7 @@ from services.core.errors import Unavailable
 from services.core.events import EventDraft
 from services.core.ids import new_id
 from services.core.logentry import NO_PREVIOUS, leaf_bytes, require_event
+from services.core.metrics import Gauge
 
 BATCH = 500
 BATCH_BYTES = 1 << 20
@@ -127,6 +129,11 @@ def _indexes(table: Table) -> Select[tuple[str, int]]:
 
 
 @functools.cache
+def _unsent(table: Table) -> Select[int]:
+    return select(func.count()).select_from(table).where(table.c.log_index.is_(None))
+
+
+@functools.cache
 def _insert(table: Table) -> Insert:
     return insert(table)
 
@@ -142,6 +149,12 @@ class Relay:
     def __init__(self, engine: Engine, outbox: Outbox, bus: AuditBus) -> None:
         self._engine, self._outbox, self._bus = engine, outbox, bus
         self._lock = threading.Lock()
+
+    def pending(self) -> int:
+        """How many events are not known to be in the log yet."""
+        with self._engine.connect() as connection:
+            found: int = connection.execute(_unsent(self._outbox.table)).scalar_one()
+        return found
 
     def flush(self) -> int:
         """How many events were moved: all that were written before the call.
@@ -194,3 +207,8 @@ class Relay:
         # One event is at most an entry of the log, so there is always one that fits.
         batch = [row for row, size in zip(rows, sizes, strict=True) if size <= BATCH_BYTES]
         return batch, len(batch) < len(rows) or len(rows) == BATCH
+
+
+def pending_gauge(relay: Relay) -> Gauge:
+    """For whoever owns the outbox that the relay empties."""
+    return Gauge("ai_infra_outbox_pending_events", "Events that are not known to be in the log yet.", relay.pending)

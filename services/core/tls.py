@@ -4,6 +4,8 @@ import datetime
 import ipaddress
 import os
 import ssl
+import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +56,23 @@ def client_context(identity: Identity) -> ssl.SSLContext:
     return context
 
 
+_contexts: "weakref.WeakKeyDictionary[ssl.SSLContext, Identity]" = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def contexts_of(identity: Identity) -> list[ssl.SSLContext]:
+    """Those in use that were made here with its files: they go on when the files are renewed, see `renewal`."""
+    with _lock:
+        return [context for context, owner in _contexts.items() if owner == identity]
+
+
 def _harden(context: ssl.SSLContext, identity: Identity) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(identity.ca)
     context.load_cert_chain(identity.cert, identity.key)
     context.verify_mode = ssl.CERT_REQUIRED
+    with _lock:
+        _contexts[context] = identity
 
 
 def spiffe_id(certificate_der: bytes) -> str | None:

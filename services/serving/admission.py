@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from services.core.kube import Object, Resource
-from services.serving.inference import ALLOWED, MANAGED, SCHEME, SERVICES, Place
+from services.serving.inference import ALLOWED, MANAGED, SERVICES, Place
+from services.serving.predictor.source import SCHEME, URI
 
 POLICIES = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies")
 BINDINGS = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings")
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles")
 NAME: Final = "ai-infra-servable-models"
-URI: Final = f"^{SCHEME}[a-z0-9-]{{1,63}}(/sha256:[0-9a-f]{{64}}){{3}}$"
 OTHER_SOURCES: Final = (
     "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle", "containers",
     "initContainers", "volumes", "workerSpec", "storageUris", "storageContainerName",
@@ -22,6 +22,7 @@ OTHER_SOURCES: Final = (
 """Fields of a predictor by which something else than `model.storageUri` would be run or loaded."""
 OTHER_PROGRAMS: Final = ("storage", "image", "command", "args", "env", "envFrom", "volumeMounts", "volumeDevices", "lifecycle")
 """The same of its `model`."""
+WATCHED: Final = ("get", "list", "watch")
 
 
 def policy(place: Place) -> Object:
@@ -56,7 +57,7 @@ def policy(place: Place) -> Object:
             ],
             "validations": [
                 _validation(
-                    f"variables.predictors.all(p, {one} && p.model.storageUri.matches('{URI}'))",
+                    f"variables.predictors.all(p, {one} && p.model.storageUri.matches('^{URI}$'))",
                     f"model.storageUri is not pinned: want {SCHEME}DEPLOYMENT/ARTIFACT/MANIFEST/BUNDLE, the last three as sha256:…",
                 ),
                 _validation(
@@ -98,20 +99,35 @@ def binding() -> Object:
     }
 
 
+def watch_role() -> Object:
+    """What the backend `kserve` reads, in all namespaces."""
+    rules = [_rule(SERVICES.group, SERVICES.plural, WATCHED), _rule("", "pods", WATCHED), _rule("", "configmaps", WATCHED)]
+    return _role("ai-infra-serving-watch", rules)
+
+
 def role() -> Object:
-    """All that the backend `kserve` does in a cluster. Nobody else is given the last two verbs on the list."""
-    watched = ["get", "list", "watch"]
+    """All that it writes in a namespace of predictors; to be bound there only. Nobody else is given the verbs on the list."""
+    listed = _rule("", "configmaps", ("patch",)) | {"resourceNames": [ALLOWED]}
+    rules = [
+        _rule(SERVICES.group, SERVICES.plural, ("create", "patch", "delete")),
+        # What is to be created has no name yet that a rule could hold it to.
+        _rule("", "configmaps", ("create",)),
+        listed,
+    ]
+    return _role("ai-infra-serving", rules)
+
+
+def _role(name: str, rules: list[Object]) -> Object:
     return {
         "apiVersion": f"{CLUSTER_ROLES.group}/{CLUSTER_ROLES.version}",
         "kind": "ClusterRole",
-        "metadata": {"name": "ai-infra-serving", "labels": dict(MANAGED)},
-        "rules": [
-            {"apiGroups": [SERVICES.group], "resources": [SERVICES.plural], "verbs": [*watched, "create", "patch", "delete"]},
-            {"apiGroups": [""], "resources": ["pods"], "verbs": watched},
-            {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*watched, "create"]},
-            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [ALLOWED], "verbs": ["patch"]},
-        ],
+        "metadata": {"name": name, "labels": dict(MANAGED)},
+        "rules": rules,
     }
+
+
+def _rule(group: str, plural: str, verbs: Iterable[str]) -> Object:
+    return {"apiGroups": [group], "resources": [plural], "verbs": list(verbs)}
 
 
 def _without(path: str, names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Joins serving's parts with concrete classes: the router process, and the predictors' fork server."""
+"""Joins the router process with concrete classes. The predictors' own is `predictor.bootstrap`."""
 
 import asyncio
 import gc
@@ -7,25 +7,19 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from services.core import backends as registers
-from services.core import object_backends
-from services.core.calls import Peer, call, client
+from services.core.calls import Peer
 from services.core.clock import system_clock
 from services.core.database import open_engine
 from services.core.errors import BadSetting
 from services.core.migrations import upgrade
-from services.core.objects import ObjectStore
 from services.core.outbox import Outbox, Relay
 from services.core.processes import die_with_supervisor
+from services.core.renewal import renew
 from services.core.tls import client_context, server_context, service_id
-from services.core.trust import Trust
-from services.serving.renewal import renew
 from services.serving.router import tables
 from services.serving.router.app import Parts, Router, salt_key
 from services.serving.router.desired import Follower
@@ -41,12 +35,6 @@ from services.signing.bus import HttpAuditBus
 KEEP_ALIVE_S = 60
 API_TIMEOUT_S = 5.0
 SWITCH_S = 0.0005
-
-
-def open_objects(settings: Settings) -> ObjectStore:
-    module = registers.load(object_backends, settings.object_backend, env=settings.env)
-    store: ObjectStore = module.open_store(settings.object_location)
-    return store
 
 
 def run_router(environ: Mapping[str, str], ready: Callable[[], None] = lambda: None, predictor: str = PREDICTOR) -> None:
@@ -90,7 +78,7 @@ async def _router(settings: Settings, launcher: ForkServerLauncher, ready: Calla
     await runner.setup()
     assert runner.server is not None
     front = Front(runner.server)
-    renewing = asyncio.ensure_future(renew(identity, (inside, outside)))
+    renewing = asyncio.ensure_future(renew(identity))
     server: asyncio.Server | None = None
     try:
         server = await asyncio.get_running_loop().create_server(
@@ -121,41 +109,6 @@ async def _until_signal() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
-
-
-def run_predictors(
-    environ: Mapping[str, str], commands: int, events: int, around: Callable[[Any, Any], Any] = lambda order, app: app
-) -> None:
-    """The fork server of the predictors, until `commands` (a file descriptor) ends.
-
-    around: what stands around KServe's application for one order; a campaign plants its faults there.
-    """
-    import torch
-
-    from services.serving.predictor import server
-    from services.serving.predictor.forkserver import ForkServer
-    from services.serving.predictor.loading import load_verified
-    from services.serving.predictor.order import Order
-
-    torch.set_num_threads(1)
-    settings = Settings.from_env(environ)
-    identity = settings.identity("predictor")
-    # KServe logs a stack trace for each bad request: clients must not fill our disk.
-    logging.getLogger("kserve").setLevel(logging.CRITICAL)
-
-    def quarantine(deployment: str) -> list[str]:
-        with client(settings.api_url, identity, timeout_s=API_TIMEOUT_S) as api:
-            reasons: list[str] = call(api, "GET", f"/v1/serving/quarantine/{deployment}")["reasons"]
-            return reasons
-
-    def serve(order: dict[str, Any], ready: Callable[[int], None]) -> None:
-        trust = Trust.parse(Path(settings.trust).read_bytes())
-        verified = load_verified(Order.from_json(order), open_objects(settings), trust, quarantine)
-        model = server.ServedModel(verified, server.build_model(verified.files))
-        model.warm_up()
-        server.serve(model, identity, ready, lambda app: around(verified.order, app))
-
-    ForkServer(commands, events, serve).run()
 
 
 def main() -> None:

@@ -88,8 +88,9 @@ def _histogram(edges: Sequence[float], reference: Sequence[float], factor: float
 def dispersion(blocks: Sequence[tuple[int, int]], w: float = 0.5) -> float:
     """How much more the arm of slow requests clusters than coins, from two replicas of stable; 1 when calm.
 
-    blocks: (slow requests, those on the first replica) of each block of consecutive requests. log E of latency is divided by it:
-    a server that is slow for a while by itself would look like a regression (17% false alarms without, 0.8% with).
+    blocks: (slow requests, those on the first replica) of each block of consecutive requests. log E of latency is divided by it,
+    against the canary and for it: a server that is slow for a while by itself would look like a regression (17% false alarms
+    without, 0.8% with), or hide one.
     """
     used = [(m, a) for m, a in blocks if m > 0]
     index = sum((a - w * m) ** 2 / (w * (1 - w) * m) for m, a in used) / max(1, len(used))
@@ -341,7 +342,8 @@ def _clear_latency(rule: Rule, counts: Counts) -> float:
     for phase in counts.phases:
         slow = phase.latency[SLOW_BIN:]
         phases.append((phase.weight, phase.requests, sum(a for a, _ in slow), sum(b for _, b in slow)))
-    return clear_log_e(phases, rule.margins["latency"])
+    # What comes in spells is as few independent observations for the one verdict as for the other.
+    return clear_log_e(phases, rule.margins["latency"]) / rule.dispersion
 
 
 def _clear_quality(rule: Rule, counts: Counts) -> float:

@@ -104,6 +104,6 @@ def _services(router: APIRouter, serving: Serving) -> None:
         return JSONResponse(state, headers={"ETag": tag})
 
     @router.get("/v1/serving/quarantine/{deployment}")
-    def quarantine(deployment: str, actor: ServiceActor) -> dict[str, list[str]]:
-        """What a predictor asks before it loads."""
-        return {"reasons": serving.quarantine_reasons(deployment)}
+    def quarantine(deployment: str, actor: ServiceActor) -> dict[str, Any]:
+        """What a predictor asks before it loads: why it must not, and the manifest that the deployment is of."""
+        return {"reasons": serving.quarantine_reasons(deployment), "manifest": serving.get(deployment)["manifest"]}

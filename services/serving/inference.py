@@ -13,6 +13,7 @@ from typing import Any
 
 from services.core.kube import Object, Resource
 from services.serving.predictor.order import Order
+from services.serving.predictor.source import Source
 
 SERVICES = Resource("serving.kserve.io", "v1beta1", "inferenceservices")
 RUNTIMES = Resource("serving.kserve.io", "v1alpha1", "servingruntimes")
@@ -25,13 +26,31 @@ DEPLOYMENT = "ai-infra/deployment"
 ROLLOUT = "ai-infra/rollout"
 """Annotation: the rollout and the weights that it has had, see `Split`."""
 MODE = {"serving.kserve.io/deploymentMode": "RawDeployment"}
-SCHEME = "ai-infra://"
 FORMAT = "ai-infra"
 ALLOWED = "servable-models"
 """Name of the ConfigMap that admission compares with: deployment → storage URI."""
 PORT = 8080
 CONTAINER = "kserve-container"
 """The name that KServe looks for in a runtime."""
+MODELS = "/mnt/models"
+"""Where KServe mounts the folder that the storage initialiser fills."""
+COMMAND = ("python3", "-m", "services.serving.predictor.mounted", MODELS, "--port", str(PORT))
+IDENTITY, TRUST = "/identity", "/trust"
+USER = 65532
+"""Of the image. A number: `runAsNonRoot` is judged by it."""
+CLOSED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+IDENTITY_MOUNTS = [
+    {"name": "identity", "mountPath": f"{IDENTITY}/predictor", "readOnly": True},
+    {"name": "trust", "mountPath": TRUST, "readOnly": True},
+    {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108  # the container's own
+]
+"""Of the predictor and of its storage initialiser; the volumes are the runtime's."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 _HASHED = re.compile(r".*-[0-9a-f]{10}")
 
@@ -99,7 +118,7 @@ def service_name(model: str) -> str:
 
 def storage_uri(order: Order) -> str:
     """Names deployment, artifact, manifest and OMS bundle by digest: all that a predictor needs to verify what it loads."""
-    return f"{SCHEME}{order.deployment}/{order.artifact_id}/{order.manifest}/{order.bundle}"
+    return str(Source.of(order))
 
 
 def inference_service(place: Place, stable: Predictor, canary: Predictor | None = None, split: Split | None = None) -> Object:
@@ -131,6 +150,16 @@ def _predictor(place: Place, predictor: Predictor) -> Object:
         "labels": MANAGED | {DEPLOYMENT: order.deployment},
         "serviceAccountName": place.account,
         "automountServiceAccountToken": False,
+        # Of the group, so that it can read its certificate. A runtime has no such field.
+        "securityContext": {
+            "fsGroup": USER,
+            "runAsGroup": USER,
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        # Where it can be had: replicas that go down with one node, or zone, are one.
+        "topologySpreadConstraints": [_spread(order, key) for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")],
         "minReplicas": predictor.replicas,
         "maxReplicas": predictor.replicas,
         "model": {
@@ -142,6 +171,11 @@ def _predictor(place: Place, predictor: Predictor) -> Object:
             "storageUri": storage_uri(order),
         },
     }
+
+
+def _spread(order: Order, key: str) -> Object:
+    same = {"matchLabels": {DEPLOYMENT: order.deployment}}
+    return {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": same}
 
 
 def _variant(order: Order) -> str:
@@ -168,22 +202,45 @@ def allowed(namespace: str, orders: Iterable[Order]) -> Object:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeArgs:
-    """image: with its digest; command: that serves /mnt/models by the Open Inference Protocol on `PORT`;
-    requests, limits: quantities by resource; identity: name of the secret with the predictor's certificate."""
+    """image: with its digest; environment: dev, staging or prod; api: URL of the API, asked about quarantine; requests, limits:
+    quantities by resource; identity: name of the secret with the predictor's certificate (tls.crt, tls.key, ca.crt); trust: name
+    of the ConfigMap with trust.json."""
 
     name: str
     namespace: str
     image: str
-    command: tuple[str, ...]
+    environment: str
+    api: str
     requests: Mapping[str, str]
     limits: Mapping[str, str]
     identity: str
+    trust: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[^@\s]+@sha256:[0-9a-f]{64}", self.image):
-            raise ValueError(f"image {self.image!r} has no digest: pin it as NAME@sha256:…")
-        if "memory" not in self.limits:
-            raise ValueError("limits: name memory, or one model can take a node's")
+        require_pinned(self.image)
+        require_memory(self.limits)
+
+
+def require_pinned(image: str) -> None:
+    """Raises ValueError."""
+    if not re.fullmatch(r"[^@\s]+@sha256:[0-9a-f]{64}", image):
+        raise ValueError(f"image {image!r} has no digest: pin it as NAME@sha256:…")
+
+
+def require_memory(limits: Mapping[str, str]) -> None:
+    """Raises ValueError."""
+    if "memory" not in limits:
+        raise ValueError("limits: name memory, or one model can take a node's")
+
+
+def verifying(environment: str, api: str) -> dict[str, str]:
+    """Environment variables of what verifies a model in a cluster, as `services.serving.settings` reads them."""
+    return {
+        "AI_INFRA_ENV": environment,
+        "AI_INFRA_API_URL": api,
+        "AI_INFRA_CERTS": IDENTITY,
+        "AI_INFRA_TRUST": f"{TRUST}/trust.json",
+    }
 
 
 def serving_runtime(args: RuntimeArgs) -> Object:
@@ -191,22 +248,19 @@ def serving_runtime(args: RuntimeArgs) -> Object:
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": args.image,
-        "command": list(args.command),
+        "command": list(COMMAND),
+        "env": [{"name": name, "value": value} for name, value in verifying(args.environment, args.api).items()],
         "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
         "resources": {"requests": dict(args.requests), "limits": dict(args.limits)},
         "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 2, "failureThreshold": 3},
         "livenessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 10, "failureThreshold": 3},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "volumeMounts": [
-            {"name": "identity", "mountPath": "/identity", "readOnly": True},
-            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108  # the container's own
-        ],
+        # It verifies and imports first: 10 minutes, until it takes connections.
+        "startupProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 2, "failureThreshold": 300},
+        # Requests still arrive until every proxy has heard that the pod leaves.
+        "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+        "securityContext": CLOSED,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": IDENTITY_MOUNTS,
     }
     return {
         "apiVersion": f"{RUNTIMES.group}/{RUNTIMES.version}",
@@ -219,6 +273,7 @@ def serving_runtime(args: RuntimeArgs) -> Object:
             "containers": [container],
             "volumes": [
                 {"name": "identity", "secret": {"secretName": args.identity, "defaultMode": 0o440}},
+                {"name": "trust", "configMap": {"name": args.trust}},
                 {"name": "scratch", "emptyDir": {"sizeLimit": "1Gi"}},
             ],
         },

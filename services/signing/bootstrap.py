@@ -18,7 +18,7 @@ from services.core.database import open_engine
 from services.core.errors import AiInfraError, BadSetting
 from services.core.http import serve
 from services.core.migrations import upgrade
-from services.core.outbox import Outbox, Relay
+from services.core.outbox import Outbox, Relay, pending_gauge
 from services.core.processes import die_with_supervisor
 from services.core.tls import client_context
 from services.core.trust import Trust
@@ -60,23 +60,24 @@ def build(settings: Settings) -> Proxy:
     upgrade(engine, "signing")
     log = Peer(settings.api_url, client_context(settings.identity), timeout_s=settings.log_timeout_s)
     outbox = Outbox(tables.outbox, settings.source, system_clock)
+    relay = Relay(engine, outbox, HttpAuditBus(log))
     service = SigningService(
         engine=engine,
         outbox=outbox,
-        relay=Relay(engine, outbox, HttpAuditBus(log)),
+        relay=relay,
         signers=signers,
         trust=trust,
         origin=trust().log_origin,
         clock=system_clock,
     )
-    return Proxy(create_signing_app(service, caller=settings.caller), engine, log)
+    return Proxy(create_signing_app(service, caller=settings.caller, gauges=[pending_gauge(relay)]), engine, log)
 
 
 def open_signers(settings: Settings) -> Mapping[str, Signer]:
     """One Signer for each key name; a key that serves two names is refused, as one signature would mean two things."""
     found: dict[str, Signer] = {}
     for name in KEY_NAMES:
-        backend = load(backends, settings.audit_signer if name == AUDIT_KEY else settings.signer, env=settings.env)
+        backend = load(backends, settings.signers[name], env=settings.env)
         found[name] = backend.open_signer(settings.keys[name], settings.timeout_s)
     ids = {name: keys.signer_id(signer.public_key()) for name, signer in found.items()}
     for name, signer_id in ids.items():

@@ -1,5 +1,6 @@
 """The proxy's HTTP side: decode, call, encode. Only the API process may call; whoever else has a certificate is refused."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI
@@ -9,6 +10,7 @@ from services.core.digests import sha256
 from services.core.dsse import BadEnvelope, decode64, encode64
 from services.core.errors import Refused
 from services.core.http import Actor, create_app
+from services.core.metrics import Gauge
 from services.signing.errors import BadPayload
 from services.signing.ports import Signed, StatementRequest
 from services.signing.service import SigningService
@@ -47,9 +49,9 @@ class CheckpointBody(_Body):
     proof: Annotated[list[str], Field(max_length=64)]
 
 
-def create_signing_app(service: SigningService, *, caller: str) -> FastAPI:
+def create_signing_app(service: SigningService, *, caller: str, gauges: Sequence[Gauge] = ()) -> FastAPI:
     """caller: SPIFFE identity of the one client."""
-    app = create_app("ai-infra signing proxy")
+    app = create_app("ai-infra signing proxy", gauges=gauges)
     app.include_router(_router(service, caller))
 
     @app.get("/healthz")

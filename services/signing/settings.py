@@ -19,7 +19,7 @@ class Settings:
     """database: SQLAlchemy URL; certs: folder with tls.crt, tls.key and ca.crt of the proxy; trust: trust.json,
     which also names the log whose checkpoints are signed.
 
-    signer: backend of all keys but the audit key; audit_signer: its backend; keys: key name → what that backend calls it.
+    signers: key name → its backend; keys: key name → what that backend calls it.
     timeout_s: seconds one call of the key service may take; log_timeout_s: one append to the log.
     caller: SPIFFE identity of the only client.
     """
@@ -31,8 +31,7 @@ class Settings:
     certs: Path
     trust: Path
     api_url: str
-    signer: str
-    audit_signer: str
+    signers: Mapping[str, str]
     keys: Mapping[str, str]
     caller: str = service_id("api")
     source: str = service_id("signing-proxy")
@@ -47,8 +46,8 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Everything has a default below AI_INFRA_HOME. Raises BadSetting, naming the variable and what it should hold."""
         home = Path(environ.get("AI_INFRA_HOME", ".ai-infra")).absolute()
-        signer = environ.get("AI_INFRA_SIGNER", "keyfile")
-        folder = home / "signing"
+        common, folder = environ.get("AI_INFRA_SIGNER", "keyfile"), home / "signing"
+        signers = {name: environ.get(f"AI_INFRA_{name.upper()}_SIGNER", common) for name in KEY_NAMES}
         found = cls(
             env=settings.environment(environ),
             host=environ.get("AI_INFRA_SIGNING_HOST", "127.0.0.1"),
@@ -57,9 +56,8 @@ class Settings:
             certs=Path(environ.get("AI_INFRA_SIGNING_CERTS", home / "services" / "signing-proxy")),
             trust=Path(environ.get("AI_INFRA_TRUST", home / "trust.json")),
             api_url=environ.get("AI_INFRA_API_URL", DEFAULT_API),
-            signer=signer,
-            audit_signer=environ.get("AI_INFRA_AUDIT_SIGNER", signer),
-            keys={name: _key(environ, name, signer, folder) for name in KEY_NAMES},
+            signers=signers,
+            keys={name: _key(environ, name, signers[name], folder) for name in KEY_NAMES},
             timeout_s=settings.number(environ, "AI_INFRA_SIGNER_TIMEOUT_S", 0.8, 0.01, 60),
             log_timeout_s=settings.number(environ, "AI_INFRA_LOG_TIMEOUT_S", 5.0, 0.01, 60),
         )
@@ -78,7 +76,7 @@ def _key(environ: Mapping[str, str], name: str, signer: str, folder: Path) -> st
     variable = f"AI_INFRA_KEY_{name.upper()}"
     if variable in environ:
         return environ[variable]
-    if signer == "keyfile" or name == "audit":
+    if signer == "keyfile":
         return str(folder / "keys" / f"{name}.pem")
     raise BadSetting(f"{variable} is missing: the key's name in the {signer!r} backend")
 

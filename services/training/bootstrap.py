@@ -9,7 +9,7 @@ from services.core.digests import sha256_file
 from services.core.errors import BadSetting
 from services.core.objects import ObjectStore
 from services.training import backends
-from services.training.environment import describe
+from services.training.environment import Environment
 from services.training.evaluation import ProcessEvaluator
 from services.training.ports import ComputeBackend
 from services.training.service import Site
@@ -25,15 +25,16 @@ def open_evaluator(store: ObjectStore) -> ProcessEvaluator:
     return ProcessEvaluator(store, os.environ)
 
 
-def open_site(builder: str, lock: Path) -> Site:
-    """builder: SPIFFE URI in the provenance; lock: the hashed requirements file that this environment was installed from.
+def open_site(builder: str, lock: Path, environment: Callable[[], Environment]) -> Site:
+    """builder: SPIFFE URI in the provenance; lock: the hashed requirements file that training's environment was installed from;
+    environment: what the compute backend says of it.
 
     Raises:
         BadSetting: there is no such file.
     """
     if not lock.is_file():
         raise BadSetting(f"no dependency lock at {lock}: set AI_INFRA_LOCK to the requirements file that was installed")
-    return Site(builder=builder, environment=describe, lock=_lock(lock))
+    return Site(builder=builder, environment=environment, lock=_lock(lock))
 
 
 def _lock(path: Path) -> Callable[[], str]:

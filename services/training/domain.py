@@ -24,11 +24,29 @@ _MODULE = r"[A-Za-z_][A-Za-z0-9_]*"
 ENTRYPOINT = rf"^{_MODULE}(\.{_MODULE})*:{_MODULE}$"
 REFERENCE = r"^[a-z0-9][a-z0-9._-]{0,99}@[A-Za-z0-9][A-Za-z0-9._-]{0,49}$"
 
+LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+
 SafePath = Annotated[str, AfterValidator(require_safe_path)]
 
 
+class Compute(Strict):
+    """What a run gets in a cluster, and whom it waits behind; a machine by itself has no use for it, and refuses GPUs.
+
+    queue: a Kueue LocalQueue; priority: a WorkloadPriorityClass; cpu, memory: of one worker, Kubernetes quantities; gpus: of one
+    worker; spot: workers may be on nodes that are taken away, and go on from the last checkpoint on others.
+    """
+
+    queue: Annotated[str, Field(pattern=LABEL)]
+    priority: Annotated[str, Field(pattern=LABEL)]
+    cpu: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}m?$")]
+    memory: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[MGT]i$")]
+    gpus: Annotated[int, Field(ge=0, le=16)] = 0
+    spot: bool = False
+
+
 class Job(Strict):
-    """What a person asks for. entrypoint: `module:function`, beside the job file; outputs: the files of the artifact."""
+    """What a person asks for. entrypoint: `module:function`, beside the job file; outputs: the files of the artifact; compute: as
+    the environment has it unless it is given."""
 
     name: Name
     entrypoint: Annotated[str, Field(pattern=ENTRYPOINT, max_length=200)]
@@ -38,6 +56,12 @@ class Job(Strict):
     datasets: Annotated[list[Annotated[str, Field(pattern=REFERENCE)]], Field(min_length=1, max_length=100)]
     outputs: Annotated[list[SafePath], Field(min_length=1, max_length=MAX_OUTPUTS)]
     hyperparameters: dict[str, Any]
+    compute: Compute | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it was given: what was left out is not there."""
+        found = super().to_json()
+        return found if found["compute"] is not None else {key: value for key, value in found.items() if key != "compute"}
 
 
 class StartRun(Strict):
@@ -108,6 +132,8 @@ def inputs_of(
         "outputs": ",".join(sorted(job.outputs)),
         "workers": str(job.workers),
     }
+    if job.compute is not None:
+        asked["gpus"] = str(job.compute.gpus)
     return RunInputs(
         code_ref=code,
         image=image,

@@ -9,10 +9,12 @@ from sqlalchemy import Connection
 
 from services.core.digests import FileEntry
 from services.registry.ports import Decision, Events, Measured, Policy, Run, Signing
+from services.training.domain import Compute
+from services.training.environment import Environment
 
 __all__ = [
     "Artifacts", "ComputeBackend", "Datasets", "Decision", "Events", "Flags", "Measured", "Order", "Policy", "Progress", "Run",
-    "Signing",
+    "Signing", "Usage",
 ]  # fmt: skip
 
 
@@ -21,7 +23,7 @@ class Order:
     """One run, as compute needs it.
 
     source: digest of the tar archive; directory: of the job inside it; entrypoint: `module:function`, called on every worker;
-    datasets: reference → path → digest; outputs: paths that rank 0 writes.
+    datasets: reference → path → digest; outputs: paths that rank 0 writes; compute: None for what the backend has by default.
     """
 
     run_id: str
@@ -33,6 +35,34 @@ class Order:
     hyperparameters: dict[str, Any]
     datasets: Mapping[str, Mapping[str, str]]
     outputs: list[str]
+    compute: Compute | None = None
+
+    @property
+    def gpus(self) -> int:
+        return 0 if self.compute is None else self.compute.gpus
+
+    @property
+    def spot(self) -> bool:
+        return self.compute is not None and self.compute.spot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What an attempt took: seconds for which its workers had their places, how many they were, and GPUs of each."""
+
+    seconds: int
+    workers: int
+    gpus: int
+    spot: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "seconds": self.seconds,
+            "workers": self.workers,
+            "workerSeconds": self.seconds * self.workers,
+            "gpuSeconds": self.seconds * self.workers * self.gpus,
+            "spot": self.spot,
+        }
 
 
 @dataclass(frozen=True)
@@ -45,32 +75,42 @@ class Progress:
 
 
 class ComputeBackend(Protocol):
-    """Runs training somewhere. Every method may raise ComputeUnavailable (retry)."""
+    """Runs training somewhere. Every method but `environment` may raise ComputeUnavailable, or Unavailable (retry)."""
+
+    def environment(self) -> Environment:
+        """What training runs in now: recorded with each run."""
 
     def submit(self, order: Order) -> None:
         """Starts the run, or goes on with it from its last checkpoint. A run that is already running is left alone.
 
         Raises:
-            BadJob: the archive cannot be unpacked. NoSuchObject, CorruptObject: an object of the order; do not retry.
+            BadJob: the archive cannot be unpacked, or the job asks for what there is not here. NoSuchObject, CorruptObject: an
+                object of the order; do not retry.
         """
 
     def poll(self, run_id: str) -> Progress:
-        """The run's state now. A run whose process died is failed, with the reason."""
+        """The run's state now. A run whose process died is failed, with the reason. Raises BadJob."""
 
     def events(self, run_id: str, after: int) -> list[dict[str, Any]]:
         """Metrics of each epoch, {"epoch", …numbers}, those behind the first `after` ones; empty for an unknown run."""
 
     def output(self, run_id: str) -> Path:
-        """Folder of a completed run's files; stays until `forget`."""
+        """Folder of a completed run's files; stays until `forget`. Raises BadJob: they are no plain files."""
+
+    def usage(self, run_id: str) -> Usage | None:
+        """What the present or last attempt took so far; None where nobody measured it."""
+
+    def held(self) -> set[str]:
+        """Runs that something is still there of, at work or ended, that costs or hides something."""
 
     def cancel(self, run_id: str) -> None:
-        """Stops the run; its checkpoints stay. Nothing happens to one that is not running."""
+        """Stops the run if it is running, and forgets how it ended: from now on it is unknown. Its checkpoints stay."""
 
     def forget(self, run_id: str) -> None:
         """Removes everything of a run that is not running."""
 
     def close(self) -> None:
-        """Stops every process. Running runs can be submitted again, elsewhere or later."""
+        """Lets go. Running runs can be submitted again, elsewhere or later; what ends with this process is the backend's matter."""
 
 
 class Datasets(Protocol):

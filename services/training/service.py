@@ -110,6 +110,9 @@ class Training:
             raise WrongState(f"run {run_id} is {row['state']}: only a failed or cancelled one can be retried")
         job, inputs = Job.from_json(row["job"]), RunInputs.from_json(row["inputs"])
         decision = self._decide(job, inputs, run_id, actor)
+        # 1. How the last attempt ended, or it would be taken for this one's end. A crash here leaves the run as it was.
+        self.compute.cancel(run_id)
+        # 2. Row and event in one transaction, then the work itself: as a run begins.
         attempt = row["attempt"] + 1
         with begin(self.engine) as connection:
             values = {"state": RUNNING, "attempt": attempt, "error": None, "finished_at": None, "decision_id": decision}
@@ -127,7 +130,7 @@ class Training:
         """
         row = self._row(run_id)
         with self._stepping:
-            # 1. The state first: the next step then leaves the run alone. A crash here leaves a process that the restart ends.
+            # 1. The state first: the next step then leaves the run alone. A crash here leaves what works on it to the next `step`.
             if not self._fail(run_id, CANCELLED, f"cancelled by {actor}", actor):
                 raise WrongState(f"run {run_id} is {row['state']}: it cannot be cancelled")
             # 2. The process.
@@ -171,11 +174,12 @@ class Training:
         )
 
     def step(self) -> None:
-        """Looks at every running run once. After a restart the same code resubmits what was in flight.
+        """Looks at every running run once. After a restart the same code resubmits what was in flight, and ends what is left over.
 
         Raises:
             Unavailable: a run could not be carried on now; the next step tries again.
         """
+        self._tidy()
         with self._stepping, self.engine.connect() as connection:
             rows = connection.execute(select(tables.runs).where(tables.runs.c.state == RUNNING).order_by(tables.runs.c.started_at))
             running = list(rows.mappings())
@@ -192,6 +196,20 @@ class Training:
                     self._fail(row["id"], FAILED, str(error), row["started_by"])
         if waiting is not None:
             raise waiting
+
+    def _tidy(self) -> None:
+        """Ends what is still there of runs that are over: a crash came between their end and its removal, or they failed."""
+        with self._stepping:
+            # Compute first: what it holds has a row by then. What has none is not ours to end.
+            held = self.compute.held()
+            with self.engine.connect() as connection:
+                query = select(tables.runs.c.id, tables.runs.c.state).where(tables.runs.c.id.in_(held))
+                states = {row.id: row.state for row in connection.execute(query)} if held else {}
+            for run_id, state in states.items():
+                if state == COMPLETED:
+                    self.compute.forget(run_id)
+                elif state != RUNNING:
+                    self.compute.cancel(run_id)
 
     def _begin(self, job: Job, inputs: RunInputs, actor: str, *, rerun_of: str | None) -> dict[str, Any]:
         run_id, key = new_id("run"), run_key(inputs.to_json())
@@ -239,7 +257,7 @@ class Training:
     def _complete(self, row: RowMapping, found: Progress) -> None:
         """Each part may be repeated: a crash or an Unavailable in between leaves the run running, and the next step starts here."""
         job, inputs = Job.from_json(row["job"]), RunInputs.from_json(row["inputs"])
-        progress = _progress(self.compute.events(row["id"], 0))
+        progress, usage = _progress(self.compute.events(row["id"], 0)), self._usage(row["id"])
         files = self._outputs(row["id"], job)
         # 1. The files and their list. A crash after it leaves objects that no row names: harmless.
         folder = self.compute.output(row["id"])
@@ -278,12 +296,13 @@ class Training:
                     "attempt": row["attempt"],
                     "rerunOf": row["rerun_of"],
                     "metrics": progress[-1]["metrics"] if progress else {},
+                    "usage": usage,
                 }
                 subject = Subject("run", row["id"], row["run_key"])
                 self.events.emit(
                     connection, EventDraft("train.completed", row["started_by"], subject, payload, signature_ref=envelope)
                 )
-        # 4. The working folder. A crash before it leaves files that nobody reads: removed with the home.
+        # 4. The working folder. A crash before it leaves files that nobody reads, and in a cluster a job that `step` removes.
         self.compute.forget(row["id"])
 
     def _outputs(self, run_id: str, job: Job) -> list[FileEntry]:
@@ -301,14 +320,24 @@ class Training:
             progress = _progress(self.compute.events(run_id, 0))
         except AiInfraError:
             progress = []
+        usage = self._usage(run_id)
         with begin(self.engine) as connection:
             values = {"state": state, "error": text, "metrics": progress, "finished_at": self.clock()}
             if not self._move(connection, run_id, RUNNING, values):
                 return False
             row = connection.execute(select(tables.runs).where(tables.runs.c.id == run_id)).mappings().one()
-            payload = {"state": state, "reason": text, "attempt": row["attempt"], "epochs": len(progress)}
+            payload = {"state": state, "reason": text, "attempt": row["attempt"], "epochs": len(progress), "usage": usage}
             self.events.emit(connection, EventDraft("train.failed", actor, Subject("run", run_id, row["run_key"]), payload))
         return True
+
+    def _usage(self, run_id: str) -> dict[str, Any] | None:
+        """What the attempt took, for its last event; a cluster that does not say so now does not hold up the run's end."""
+        try:
+            found = self.compute.usage(run_id)
+        except AiInfraError as error:
+            log.warning("the usage of run %s is not known: %s", run_id, error)
+            return None
+        return None if found is None else found.to_json()
 
     def _decide(self, job: Job, inputs: RunInputs, run_id: str, actor: str) -> str:
         """Id of the decision that lets the run happen."""
@@ -346,6 +375,9 @@ class Training:
         return domain.first_difference(parse(self.store.get(recorded)), parse(self.store.get(now)), "image")
 
     def _order(self, run_id: str, job: Job, inputs: RunInputs) -> Order:
+        now = self.site.environment()
+        if now.image != inputs.image:
+            raise InputsDiffer(f"run {run_id} cannot go on here: {self._why(inputs.image, self.store.put(now.description))}")
         datasets = {}
         for reference in job.datasets:
             record = self.datasets.get(reference)
@@ -362,6 +394,7 @@ class Training:
             hyperparameters=inputs.hyperparameters,
             datasets=datasets,
             outputs=job.outputs,
+            compute=job.compute,
         )
 
     def _require_entrypoint(self, job: Job, directory: str, archive: bytes) -> None:

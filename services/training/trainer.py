@@ -3,11 +3,7 @@
     python -m services.training.trainer PRIVATE_FOLDER
 
 Standard input: one JSON line {"run": folder} for each run. Its end is the order to stop: the API process holds the other end, so
-the trainer goes when the API goes, however that happens. A run's folder is the whole conversation:
-
-    order.json     what to run (see `backends.ray_local`)      started      the trainer took the run
-    events.jsonl   metrics of each epoch                       result.json  {"state", "error", "finishedAt"}: it is over
-    checkpoints/   Ray Train's; a later attempt goes on there  output/      what rank 0 wrote
+the trainer goes when the API goes, however that happens. A run's folder is the whole conversation (see `runfolder`).
 
 Ray's own logs go to PRIVATE_FOLDER/ray; nothing is read from or written to the home directory.
 """
@@ -20,14 +16,14 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 from services.core.processes import die_with_parent
 from services.training import prefork
+from services.training.driving import drive
 from services.training.processes import MARK, end_marked
+from services.training.runfolder import RunFolder
 
 PRELOAD = (
     "numpy", "pandas", "pyarrow", "pyarrow.fs", "pyarrow.dataset", "pyarrow.parquet", "torch", "torch.distributed", "torch._dynamo",
@@ -50,9 +46,6 @@ SETTINGS = {
     "TORCH_CPP_LOG_LEVEL": "ERROR",
     "GLOO_SOCKET_IFNAME": "lo",
 }
-UNUSED = ("DatasetsCallback", "PlacementGroupCleanerCallback", "StateManagerCallback")
-"""Parts of Ray Train that start an actor, and so a process, for each run: for Ray Data, which we do not use, and for clusters that
-outlive their controller, which ours does not."""
 OBJECT_STORE_BYTES = 128 << 20
 MIN_CPUS = 4
 
@@ -83,7 +76,7 @@ def _drive(folder: Path, nursery: int) -> int:
         _temp_dir=str(folder / "ray"),
     )
     while True:
-        _run(Path(json.loads(orders.get())["run"]))
+        drive(RunFolder(Path(json.loads(orders.get())["run"])))
 
 
 def _listen(orders: SimpleQueue[str], folder: Path, nursery: int) -> None:
@@ -94,53 +87,6 @@ def _listen(orders: SimpleQueue[str], folder: Path, nursery: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     # The kernel ends this process with the nursery.
     os.kill(nursery, signal.SIGKILL)
-
-
-def _run(folder: Path) -> None:
-    (folder / "started").touch()
-    try:
-        _fit(folder, json.loads((folder / "order.json").read_text()))
-        result: dict[str, Any] = {"state": "completed", "error": None}
-    except Exception as error:  # whatever a person's code raises ends their run, not the trainer
-        result = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
-    result["finishedAt"] = time.time_ns() // 1_000_000
-    aside = folder / "result.json.new"
-    aside.write_text(json.dumps(result))
-    aside.rename(folder / "result.json")
-
-
-def _fit(folder: Path, order: dict[str, Any]) -> None:
-    from ray.train import RunConfig, ScalingConfig, UserCallback
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    from services.training import worker
-
-    class Notes(UserCallback):  # type: ignore[misc]
-        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-            worker.note(folder, metrics[0])
-
-    class Trainer(TorchTrainer):  # type: ignore[misc]
-        def _create_default_callbacks(self) -> list[Any]:
-            return [found for found in super()._create_default_callbacks() if type(found).__name__ not in UNUSED]
-
-    trainer = Trainer(
-        worker.run,
-        train_loop_config={
-            "folder": str(folder),
-            "directory": order["directory"],
-            "entrypoint": order["entrypoint"],
-            "call": {
-                "hyperparameters": order["hyperparameters"],
-                "seed": order["seed"],
-                "datasets": {name: str(folder / path) for name, path in order["datasets"].items()},
-                "output": str(folder / "output"),
-            },
-        },
-        scaling_config=ScalingConfig(num_workers=order["workers"]),
-        torch_config=TorchConfig(backend="gloo"),
-        run_config=RunConfig(name="checkpoints", storage_path=str(folder), callbacks=[Notes()]),
-    )
-    trainer.fit()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """A published log in memory."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from services.core.errors import NotFound
 
 
 class MemoryLogStore:
-    """Implements audit.ports.LogStore."""
+    """Implements audit.ports.LogStore. files: those it begins with, path → bytes."""
 
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
+    def __init__(self, files: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        self.files = dict(files)
 
     def read(self, path: str, limit: int) -> bytes:
         if path not in self.files:

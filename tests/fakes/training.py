@@ -6,7 +6,8 @@ from typing import Any
 
 from services.core.events import Subject
 from services.registry.ports import Decision
-from services.training.ports import Order, Progress
+from services.training.environment import Environment
+from services.training.ports import Order, Progress, Usage
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -19,6 +20,7 @@ class FakeCompute:
         self.stopped: list[str] = []
         self.states: dict[str, Progress] = {}
         self.reported: dict[str, list[dict[str, Any]]] = {}
+        self.used: dict[str, Usage] = {}
         self._folder = tempfile.TemporaryDirectory()
 
     def submit(self, order: Order) -> None:
@@ -36,6 +38,15 @@ class FakeCompute:
         folder = Path(self._folder.name) / run_id
         folder.mkdir(exist_ok=True)
         return folder
+
+    def environment(self) -> Environment:
+        return Environment({"python": "a test's"}, {})
+
+    def usage(self, run_id: str) -> Usage | None:
+        return self.used.get(run_id)
+
+    def held(self) -> set[str]:
+        return set(self.states)
 
     def cancel(self, run_id: str) -> None:
         self.stopped.append(run_id)

@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from infra.graph import Graph, Resource
-from infra.render import render
+from infra.render import layers, render
 from tests.peers import ROOT
 
 PROVIDER = "urn:aws"
@@ -50,6 +50,12 @@ def graph(*resources: Resource, **outputs: Any) -> Graph:
 def ground(environment: str) -> Graph:
     """That of an environment, from this checkout."""
     return render(ROOT, environment)
+
+
+@functools.cache
+def all_layers(environment: str) -> tuple[Graph, ...]:
+    """Ground, platform and apps."""
+    return layers(ROOT, environment, "apps")
 
 
 def ref(name: str, *path: str | int) -> dict[str, Any]:

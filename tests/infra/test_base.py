@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.base import Base, base_of, planned
+from infra.base import Base, base_of
 from infra.diff import diff
 from infra.render import ENVIRONMENTS
 from infra.synth import synthesise
@@ -19,7 +19,7 @@ def test_program_against_itself_changes_nothing(environment: str) -> None:
     need("terraform")
     terraform = Terraform()
     graph = ground(environment)
-    found = diff(Base("main", "c" * 40, graph, planned(graph, terraform)), graph, synthesise(graph), terraform)
+    found = diff(Base.of("main", "c" * 40, graph, terraform), graph, synthesise(graph), terraform)
     assert (found.rows, found.notes) == ((), ())
 
 

@@ -12,6 +12,8 @@ import pytest
 from infra.check import by_checkov, by_rules
 from infra.checkov import failures
 from infra.facts import Change, Stack, facts
+from infra.graph import Graph
+from infra.render import config_file, render
 from infra.written import exceptions, skips
 from tests.infra.graphs import ground
 from tests.peers import ROOT, need
@@ -23,12 +25,15 @@ ENVIRONMENTS = ["dev", "staging", "prod"]
 
 @functools.cache
 def _stack(environment: str) -> Stack:
+    return _planned(ground(environment))
+
+
+def _planned(graph: Graph) -> Stack:
     from infra.stack import stack_of
     from infra.synth import synthesise
     from infra.terraform import Terraform
 
     need("terraform")
-    graph = ground(environment)
     document = synthesise(graph)
     return stack_of(graph, document, Terraform().plan(document))
 
@@ -52,6 +57,13 @@ def test_environment_keeps_every_rule(environment: str) -> None:
 def test_environment_fails_no_check_of_checkov_but_those_with_a_reason(environment: str) -> None:
     stack = _stack(environment)
     assert by_checkov(failures(need("checkov"), [stack.plan]), skips(ROOT / "infra" / "checkov-skips.yaml", stack.name)) == []
+
+
+def test_environment_whose_data_keys_are_in_a_cloudhsm_store_keeps_every_rule() -> None:
+    text = (ROOT / config_file("prod")).read_text(encoding="utf-8")
+    in_hsm = text.replace("cloudhsm_key_store_id: null", "cloudhsm_key_store_id: cks-0123456789abcdef0")
+    assert in_hsm != text
+    assert _refused(_planned(render(ROOT, "prod", config_text=in_hsm))) == set()
 
 
 BROKEN = [

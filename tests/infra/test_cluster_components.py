@@ -175,6 +175,12 @@ def test_addons_are_pinned_and_take_roles_by_pod_identity() -> None:
     }
 
 
+def test_network_policies_are_held_to() -> None:
+    made = recorded(lambda: Addons("network", ADDONS))
+    told = {name: item.inputs.get("configurationValues") for (kind, name), item in made.items() if kind == "Addon"}
+    assert told == dict.fromkeys(NETWORK) | {"vpc-cni": '{"enableNetworkPolicy": "true"}'}
+
+
 @pytest.mark.parametrize("graph", [lambda: recorded(lambda: NodeGroup("core", CORE)), pool], ids=["core", "gpu"])
 def test_nodes_want_imdsv2_and_encrypted_disks_and_have_no_public_address(graph: Callable[[], Graph]) -> None:
     [template] = [item.inputs for item in graph().values() if item.type == "LaunchTemplate"]

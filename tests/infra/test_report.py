@@ -1,8 +1,8 @@
 """What people read of a diff: every row, what is refused, and what a comment leaves out."""
 
-from infra.diff import SCOPE, Diff, Row
 from infra.differences import LATER, Property, properties
 from infra.report import lines, markdown
+from infra.rows import SCOPE, Diff, Row
 
 FORCED = Property("bucket", "ai-infra-dev-audit", "ai-infra-dev-other", forces=True)
 REPLACED = Row("replace", "aws_s3_bucket.audit", "urn:audit", True, (FORCED,))

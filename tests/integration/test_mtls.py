@@ -15,11 +15,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from services.core import health
 from services.core.calls import Peer, call, client
 from services.core.errors import BadInput, BadSetting, NotFound, Refused, TooLarge, Unavailable
 from services.core.http import MAX_BODY, Actor, ServiceActor, create_app, serve
+from services.core.renewal import renew
 from services.core.tls import DevelopmentCa, Identity, client_context, person_id, server_context, service_id, spiffe_id
 from tests.ports import free_port
+from tests.serving import wait_for
 
 
 @dataclass(frozen=True)
@@ -184,3 +187,51 @@ def test_what_is_no_certificate_with_one_identity_names_nobody(server: Server) -
     leaf, root = (x509.load_pem_x509_certificate(path.read_bytes()) for path in (identity.cert, identity.ca))
     der = [certificate.public_bytes(serialization.Encoding.DER) for certificate in (leaf, root)]
     assert [spiffe_id(data) for data in (*der, b"", b"no certificate")] == [service_id("api"), None, None, None]
+
+
+def shown(server: Server, asking: ssl.SSLContext) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as plain, asking.wrap_socket(
+        plain, server_hostname="127.0.0.1"
+    ) as secure:
+        found = secure.getpeercert(binary_form=True)
+        assert found is not None
+        return found
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(server: Server) -> None:
+    asking = client_context(server.as_(person_id("tara")))
+    before = shown(server, asking)
+    server.as_(service_id("api"))
+    wait_for(lambda: shown(server, asking) != before, "the new certificate is shown")
+
+
+def test_clients_of_a_process_take_its_renewed_certificate(server: Server, tmp_path: Path) -> None:
+    identity = server.ca.issue(person_id("petra"), tmp_path)
+    with client(server.url, identity) as caller:
+        assert call(caller, "GET", "/v1/me") == {"actor": person_id("petra")}
+        server.ca.issue(person_id("paul"), tmp_path)
+
+        async def look() -> None:
+            renewing = asyncio.ensure_future(renew(identity, 0.02))
+            await asyncio.sleep(0.01)
+            server.ca.issue(person_id("paul"), tmp_path)
+            await asyncio.sleep(0.3)
+            renewing.cancel()
+
+        asyncio.run(look())
+        # A connection that is open keeps the certificate that it was made with.
+        assert call(caller, "GET", "/v1/me", headers={"Connection": "close"}) == {"actor": person_id("petra")}
+        assert call(caller, "GET", "/v1/me") == {"actor": person_id("paul")}
+
+
+def test_a_probe_within_the_pod_asks_with_the_services_own_certificate(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity = server.ca.issue(service_id("api"), tmp_path)
+    probe = [str(server.port), str(identity.cert.parent)]
+    assert health.main([*probe, "--path", "/metrics"]) == 0
+    assert health.main([*probe, "--path", "/nothing"]) == 1
+    assert "HTTP 404" in capsys.readouterr().err
+    assert health.main([str(free_port()), probe[1]]) == 1
+    other = DevelopmentCa(tmp_path / "other").issue(service_id("api"), tmp_path / "foreign")
+    assert health.main([str(server.port), str(other.cert.parent)]) == 1

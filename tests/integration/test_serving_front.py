@@ -8,8 +8,8 @@ from pathlib import Path
 
 from aiohttp import ClientSession, web
 
+from services.core.renewal import renew
 from services.core.tls import DevelopmentCa, client_context, server_context, service_id
-from services.serving.renewal import renew
 from services.serving.router.front import Front
 
 HEAD_S = 0.3
@@ -95,7 +95,7 @@ def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path) -> None
         return certificate
 
     async def main() -> None:
-        renewing = asyncio.ensure_future(renew(identity, (outside,), 0.05))
+        renewing = asyncio.ensure_future(renew(identity, 0.05))
         server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0, ssl=outside)
         port = server.sockets[0].getsockname()[1]
         before = await shown(port)

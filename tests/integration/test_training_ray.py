@@ -123,7 +123,7 @@ def test_the_same_inputs_give_the_same_bytes_after_a_kill_and_a_resume_too(groun
     before = len(ground.compute.events("killed", 0))
     ground.compute.submit(ground.order("killed"))
     assert ground.wait("killed").state == "completed"
-    lines = (ground.folder / "compute/killed/events.jsonl").read_text().splitlines()
+    lines = (ground.folder / "compute/killed/out/events.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines].count(1) == 1  # it went on; it did not begin again
     assert [event["epoch"] for event in ground.compute.events("killed", 0)] == [1, 2, 3, 4, 5, 6]
     assert 2 <= before <= 6

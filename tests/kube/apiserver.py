@@ -19,8 +19,8 @@ from services.core.tls import DevelopmentCa, service_id
 from tests.peers import need
 
 READY_S = 60.0
-ADMIN, WATCHER, SERVING = "admin-token", "watcher-token", "serving-token"
-"""Bearer tokens: of a cluster administrator, of a user that RBAC gives nothing, of the serving backend."""
+ADMIN, WATCHER, SERVING, TRAINING = "admin-token", "watcher-token", "serving-token", "training-token"
+"""Bearer tokens: of a cluster administrator, of a user that RBAC gives nothing, of the serving and of the training backend."""
 
 
 def free_port() -> int:
@@ -43,6 +43,7 @@ class ApiServer:
         self._etcd_program, self._server_program = need("etcd"), need("kube-apiserver")
         self.identity = DevelopmentCa(self.folder / "ca").issue(service_id("kube-apiserver"), self.folder / "tls")
         lines = [f'{ADMIN},admin,admin,"system:masters"', f"{WATCHER},nobody,nobody", f"{SERVING},serving,serving"]
+        lines.append(f"{TRAINING},training,training")
         (self.folder / "tokens.csv").write_text("\n".join(lines) + "\n")
         key = serialization.load_pem_private_key(self.identity.key.read_bytes(), None).public_key()
         public = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

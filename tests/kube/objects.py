@@ -5,6 +5,7 @@ from typing import Any
 from services.core.digests import FileEntry, sha256
 from services.serving.inference import RuntimeArgs
 from services.serving.predictor.order import Order
+from services.serving.storage_container import StorageArgs
 from services.training.rayjob import RayJobArgs
 
 IMAGE = "registry.example/ai-infra@" + sha256(b"image")
@@ -28,10 +29,24 @@ def runtime_args(namespace: str, image: str = IMAGE) -> RuntimeArgs:
         name="ai-infra",
         namespace=namespace,
         image=image,
-        command=("serve",),
+        environment="staging",
+        api="https://api.ai-infra.svc:8443",
         requests={"cpu": "1", "memory": "2Gi"},
         limits={"memory": "2Gi"},
         identity="predictor-tls",
+        trust="trust",
+    )
+
+
+def storage_args(image: str = IMAGE) -> StorageArgs:
+    return StorageArgs(
+        image=image,
+        environment="staging",
+        api="https://api.ai-infra.svc:8443",
+        objects="s3://ai-infra-staging-artifacts/objects?retention_days=1",
+        region="eu-central-1",
+        requests={"cpu": "1", "memory": "1Gi"},
+        limits={"memory": "1Gi"},
     )
 
 
@@ -42,14 +57,13 @@ def ray_job_args(namespace: str, **more: Any) -> RayJobArgs:
         "account": "training",
         "image": IMAGE,
         "ray_version": "2.60.0",
-        "command": "python -m train",
         "workers": 2,
         "requests": {"cpu": "4", "memory": "16Gi"},
         "gpus": 1,
         "spot": True,
         "queue": "team-a",
         "priority": "research",
-        "checkpoints": "checkpoints",
+        "volume": "runs",
         "limit_s": 86_400,
     }
     return RayJobArgs(**(values | more))

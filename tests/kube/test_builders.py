@@ -1,6 +1,7 @@
 """What the builders write, judged by the API server with the real definitions: accepted whole, refused when broken."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +9,10 @@ import pytest
 
 from services.core.errors import Refused
 from services.core.kube import Kube, Resource
-from services.serving import inference
-from services.serving.inference import Place, Predictor, RuntimeArgs, Split, service_name
+from services.serving import inference, storage_container
+from services.serving.inference import Place, Predictor, Split, service_name
 from services.training.rayjob import JOBS, RayJobArgs, ray_job
-from tests.kube.objects import IMAGE, order, ray_job_args, runtime_args
+from tests.kube.objects import order, ray_job_args, runtime_args, storage_args
 
 PLACE = Place()
 NAMESPACES = Resource("", "v1", "namespaces")
@@ -40,6 +41,7 @@ OBJECTS: dict[str, tuple[Resource, dict[str, Any]]] = {
         inference.inference_service(PLACE, predictor(1), predictor(2), split(0.1, 0.5)),
     ),
     "runtime": (inference.RUNTIMES, inference.serving_runtime(runtime_args(PLACE.of("staging")))),
+    "storage": (storage_container.CONTAINERS, storage_container.storage_container(storage_args())),
     "list": (inference.CONFIG_MAPS, inference.allowed(PLACE.of("staging"), [order(1), order(2)])),
     "gpu job on spot": (JOBS, ray_job(ray_job_args(PLACE.of("staging")))),
     "cpu job": (JOBS, ray_job(ray_job_args(PLACE.of("staging"), gpus=0, spot=False))),
@@ -72,6 +74,9 @@ BROKEN: dict[str, tuple[str, Callable[[dict[str, Any]], None], str]] = {
     "service: text for a number": ("one version", put("spec", "predictor", "minReplicas", value="1"), "minReplicas"),
     "runtime: unknown field": ("runtime", put("spec", "containers", 0, "img", value="x"), "img"),
     "runtime: no containers": ("runtime", lambda wanted: wanted["spec"].pop("containers"), "containers"),
+    "storage: unknown field": ("storage", put("spec", "container", "cmd", value=[]), "cmd"),
+    "storage: no formats": ("storage", lambda wanted: wanted["spec"].pop("supportedUriFormats"), "supportedUriFormats"),
+    "storage: a volume mounted nowhere": ("storage", put("spec", "container", "volumeMounts", 0, value={"name": "x"}), "mountPath"),
     "list: a number": ("list", put("data", "a", value=1), "data"),
     "job: unknown field": ("cpu job", put("spec", "rayClusterSpec", "workers", value=3), "workers"),
     "job: a rule of the definition": ("cpu job", put("spec", "managedBy", value="somebody"), "managedBy"),
@@ -117,6 +122,8 @@ def test_an_image_without_a_digest_is_refused(image: str) -> None:
         ray_job_args("n", image=image)
     with pytest.raises(ValueError, match="digest"):
         runtime_args("n", image=image)
+    with pytest.raises(ValueError, match="digest"):
+        storage_args(image=image)
 
 
 def test_only_workers_may_be_taken_away() -> None:
@@ -132,9 +139,16 @@ def test_only_workers_may_be_taken_away() -> None:
 
 def test_a_runtime_without_a_memory_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="memory"):
-        RuntimeArgs(
-            name="r", namespace="n", image=IMAGE, command=("serve",), requests={}, limits={"cpu": "1"}, identity="predictor-tls"
-        )  # fmt: skip
+        dataclasses.replace(runtime_args("n"), limits={"cpu": "1"})
+    with pytest.raises(ValueError, match="memory"):
+        dataclasses.replace(storage_args(), limits={"cpu": "1"})
+
+
+def test_the_initialiser_mounts_only_what_the_runtime_has() -> None:
+    """It has no volumes of its own: KServe puts it into the predictor's pod."""
+    volumes = inference.serving_runtime(runtime_args("n"))["spec"]["volumes"]
+    container = storage_container.storage_container(storage_args())["spec"]["container"]
+    assert {mount["name"] for mount in container["volumeMounts"]} <= {volume["name"] for volume in volumes}
 
 
 def test_a_job_without_workers_is_refused() -> None:

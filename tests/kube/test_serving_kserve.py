@@ -20,7 +20,8 @@ from tests.kube.rig import ACTOR, NAMESPACES, Dying, Killed, Rig, open_rig, prob
 from tests.serving import wait_for
 
 NUMBERS = itertools.count()
-BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings")
+CLUSTER_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings")
+BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings")
 
 
 def new_place(kube: Kube) -> Place:
@@ -30,21 +31,22 @@ def new_place(kube: Kube) -> Place:
     return place
 
 
-def grant(kube: Kube) -> None:
-    """The backend's role, to the user of the SERVING token."""
-    kube.apply(admission.CLUSTER_ROLES, admission.role())
-    subject = {"kind": "User", "name": "serving", "apiGroup": "rbac.authorization.k8s.io"}
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "ai-infra-serving"}
-    kube.apply(
-        BINDINGS,
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "ai-infra-serving"},
-            "subjects": [subject],
-            "roleRef": reference,
-        },
-    )
+def grant(kube: Kube, place: Place) -> None:
+    """The backend's roles, to the user of the SERVING token: reading everywhere, writing in the place's namespace."""
+    for role in (admission.role(), admission.watch_role()):
+        kube.apply(admission.CLUSTER_ROLES, role)
+    kube.apply(CLUSTER_BINDINGS, binding("ClusterRoleBinding", "ai-infra-serving-watch"))
+    kube.apply(BINDINGS, binding("RoleBinding", "ai-infra-serving", place.of("staging")))
+
+
+def binding(kind: str, role: str, namespace: str | None = None) -> dict[str, object]:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": kind,
+        "metadata": {"name": role} | ({} if namespace is None else {"namespace": namespace}),
+        "subjects": [{"kind": "User", "name": "serving", "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+    }
 
 
 @pytest.fixture
@@ -57,8 +59,8 @@ def place(kube: Kube) -> Iterator[Place]:
 
 @pytest.fixture
 def rig(kube: Kube, cluster: ApiServer, place: Place, tmp_path: Path) -> Iterator[Rig]:
-    """With no more rights than the backend's role."""
-    grant(kube)
+    """With no more rights than the backend's roles."""
+    grant(kube, place)
     with open_rig(tmp_path, cluster.access(SERVING), place, predictors=probing(lambda path: True)) as found:
         yield found
 

@@ -26,7 +26,7 @@ TESTS = {
     "core/canonical.py": ("unit/test_canonical.py",),
     "core/quorum.py": ("unit/test_quorum.py",),
     "core/logentry.py": ("unit/test_logentry.py",),
-    "core/logcheck.py": ("unit/test_audit_check.py",),
+    "core/logcheck.py": ("unit/test_audit_check.py", "unit/test_audit_findings.py", "unit/test_audit_tree.py"),
     "core/merkle.py": ("unit/test_merkle.py",),
     "core/verdict.py": ("unit/test_policy_verdict.py",),
     "core/facts.py": ("unit/test_facts.py",),

@@ -21,7 +21,7 @@ RECORDED = [json.loads(line) for path in sorted(CORPUS.glob("*.jsonl")) for line
 And those on programs that the AWS provider planned."""
 
 MIXED = 60
-SAMPLED = {"provision": 120}
+SAMPLED = {"apply": 240, "provision": 120}
 """An environment has thousands of places to break, and a decision on it takes longer than any other: so many of them, by chance."""
 
 

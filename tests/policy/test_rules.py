@@ -92,6 +92,8 @@ def test_rule_says_what_it_reads_its_limits_and_its_worst_verdict(rule: str) -> 
     shared += [("cloud.excepted", path) for path in ("exceptions", "now")]
     whole = ("environment", "layer", "resources", "statements")
     shared += [(call, path) for call in ("cloud.report", "cloud.each") for path in whole]
+    cluster = ("environment", "layer", "pods", "policies", "pools", "releases", "services")
+    shared += [("workloads.report", path) for path in cluster]
     read = set(re.findall(r"\binput\.(\w+)", code)) | set(re.findall(r'object\.get\(input, \[?"(\w+)"', code))
     read |= {name for call, name in shared if call in code}
     assert {path.split(".")[0] for path in found["reads"]} == read

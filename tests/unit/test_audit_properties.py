@@ -4,30 +4,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.audit.publish import write_tiles
-from services.core import logfile, merkle, tlog
+from services.core import logfile, tlog
 from services.core.logcheck import Report, check_log
 from services.core.logentry import NO_PREVIOUS, chain_hash, parse_leaf
-from tests.audit import API, PROXY, chained, event
-from tests.fakes.checkpoint_signer import FakeCheckpointSigner
+from tests.audit import API, PROXY, SIGNER, chained, event, note, stored
 from tests.fakes.log_store import MemoryLogStore
 
-SIGNER = FakeCheckpointSigner()
 ALL = chained([event(number // 2 + 1, (API, PROXY)[number % 2]) for number in range(600)])
 
 sizes = st.integers(1, 600)
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def stored(leaves: list[bytes], *, over: list[bytes] | None = None) -> MemoryLogStore:
-    """A log of these leaves, with a checkpoint over them or over others."""
-    store = MemoryLogStore()
-    write_tiles(store, lambda first, end: leaves[first:end], 0, len(leaves))
-    store.write("checkpoint", note(leaves if over is None else over))
-    return store
-
-
-def note(leaves: list[bytes]) -> bytes:
-    return SIGNER.sign_anything(len(leaves), merkle.root(map(merkle.leaf_hash, leaves))).encode()
 
 
 def check(store: MemoryLogStore, kept: bytes | None = None) -> Report:

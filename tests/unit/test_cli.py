@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from services.cli import app
+from services.commands.audit import draw
 from services.commands.common import Exit, exit_code, guarded, table
 from services.core import errors
 from services.home import Home, create
@@ -89,6 +90,16 @@ def test_a_table_without_rows_says_the_next_step(capsys: pytest.CaptureFixture[s
     table("runs", ("id", "state"), [], "start one: `ai-infra train JOB`")
     table("flags", ("id",), [])
     assert capsys.readouterr().out == "runs: none; start one: `ai-infra train JOB`\nflags: none\n"
+
+
+def test_a_time_beyond_the_calendar_is_shown_as_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """A witness whose clock counts milliseconds, say."""
+    last = 253_402_300_799  # 9999-12-31T23:59:59Z
+    draw({"size": 3, "problems": [], "witnesses": {"w1": last, "w2": last + 1, "w3": 2**63 - 1}})
+    told = capsys.readouterr().out
+    assert "w1: cosigned at 9999-12-31 23:59:59 UTC" in told
+    assert "w2: cosigned at 253,402,300,800,000 ms after 1970 UTC" in told
+    assert f"w3: cosigned at {(2**63 - 1) * 1000:,} ms after 1970 UTC" in told
 
 
 @pytest.mark.parametrize(

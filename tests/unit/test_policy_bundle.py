@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,42 @@ def test_unsafe_or_odd_members_are_refused(members: tuple[tuple[tarfile.TarInfo 
 def test_odd_data_is_refused(data: bytes) -> None:
     with pytest.raises(BadInput):
         load_bundle(_tar(("data.json", data), ("x.rego", MODULE)))
+
+
+def _sparse(name: str, size: int) -> bytes:
+    """A header of GNU's old form, of a file that is one hole of that size."""
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    for at, number in ((386, size), (398, 0), (483, size)):  # where the only data begin, how many they are, the size
+        header[at : at + 12] = b"%011o\0" % number
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize("count", [1, 900])
+def test_a_sparse_file_that_would_grow_in_memory_is_refused(count: int) -> None:
+    holes = b"".join(_sparse(f"x{number}.rego", MAX_TAR_BYTES) for number in range(count))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadBundle, match=r"x0\.rego is a link, a device or a sparse file"):
+            load_bundle(holes + to_tar(BUNDLE))
+        assert tracemalloc.get_traced_memory()[1] < 8 * MAX_TAR_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"GNU.sparse.map": "0,x"}, {"GNU.sparse.map": "0,1", "GNU.sparse.size": "1" * 5000}, {"path": "../x.rego"}],
+    ids=str,
+)
+def test_a_header_of_nonsense_is_refused(headers: dict[str, str]) -> None:
+    info = tarfile.TarInfo("x.rego")
+    info.pax_headers = headers
+    with pytest.raises(BadInput):
+        load_bundle(_tar(("data.json", DATA), (info, MODULE)))
 
 
 @pytest.mark.parametrize("data", [b"", b"no tar", b"\0" * 512])

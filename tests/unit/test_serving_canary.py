@@ -182,6 +182,18 @@ def test_a_good_canary_is_cleared_by_every_measure() -> None:
     assert (verdict.rollback, verdict.cleared) == (False, True)
 
 
+def test_latency_that_comes_in_spells_takes_longer_to_clear_and_to_roll_back() -> None:
+    rng = random.Random(5)
+    calm = rule_of(latencies(rng, 800))
+    spells = replace(calm, dispersion=4.0)
+    traffic = Traffic(rng, calm)
+    traffic.send(0.5, 600)
+    one, four = canary.judge(calm, traffic.counts()), canary.judge(spells, traffic.counts())
+    assert four.log_clear["latency"] == pytest.approx(one.log_clear["latency"] / 4)
+    assert four.log_e["latency"] == pytest.approx(one.log_e["latency"] / 4)
+    assert (four.log_clear["errors"], four.log_e["errors"]) == (one.log_clear["errors"], one.log_e["errors"])
+
+
 def test_nothing_seen_is_undecided() -> None:
     verdict = canary.judge(rule_of(latencies(random.Random(1), 500)), canary.Counts())
     assert (verdict.rollback, verdict.cleared) == (False, False)

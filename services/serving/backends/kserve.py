@@ -1,5 +1,6 @@
 """KServe on Kubernetes: raw deployments behind the cluster's gateway, which splits the traffic. ADR 16 says what that costs."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -133,18 +134,25 @@ class KServeBackend:
         for service in self._services.objects().values():
             status = service.get("status", {})
             if service["spec"]["predictor"].get("labels", {}).get(DEPLOYMENT) == deployment:
-                return _failure(status.get("modelStatus", {}))
+                return refusal_of(status.get("modelStatus", {}))
             variant = variant_of(service, deployment)
             for found in status.get("canaryStatuses", []):
                 if variant and found.get("name") == variant:
-                    return _failure(found.get("modelStatus", {}))
+                    return refusal_of(found.get("modelStatus", {}))
         return ""
 
 
-def _failure(model: Object) -> str:
+def refusal_of(model: Object) -> str:
+    """Why a model is not loaded, by its `modelStatus`; empty while it may still be.
+
+    KServe calls each failed start blocked. Ours say by their exit status whether the next one may succeed: nobody rolls a canary
+    back because the API was away for a moment.
+    """
     if model.get("transitionStatus") not in FAILED:
         return ""
     last = model.get("lastFailureInfo", {})
+    if last.get("exitCode") == os.EX_TEMPFAIL:
+        return ""
     return last.get("message") or last.get("reason") or str(model["transitionStatus"])
 
 

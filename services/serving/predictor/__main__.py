@@ -20,7 +20,7 @@ def main(around: Callable[[Any, Any], Any] = lambda order, app: app) -> None:
     events = os.dup(1)
     # Libraries print to stdout; the events' pipe is not theirs.
     os.dup2(2, 1)
-    from services.serving.bootstrap import run_predictors
+    from services.serving.predictor.bootstrap import run_predictors
 
     run_predictors(os.environ, commands=0, events=events, around=around)
 

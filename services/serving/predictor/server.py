@@ -1,4 +1,4 @@
-"""One model behind KServe's REST server (Open Inference Protocol v2), over mTLS and for the router only.
+"""One model behind KServe's REST server (Open Inference Protocol v2), over mTLS and for who may call it only.
 
 KServe's `ModelServer.start` takes no CA for clients, so its FastAPI application runs here under our own uvicorn.
 """
@@ -8,6 +8,7 @@ import re
 import socket
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import kserve.model_server
@@ -26,17 +27,18 @@ from safetensors.torch import load as load_safetensors
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.core.http import TlsIdentityProtocol
+from services.core.http import TlsIdentityProtocol, bound
 from services.core.ids import new_id
+from services.core.renewal import renew
 from services.core.tls import Identity, server_context, service_id
 from services.serving.errors import BadModel
 from services.serving.models import mlp
 from services.serving.predictor.loading import Verified
 from services.serving.predictor.measure import Measured
-from services.serving.renewal import renew
 
 WEIGHTS = re.compile(r"[^/]+\.safetensors")
 CONFIG = "config.json"
+METRICS = "/metrics"
 MAX_ROWS = 4096
 GRACE_S = 2
 
@@ -114,42 +116,65 @@ class ServedModel(Model):  # type: ignore[misc]  # kserve has no types
         self._model.predict(torch.zeros(1, self._model.width))
 
 
-class _RouterOnly:
-    """Refuses every client but the router."""
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Where a predictor is reached, and by which services. port: 0 takes a free one; scrapers: may read /metrics, and no more."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app, self._allowed = app, service_id("router")
+    host: str
+    port: int
+    callers: frozenset[str]
+    scrapers: frozenset[str] = frozenset()
+
+    def opens(self, caller: str | None, path: str) -> bool:
+        return caller in self.callers or (path == METRICS and caller in self.scrapers)
+
+
+BESIDE_THE_ROUTER = Door(host="127.0.0.1", port=0, callers=frozenset({service_id("router")}))
+
+
+def in_cluster(port: int) -> Door:
+    """The gateway brings predictions, the API its probes."""
+    callers = frozenset({service_id("gateway"), service_id("api")})
+    return Door(host="0.0.0.0", port=port, callers=callers, scrapers=frozenset({service_id("prometheus")}))  # noqa: S104  # a pod's
+
+
+class _Guarded:
+    """Refuses every client that the door does not open to."""
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self._app, self._door = app, door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope.get("spiffe_id") != self._allowed:
-            await JSONResponse({"error": "only the router may call a predictor"}, 403)(scope, receive, send)
+        if scope["type"] == "http" and not self._door.opens(scope.get("spiffe_id"), scope["path"]):
+            await JSONResponse({"error": f"only {', '.join(sorted(self._door.callers))} may call a predictor"}, 403)(
+                scope, receive, send
+            )
             return
         await self._app(scope, receive, send)
 
 
-def application(model: ServedModel, around: Around) -> ASGIApp:
+def application(model: ServedModel, door: Door, around: Around) -> ASGIApp:
     """KServe's application with this one model. Once in a process: KServe keeps the application in a module."""
     repository = ModelRepository()
     repository.update(model)
     extension = ModelRepositoryExtension(model_registry=repository)
     rest = RESTServer("kserve.model_server:app", DataPlane(model_registry=repository), extension, http_port=0)
     rest.create_application()
-    return _RouterOnly(Measured(around(kserve.model_server.app), model.deployment))
+    return _Guarded(Measured(around(kserve.model_server.app), model.deployment), door)
 
 
-def serve(model: ServedModel, identity: Identity, ready: Callable[[int], None], around: Around = lambda app: app) -> None:
-    """Serves on a free loopback port until SIGTERM. ready: called with the port when requests are taken."""
-    # The protocol is named: asyncio turns Nagle's delay off (40 ms for each answer) only where a socket says that it is TCP.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
+def serve(
+    model: ServedModel, identity: Identity, door: Door, ready: Callable[[int], None], around: Around = lambda app: app
+) -> None:
+    """Serves until SIGTERM. ready: called with the port when requests are taken. Raises BadSetting: the port is taken."""
     config = uvicorn.Config(
-        application(model, around), http=TlsIdentityProtocol, log_config=None, access_log=False, timeout_keep_alive=75,
+        application(model, door, around), http=TlsIdentityProtocol, log_config=None, access_log=False, timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S, lifespan="off", ssl_certfile=identity.cert, ssl_keyfile=identity.key,
     )
     config.load()
     config.ssl = server_context(identity)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(uvicorn.Server(config), listener, ready, renew(identity, (config.ssl,))))
+    with bound(door.host, door.port) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(uvicorn.Server(config), listener, ready, renew(identity)))
 
 
 async def _serve(

@@ -1,11 +1,15 @@
 """HashiCorp Vault's transit engine with an ecdsa-p256 key; the private key never leaves Vault. It makes no keys.
 
-A version of the key is pinned, so a rotation in Vault cannot change the signer behind trust.json.
+A version of the key is pinned, so a rotation in Vault cannot change the signer behind trust.json. In a pod it logs in with
+the token of its service account; elsewhere somebody gives it Vault's.
 """
 
 import base64
 import hashlib
+import os
+from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from services.core.errors import BadSetting
@@ -15,13 +19,14 @@ from services.signing.ports import Signer
 
 PRODUCTION = True
 DEFAULT_MOUNT = "transit"
+TOKEN = "/var/run/secrets/vault/token"  # noqa: S105  # a file's name
 
 
 class VaultSigner:
-    """client: an hvac client; version: of the transit key, from 1."""
+    """client: an hvac client; version: of the transit key, from 1; login: gives the client a token, when it has none any more."""
 
-    def __init__(self, client: Any, mount: str, name: str, version: int) -> None:
-        self._client, self._mount, self._name, self._version = client, mount, name, version
+    def __init__(self, client: Any, mount: str, name: str, version: int, login: Callable[[], object] | None = None) -> None:
+        self._client, self._mount, self._name, self._version, self._login = client, mount, name, version, login
 
     def sign(self, payload: bytes) -> Signature:
         answer = self._call(
@@ -51,20 +56,36 @@ class VaultSigner:
         import requests
 
         try:
-            return getattr(self._client.secrets.transit, operation)(name=self._name, mount_point=self._mount, **arguments)
+            return self._ask(operation, arguments)
         except (
             hvac.exceptions.Forbidden,
             hvac.exceptions.Unauthorized,
             hvac.exceptions.InvalidPath,
             hvac.exceptions.InvalidRequest,
         ) as error:
-            raise KeyRefused(f"Vault refuses transit key {self._name!r}: {type(error).__name__}; check its policy") from error
+            raise KeyRefused(f"Vault refuses transit key {self._name!r}: {type(error).__name__}; check policy and role") from error
         except (hvac.exceptions.VaultError, requests.RequestException) as error:
             raise SignerUnavailable(f"Vault did not sign with {self._name!r}: {type(error).__name__}") from error
 
+    def _ask(self, operation: str, arguments: dict[str, Any]) -> Any:
+        import hvac.exceptions
+
+        call = getattr(self._client.secrets.transit, operation)
+        try:
+            return call(name=self._name, mount_point=self._mount, **arguments)
+        except hvac.exceptions.Forbidden:
+            # Vault says the same of a token that ran out and of one that may not: only a new one tells.
+            if self._login is None:
+                raise
+            self._login()
+            return call(name=self._name, mount_point=self._mount, **arguments)
+
 
 def open_signer(key: str, timeout_s: float) -> Signer:
-    """key: [MOUNT/]NAME:VERSION; the address and token come from VAULT_ADDR and VAULT_TOKEN, as Vault's own tools take them."""
+    """key: [MOUNT/]NAME:VERSION; the address and token come from VAULT_ADDR and VAULT_TOKEN, as Vault's own tools take them.
+
+    With VAULT_ROLE it logs in by Vault's Kubernetes method instead, with the token in the file VAULT_ROLE_TOKEN.
+    """
     path, _, version = key.rpartition(":")
     mount, _, name = path.rpartition("/")
     if not name or not version.isdecimal() or int(version) < 1:
@@ -73,4 +94,20 @@ def open_signer(key: str, timeout_s: float) -> Signer:
         import hvac
     except ImportError as error:
         raise BadSetting("the Vault backend needs hvac: install ai-infra[vault]") from error
-    return VaultSigner(hvac.Client(timeout=timeout_s), mount or DEFAULT_MOUNT, name, int(version))
+    client = hvac.Client(timeout=timeout_s)
+    return VaultSigner(client, mount or DEFAULT_MOUNT, name, int(version), _login(client, os.environ.get("VAULT_ROLE", "")))
+
+
+def _login(client: Any, role: str) -> Callable[[], object] | None:
+    if not role:
+        return None
+    path = Path(os.environ.get("VAULT_ROLE_TOKEN", TOKEN))
+
+    def login() -> None:
+        try:
+            token = path.read_text().strip()
+        except OSError as error:
+            raise SignerUnavailable(f"VAULT_ROLE_TOKEN={path}: {error.strerror}; mount a token of the service account") from error
+        client.auth.kubernetes.login(role, token)
+
+    return login

@@ -13,19 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from services.core.canonical import parse
-from services.core.errors import BadJson
 from services.core.objects import ObjectStore
-from services.training import source
-from services.training.environment import TRAINING_VARIABLES
+from services.training.environment import TRAINING_VARIABLES, Environment, describe
 from services.training.errors import BadJob, ComputeUnavailable
-from services.training.ports import Order, Progress
+from services.training.ports import Order, Progress, Usage
 from services.training.processes import MARK, end_marked
+from services.training.runfolder import RunFolder
 from services.training.trainer import MIN_CPUS
 
 PRODUCTION = False
 
-MAX_EVENTS_BYTES = 16 << 20
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE", "TZ")
 """Variables of the API process that training sees. Others may hold its secrets."""
 
@@ -48,17 +45,23 @@ class RayLocal:
         """Runs that the present trainer was given and that were not seen to end."""
         self._folder.mkdir(parents=True, exist_ok=True)
 
+    def environment(self) -> Environment:
+        return describe()
+
     def submit(self, order: Order) -> None:
         with self._lock:
             if order.run_id in self._given:
                 return
+            if order.gpus:
+                raise BadJob("compute.gpus: training on this machine uses none; take them out, or train in a cluster")
             if order.workers > max(MIN_CPUS, os.cpu_count() or 1):
                 raise BadJob(f"workers: this machine runs at most {max(MIN_CPUS, os.cpu_count() or 1)}")
             # The trainer first: starting it ends what an earlier API process left, which may still write into the run's folder.
             pipe = self._running()
-            folder = self._prepare(order)
+            folder = self._of(order.run_id)
+            folder.prepare(order, self._store)
             try:
-                pipe.write(json.dumps({"run": str(folder)}).encode() + b"\n")
+                pipe.write(json.dumps({"run": str(folder.path)}).encode() + b"\n")
                 pipe.flush()
             except OSError as error:
                 raise ComputeUnavailable(f"the trainer did not take the run: {error}") from error
@@ -66,11 +69,10 @@ class RayLocal:
 
     def poll(self, run_id: str) -> Progress:
         with self._lock:
-            folder = self._folder / run_id
-            if (folder / "result.json").exists():
+            folder = self._of(run_id)
+            if (ended := folder.progress()) is not None:
                 self._given.discard(run_id)
-                found = json.loads((folder / "result.json").read_text())
-                return Progress(found["state"], found["finishedAt"], found["error"])
+                return ended
             if run_id not in self._given:
                 return Progress("unknown")
             status = None if self._trainer is None else self._trainer.poll()
@@ -79,67 +81,41 @@ class RayLocal:
             # The trainer is dead. A run that it had not begun loses nothing: it is submitted again.
             log = self._log_tail()
             self._stop()
-            if not (folder / "started").exists():
+            if not folder.started():
                 return Progress("unknown")
             return Progress("failed", error=f"the trainer ended while it worked on the run: {_how(status)}{log}")
 
     def events(self, run_id: str, after: int) -> list[dict[str, Any]]:
-        path = self._folder / run_id / "events.jsonl"
-        if not path.exists():
-            return []
-        with path.open("rb") as file:
-            *lines, _torn = file.read(MAX_EVENTS_BYTES).split(b"\n")
-        by_epoch = {}
-        for line in lines:
-            event = _event(line)
-            # A later attempt may report the epoch of the last checkpoint again.
-            by_epoch[event["epoch"]] = event
-        return [by_epoch[epoch] for epoch in sorted(by_epoch)][after:]
+        return self._of(run_id).events(after)
 
     def output(self, run_id: str) -> Path:
-        return self._folder / run_id / "output"
+        return self._of(run_id).output
+
+    def usage(self, run_id: str) -> Usage | None:
+        return self._of(run_id).usage()
+
+    def held(self) -> set[str]:
+        with self._lock:
+            return set(self._given)
 
     def cancel(self, run_id: str) -> None:
         with self._lock:
             if run_id in self._given:
                 # Ray has no dependable way to stop one job of a driver. Others that wait are submitted again by the next poll.
                 self._stop()
+            self._of(run_id).reopen()
 
     def forget(self, run_id: str) -> None:
         with self._lock:
             if run_id not in self._given:
-                shutil.rmtree(self._folder / run_id, ignore_errors=True)
+                self._of(run_id).remove()
 
     def close(self) -> None:
         with self._lock:
             self._stop()
 
-    def _prepare(self, order: Order) -> Path:
-        folder = self._folder / order.run_id
-        for name in ("source", "datasets", "output"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for name in ("started", "result.json"):
-            (folder / name).unlink(missing_ok=True)
-        (folder / "output").mkdir(parents=True)
-        _end_torn_line(folder / "events.jsonl")
-        source.unpack(self._store.get(order.source), folder / "source")
-        datasets = {}
-        for number, (reference, files) in enumerate(sorted(order.datasets.items())):
-            datasets[reference] = f"datasets/{number}"
-            for path, digest in files.items():
-                target = folder / "datasets" / str(number) / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._store.copy_to(digest, target)
-        spoken = {
-            "directory": order.directory,
-            "entrypoint": order.entrypoint,
-            "workers": order.workers,
-            "seed": order.seed,
-            "hyperparameters": order.hyperparameters,
-            "datasets": datasets,
-        }
-        (folder / "order.json").write_text(json.dumps(spoken))
-        return folder
+    def _of(self, run_id: str) -> RunFolder:
+        return RunFolder(self._folder / run_id)
 
     def _running(self) -> IO[bytes]:
         """Standard input of the trainer, which is started if there is none."""
@@ -148,7 +124,7 @@ class RayLocal:
         self._stop()
         # Sockets want a short path, so the folder lies where temporary files do; mkdtemp makes it private.
         self._private = Path(tempfile.mkdtemp(prefix="ai-infra-"))
-        top = str(Path(source.__file__).parents[2])
+        top = str(Path(__file__).parents[3])
         with (self._private / "trainer.log").open("wb") as log:
             self._trainer = subprocess.Popen(
                 [sys.executable, "-m", "services.training.trainer", str(self._private)],
@@ -181,27 +157,6 @@ class RayLocal:
         path = None if self._private is None else self._private / "trainer.log"
         text = path.read_text(errors="replace").strip()[-500:] if path is not None and path.exists() else ""
         return f"; it said last: {text}" if text else ""
-
-
-def _event(line: bytes) -> dict[str, Any]:
-    """One epoch's metrics.
-
-    Raises:
-        BadJob: not what a training function may report: an object with an integer `epoch` and finite numbers.
-    """
-    try:
-        event = parse(line)
-    except BadJson as error:
-        raise BadJob(f"reported metrics {line[:200].decode(errors='replace')}: {error}") from error
-    if not isinstance(event, dict) or type(event.get("epoch")) is not int:
-        raise BadJob("reported metrics have no integer `epoch`")
-    return event
-
-
-def _end_torn_line(path: Path) -> None:
-    """A killed trainer may leave half a line; what is appended next must not become part of it."""
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        path.write_bytes(path.read_bytes().rpartition(b"\n")[0] + b"\n" if b"\n" in path.read_bytes() else b"")
 
 
 def _how(status: int | None) -> str:

@@ -36,6 +36,9 @@ switches := {
 
 data_keys := [k | some k in cloud.of("aws_kms_key"); object.get(k, "key_usage", "ENCRYPT_DECRYPT") == "ENCRYPT_DECRYPT"]
 
+# KMS makes no new material for keys in a CloudHSM key store.
+rotating_keys := [k | some k in data_keys; not cloud.is_given(object.get(k, "custom_key_store_id", ""))]
+
 needs[cloud.key(r, "key")] := cloud.says(r, concat("", ["is not encrypted with a key of ours: set ", attribute])) if {
 	some type, attribute in keyed
 	some r in cloud.of(type)
@@ -58,7 +61,7 @@ needs[cloud.key(b, "bucket")] := cloud.says(b, "is not encrypted with a key of o
 	some b in cloud.of("aws_s3_bucket")
 }
 
-needs[cloud.key(k, "rotates")] := cloud.says(k, "does not rotate: set enable_key_rotation") if some k in data_keys
+needs[cloud.key(k, "rotates")] := cloud.says(k, "does not rotate: set enable_key_rotation") if some k in rotating_keys
 
 needs[cloud.key(d, "tls")] := cloud.says(d, "takes connections without TLS: set rds.force_ssl in its parameter group") if {
 	some d in cloud.of("aws_db_instance")
@@ -110,7 +113,7 @@ met contains cloud.key(b, "bucket") if {
 }
 
 met contains cloud.key(k, "rotates") if {
-	some k in data_keys
+	some k in rotating_keys
 	k.enable_key_rotation == true
 }
 

@@ -49,6 +49,12 @@ test_key_that_does_not_rotate_is_denied if {
 	reported(object.union(fix.resources, {"aws_kms_key": patched})).reasons == ["aws_kms_key.data does not rotate: set enable_key_rotation"]
 }
 
+test_key_in_a_cloudhsm_store_need_not_rotate if {
+	in_hsm := {"enable_key_rotation": false, "custom_key_store_id": "cks-0123456789abcdef0"}
+	patched := [object.union(k, object.get({"aws_kms_key.data": in_hsm}, k.address, {})) | some k in fix.resources.aws_kms_key]
+	reported(object.union(fix.resources, {"aws_kms_key": patched})).verdict == "pass"
+}
+
 test_database_without_tls_is_denied if {
 	text := "aws_db_instance.main takes connections without TLS: set rds.force_ssl in its parameter group"
 	reported(fix.changed("aws_db_parameter_group", {"parameter": [{"name": "rds.force_ssl", "value": "0"}]})).reasons == [text]

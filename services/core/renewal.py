@@ -6,17 +6,17 @@ A certificate authority is only ever added to a context; to forget an old one, r
 import asyncio
 import logging
 import ssl
-from collections.abc import Sequence
 
-from services.core.tls import Identity
+from services.core.tls import Identity, contexts_of
 
 LOOK_S = 5.0
 
 log = logging.getLogger(__name__)
 
 
-async def renew(identity: Identity, contexts: Sequence[ssl.SSLContext], look_s: float = LOOK_S) -> None:
-    """Until cancelled. Files that do not fit together (half of them replaced) are tried again at the next look."""
+async def renew(identity: Identity, look_s: float = LOOK_S) -> None:
+    """Renews every context of this identity, until cancelled. Files that do not fit together (half of them replaced) are tried
+    again at the next look."""
     seen = _state(identity)
     while True:
         await asyncio.sleep(look_s)
@@ -24,7 +24,7 @@ async def renew(identity: Identity, contexts: Sequence[ssl.SSLContext], look_s: 
         if found == seen or None in found:
             continue
         try:
-            for context in contexts:
+            for context in contexts_of(identity):
                 context.load_verify_locations(identity.ca)
                 context.load_cert_chain(identity.cert, identity.key)
         except (OSError, ssl.SSLError) as error:

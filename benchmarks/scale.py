@@ -1,0 +1,304 @@
+"""Training at scale on simulated nodes: `python -m benchmarks.scale [--nodes N] [--jobs N] [--write deployment.md]`.
+
+The API server, scheduler and controllers are Kubernetes' own; nodes and the running of pods are kwok's. Pods are those that
+KubeRay would make of our RayJobs: the builder's own templates. Not here: Kueue (it would hold jobs back by quota and priority
+before any pod exists), Karpenter (it would buy nodes) and KubeRay itself.
+"""
+
+import argparse
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import yaml
+
+from components.platform.taints import CAPACITY, GPU, HAS_GPU, SPOT
+from services.core.digests import sha256
+from services.training.rayjob import RayJobArgs, ray_job
+from tests.kube.apiserver import ADMIN, ApiServer
+from tests.peers import need
+
+NAMESPACE: Final = "training-prod"
+WORKERS: Final = 4
+STILL_S: Final = 10.0
+"""Seconds without a newly placed pod after which the rest is taken to wait."""
+LONGEST_S: Final = 600.0
+MARKS: Final = ("<!-- scale -->", "<!-- /scale -->")
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Nodes of one kind. gpus: of each; spot: they may be taken away."""
+
+    name: str
+    nodes: int
+    cpu: int
+    memory_gib: int
+    gpus: int = 0
+    spot: bool = False
+
+    def node(self, number: int) -> Object:
+        taints = ([GPU] if self.gpus else []) + ([SPOT] if self.spot else [])
+        capacity = "spot" if self.spot else "on-demand"
+        labels = {
+            "kubernetes.io/hostname": f"{self.name}-{number}",
+            "topology.kubernetes.io/zone": f"zone-{'abc'[number % 3]}",
+            "karpenter.sh/capacity-type": capacity,
+            CAPACITY: capacity,
+        }
+        can = {"cpu": str(self.cpu), "memory": f"{self.memory_gib}Gi", "pods": "58", "ephemeral-storage": "200Gi"}
+        can |= {"nvidia.com/gpu": str(self.gpus)} if self.gpus else {}
+        return {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": f"{self.name}-{number}", "labels": labels | (HAS_GPU if self.gpus else {})},
+            "spec": {"taints": taints},
+            "status": {"capacity": can, "allocatable": can},
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """seconds: from the first pod until the last one that was placed; waits: each pod's own, in whole seconds."""
+
+    name: str
+    nodes: int
+    pods: int
+    placed: int
+    seconds: float
+    waits: list[int]
+    pending: Counter[str]
+    misplaced: Counter[str]
+
+
+def pools(nodes: int, on_demand: int) -> list[Pool]:
+    core = Pool("core", max(4, nodes // 20), 4, 16)
+    return [core, Pool("gpu", on_demand, 8, 32, 1), Pool("gpu-spot", nodes - on_demand, 8, 32, 1, spot=True)]
+
+
+def pods(jobs: int) -> Iterator[Object]:
+    """Of so many jobs: a head and its workers. One job in five does not take spot nodes."""
+    for number in range(jobs):
+        args = RayJobArgs(
+            run_id=f"run-{number:04}", namespace=NAMESPACE, account="training", image=f"registry.example/ray@{sha256(b'image')}",
+            ray_version="2.60.0", workers=WORKERS, requests={"cpu": "6", "memory": "24Gi"}, gpus=1, spot=number % 5 != 0,
+            queue="research", priority="research", volume="runs", limit_s=3600,
+        )  # fmt: skip
+        cluster = ray_job(args)["spec"]["rayClusterSpec"]
+        yield _pod(f"{args.run_id}-head", "head", args.spot, cluster["headGroupSpec"]["template"])
+        for worker in range(WORKERS):
+            yield _pod(f"{args.run_id}-worker-{worker}", "worker", args.spot, cluster["workerGroupSpecs"][0]["template"])
+
+
+def _pod(name: str, part: str, spot: bool, template: Object) -> Object:
+    labels = template["metadata"]["labels"] | {"part": part, "spot": str(spot).lower()}
+    metadata = {"name": name, "namespace": NAMESPACE, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+class Simulated:
+    """A cluster of the given nodes. Use `simulated`."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def make(self, path: str, items: Sequence[Object]) -> None:
+        def post(item: Object) -> None:
+            response = self._client.post(path, json=item)
+            if not response.is_success:
+                raise SystemExit(f"{path}: {response.text[:400]}")
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(post, items))
+
+    def list(self, path: str) -> list[Object]:
+        found: list[Object] = self._client.get(path).raise_for_status().json()["items"]
+        return found
+
+    def clear(self, path: str) -> None:
+        self._client.request("DELETE", path, params={"gracePeriodSeconds": "0"}).raise_for_status()
+
+
+@contextmanager
+def simulated(folder: Path) -> Iterator[Simulated]:
+    server = ApiServer(folder)
+    server.start()
+    config = _kubeconfig(server, folder)
+    fast = ("--kube-api-qps=500", "--kube-api-burst=500")
+    commands = {
+        "kube-scheduler": [f"--kubeconfig={config}", "--leader-elect=false", "--secure-port=0", *fast],
+        "kube-controller-manager": [
+            f"--kubeconfig={config}", "--leader-elect=false", "--secure-port=0", *fast,
+            "--controllers=node-lifecycle-controller,persistentvolume-binder-controller,pod-garbage-collector-controller",
+        ],
+        "kwok": [
+            f"--kubeconfig={config}", "--manage-all-nodes=true", "--node-lease-duration-seconds=40",
+            f"--config={Path(__file__).with_name('kwok-stages.yaml')}",
+        ],
+    }  # fmt: skip
+    running = []
+    try:
+        for name, flags in commands.items():
+            with (folder / f"{name}.log").open("wb") as log:
+                running.append(subprocess.Popen([need(name), *flags], stdout=log, stderr=log))
+        context = ssl.create_default_context(cafile=str(server.identity.ca))
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        with httpx.Client(base_url=server.url, verify=context, headers=headers, timeout=60) as client:
+            yield Simulated(client)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+        server.stop()
+
+
+def _kubeconfig(server: ApiServer, folder: Path) -> Path:
+    path = folder / "kubeconfig"
+    cluster = {"server": server.url, "certificate-authority": str(server.identity.ca)}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "s", "cluster": cluster}],
+        "users": [{"name": "s", "user": {"token": ADMIN}}],
+        "contexts": [{"name": "s", "context": {"cluster": "s", "user": "s"}}],
+        "current-context": "s",
+    }
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def ground(cluster: Simulated) -> None:
+    """The namespace and the volume of all runs."""
+    volume = {"capacity": {"storage": "1Ti"}, "accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    source = {"nfs": {"server": "files.example", "path": "/"}}
+    claim = {"accessModes": ["ReadWriteMany"], "storageClassName": "", "resources": {"requests": {"storage": "1Ti"}}}
+    cluster.make("/api/v1/namespaces", [{"metadata": {"name": NAMESPACE}}])
+    cluster.make("/api/v1/persistentvolumes", [{"metadata": {"name": "runs"}, "spec": volume | source}])
+    path = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims"
+    cluster.make(path, [{"metadata": {"name": "runs"}, "spec": claim}])
+    _until(lambda: [item for item in cluster.list(path) if item["status"].get("phase") == "Bound"], "the volume is bound")
+
+
+def run(cluster: Simulated, name: str, wanted: list[Pool], jobs: int) -> Outcome:
+    """Nodes anew, then all pods at once."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    cluster.clear("/api/v1/nodes")
+    cluster.clear(path)
+    _until(lambda: not cluster.list(path), "earlier pods are gone")
+    nodes = [pool.node(number) for pool in wanted for number in range(pool.nodes)]
+    say(f"{name}: {len(nodes)} nodes")
+    cluster.make("/api/v1/nodes", nodes)
+    _until(lambda: all(map(_ready, cluster.list("/api/v1/nodes"))), "all nodes are ready")
+    made = list(pods(jobs))
+    say(f"{name}: {len(made)} pods")
+    begun = time.monotonic()
+    cluster.make(path, made)
+    last, placed = begun, 0
+    while time.monotonic() - last < STILL_S and placed < len(made):
+        now = len([item for item in cluster.list(path) if item["spec"].get("nodeName")])
+        if now > placed:
+            placed, last = now, time.monotonic()
+        time.sleep(0.25)
+    return judged(name, cluster.list("/api/v1/nodes"), cluster.list(path), last - begun)
+
+
+def judged(name: str, nodes: list[Object], found: list[Object], seconds: float) -> Outcome:
+    by_name = {node["metadata"]["name"]: node for node in nodes}
+    placed = [pod for pod in found if pod["spec"].get("nodeName")]
+    waits = [int((_condition(pod)[1] - _time(pod["metadata"]["creationTimestamp"])).total_seconds()) for pod in placed]
+    pending = Counter(_reason(pod) for pod in found if not pod["spec"].get("nodeName"))
+    misplaced = Counter(fault for pod in placed if (fault := _fault(pod, by_name[pod["spec"]["nodeName"]])))
+    return Outcome(name, len(nodes), len(found), len(placed), seconds, sorted(waits), pending, misplaced)
+
+
+def _fault(pod: Object, node: Object) -> str | None:
+    """Where a pod must not be, by what we promise and not by what the pod says."""
+    labels, part = node["metadata"]["labels"], pod["metadata"]["labels"]["part"]
+    spot, gpu = labels[CAPACITY] == "spot", "nvidia.com/gpu.present" in labels
+    if part == "head" and (spot or gpu):
+        return "a head on a spot or GPU node"
+    if spot and pod["metadata"]["labels"]["spot"] == "false":
+        return "a worker on spot that may not be there"
+    return "a worker without a GPU" if part == "worker" and not gpu else None
+
+
+def _reason(pod: Object) -> str:
+    """part and capacity of a pod that waits."""
+    labels = pod["metadata"]["labels"]
+    return f"{labels['part']}{'' if labels['part'] == 'head' else ', spot' if labels['spot'] == 'true' else ', on-demand'}"
+
+
+def _condition(pod: Object) -> tuple[str, datetime]:
+    found = next(item for item in pod["status"]["conditions"] if item["type"] == "PodScheduled")
+    return found["status"], _time(found["lastTransitionTime"])
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _ready(node: Object) -> bool:
+    conditions = {item["type"]: item["status"] for item in node["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and not any(
+        taint["key"].startswith("node.kubernetes.io/") for taint in node["spec"].get("taints", [])
+    )
+
+
+def _until(condition: Any, what: str) -> None:
+    deadline = time.monotonic() + LONGEST_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not within {LONGEST_S:.0f} s: {what}")
+        time.sleep(0.5)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    columns = ("nodes", "pods", "placed", "pending", "misplaced", "all of them after", "a pod waits, median / p95")
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    for found in outcomes:
+        waits = found.waits
+        told = f"{waits[len(waits) // 2]} s / {waits[len(waits) * 95 // 100]} s" if waits else "–"
+        pending = ", ".join(f"{count} ({part})" for part, count in sorted(found.pending.items())) or "0"
+        wrong = ", ".join(f"{count} ({what})" for what, count in sorted(found.misplaced.items())) or "0"
+        lines.append(f"| {found.name} | {found.pods} | {found.placed} | {pending} | {wrong} | {found.seconds:.0f} s | {told} |")
+    return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"scale: {text}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=1000, help="with GPUs")
+    parser.add_argument("--jobs", type=int, default=100, help=f"each of {WORKERS + 1} pods")
+    parser.add_argument("--write", type=Path, help="a page whose table, between its two marks, is replaced")
+    args = parser.parse_args()
+    few = args.jobs * WORKERS * 3 // 4
+    with tempfile.TemporaryDirectory() as folder, simulated(Path(folder)) as cluster:
+        ground(cluster)
+        found = [
+            run(cluster, f"{args.nodes} with GPUs, 3 in 10 on-demand", pools(args.nodes, args.nodes * 3 // 10), args.jobs),
+            run(cluster, f"spot is gone: {few} on-demand", pools(few, few), args.jobs),
+        ]
+    text = table(found)
+    print(text)
+    if args.write is not None:
+        before, _, rest = args.write.read_text().partition(MARKS[0])
+        args.write.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What our service accounts may do at the API server: roles that the services' own back ends state, bound to accounts.
+
+An account that is bound to nothing may do nothing. Not here: the accounts, which come with their workloads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pulumi
+from pulumi import ResourceOptions
+from pulumi_kubernetes.core.v1 import ServiceAccount
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+from pulumi_kubernetes.rbac.v1 import ClusterRole, ClusterRoleBinding, PolicyRuleArgs, RoleBinding, RoleRefArgs, SubjectArgs
+
+from services.core.kube import Object
+
+GROUP: Final = "rbac.authorization.k8s.io"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A service account."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """role: a ClusterRole; account: who gets it; namespaces: where, none for the whole cluster."""
+
+    role: Object
+    account: Account
+    namespaces: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RbacArgs:
+    """accounts: those whose pods others start (KServe, KubeRay), made here without a token."""
+
+    accounts: Sequence[Account]
+    grants: Sequence[Grant]
+
+    def __post_init__(self) -> None:
+        wild = sorted({grant.role["metadata"]["name"] for grant in self.grants for rule in grant.role["rules"] if _wild(rule)})
+        if wild:
+            raise ValueError(f"roles {', '.join(wild)} have a wildcard: name groups, resources and verbs")
+
+
+class Rbac(pulumi.ComponentResource):
+    """ClusterRoles, bound in the cluster or in namespaces."""
+
+    def __init__(self, name: str, args: RbacArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("ai-infra:apps:Rbac", name, None, opts)
+        self._child = ResourceOptions(parent=self)
+        for account in args.accounts:
+            metadata = ObjectMetaArgs(name=account.name, namespace=account.namespace)
+            ServiceAccount(account.name, metadata=metadata, automount_service_account_token=False, opts=self._child)
+        for role in {grant.role["metadata"]["name"]: grant.role for grant in args.grants}.values():
+            self._role(role)
+        for grant in args.grants:
+            self._bind(grant)
+        self.register_outputs({})
+
+    def _role(self, role: Object) -> None:
+        meta = role["metadata"]
+        metadata = ObjectMetaArgs(name=meta["name"], labels=meta.get("labels"))
+        ClusterRole(meta["name"], metadata=metadata, rules=[_rule(rule) for rule in role["rules"]], opts=self._child)
+
+    def _bind(self, grant: Grant) -> None:
+        role, account = grant.role["metadata"]["name"], grant.account
+        reference = RoleRefArgs(api_group=GROUP, kind="ClusterRole", name=role)
+        subjects = [SubjectArgs(kind="ServiceAccount", name=account.name, namespace=account.namespace)]
+        if not grant.namespaces:
+            metadata = ObjectMetaArgs(name=role)
+            ClusterRoleBinding(role, metadata=metadata, role_ref=reference, subjects=subjects, opts=self._child)
+        for namespace in grant.namespaces:
+            metadata = ObjectMetaArgs(name=role, namespace=namespace)
+            RoleBinding(f"{role}-{namespace}", metadata=metadata, role_ref=reference, subjects=subjects, opts=self._child)
+
+
+def _rule(rule: dict[str, Any]) -> PolicyRuleArgs:
+    return PolicyRuleArgs(
+        api_groups=rule["apiGroups"], resources=rule["resources"], verbs=rule["verbs"], resource_names=rule.get("resourceNames")
+    )
+
+
+def _wild(rule: dict[str, Any]) -> bool:
+    return any("*" in rule[field] for field in ("apiGroups", "resources", "verbs"))

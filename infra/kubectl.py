@@ -1,0 +1,66 @@
+"""Reads a cluster with kubectl, as whoever runs it: its contexts, credentials and proxies are theirs already. It writes nothing."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+from services.core.errors import NotFound, Unavailable
+from services.core.kube import Object
+
+LIMIT_S = 60
+
+
+class NoSuchKind(NotFound):
+    """The API server does not serve this kind: its definition is not installed."""
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """context: of the kubeconfig; empty for the present one."""
+
+    context: str = ""
+
+    def ready(self) -> None:
+        """Raises Unavailable: the API server is away, or does not let us in; NotFound: kubectl is not installed."""
+        self._run("get", "--raw", "/readyz")
+
+    def all_of(self, api_version: str, kind: str) -> list[Object]:
+        """All objects of a kind, in all namespaces. Raises NoSuchKind, Unavailable."""
+        group, _, version = api_version.rpartition("/")
+        name = f"{kind.lower()}.{version}.{group}" if group else kind.lower()
+        items: list[Object] = json.loads(self._run("get", name, "--all-namespaces", "--output=json"))["items"]
+        return items
+
+    def releases(self) -> dict[tuple[str, str], str]:
+        """(namespace, name) of each Helm release → status of its last revision. What Helm keeps in the secrets is not read."""
+        columns = "custom-columns=:metadata.namespace,:metadata.labels.name,:metadata.labels.version,:metadata.labels.status"
+        lines = self._run("get", "secrets", "--all-namespaces", "--selector=owner=helm", "--no-headers", f"--output={columns}")
+        rows = sorted((line.split() for line in lines.splitlines()), key=lambda row: int(row[2]))
+        return {(namespace, name): status for namespace, name, _, status in rows}
+
+    def _run(self, *arguments: str) -> str:
+        program = shutil.which("kubectl")
+        if program is None:
+            raise NotFound("kubectl is not on PATH: install it, and log in to the cluster (deployment.md)")
+        chosen = [f"--context={self.context}"] if self.context else []
+        command = [program, *chosen, "--request-timeout=20s", *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+        except subprocess.TimeoutExpired as error:
+            raise Unavailable(f"kubectl did not end within {LIMIT_S} s: is the cluster's network reachable from here?") from error
+        if done.returncode != 0:
+            raise _error(done.stderr.strip() or f"kubectl ended with {done.returncode}")
+        return done.stdout
+
+
+def _error(text: str) -> Exception:
+    if "the server doesn't have a resource type" in text or "no matches for kind" in text:
+        return NoSuchKind(text)
+    return Unavailable(text)
+
+
+def name_of(item: dict[str, Any]) -> tuple[str, str]:
+    """(namespace, name); the namespace of what has none is empty."""
+    return item["metadata"].get("namespace", ""), item["metadata"]["name"]

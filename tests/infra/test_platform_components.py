@@ -1,0 +1,221 @@
+"""Controllers of the cluster: what each component makes of its arguments, and what it refuses."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+
+from components.platform.cert_manager import CertManager, CertManagerArgs
+from components.platform.gateway import Gateway, GatewayArgs
+from components.platform.gpu_operator import GpuOperator, GpuOperatorArgs
+from components.platform.karpenter import Karpenter, KarpenterArgs
+from components.platform.kserve import KServe, KServeArgs
+from components.platform.kuberay import KubeRay, KubeRayArgs
+from components.platform.kueue import Kueue, KueueArgs
+from components.platform.monitoring import Monitoring, MonitoringArgs
+from components.platform.namespaces import Namespaces, NamespacesArgs
+from components.platform.storage import Storage, StorageArgs
+from components.platform.taints import GPU, SPOT
+from components.platform.telemetry import Telemetry, TelemetryArgs
+from components.platform.vault import Vault, VaultArgs
+from tests.infra.recorded import Graph, recorded
+
+VAULT = VaultArgs(
+    namespace="vault",
+    version="0.31.0",
+    replicas=3,
+    storage_gib=10,
+    audit_gib=20,
+    storage_class="encrypted",
+    region="eu-central-1",
+    unseal_key_arn="arn:unseal",
+    issuer="ai-infra",
+)
+MONITORING = MonitoringArgs(
+    namespace="monitoring",
+    version="79.5.0",
+    replicas=2,
+    retention_days=30,
+    storage_gib=100,
+    storage_class="encrypted",
+    region="eu-central-1",
+    topic_arn="arn:topic",
+)
+GATEWAY = GatewayArgs(
+    namespace="envoy-gateway-system", version="v1.6.0", replicas=2, models="models-dev", domain="i.example.com", issuer="ai-infra"
+)
+KARPENTER = KarpenterArgs(
+    namespace="karpenter", version="1.8.2", replicas=2, cluster_name="c", cluster_endpoint="https://c", queue_name="q"
+)
+TELEMETRY = TelemetryArgs(namespace="monitoring", version="0.140.0", replicas=2, region="eu-central-1")
+CERTIFICATES = CertManagerArgs(environment="dev", namespace="cert-manager", version="v1.19.1", replicas=2)
+GPUS = GpuOperatorArgs(namespace="gpu-operator", version="v25.10.0", taints=(GPU, SPOT))
+ALL: Mapping[str, Callable[[], Any]] = {
+    "cert-manager": lambda: CertManager("cert-manager", CERTIFICATES),
+    "envoy-gateway": lambda: Gateway("gateway", GATEWAY),
+    "gpu-operator": lambda: GpuOperator("gpu-operator", GPUS),
+    "karpenter": lambda: Karpenter("karpenter", KARPENTER),
+    "kserve": lambda: KServe("kserve", KServeArgs(namespace="kserve", version="v0.21.0", gateway="g/i", domain="i.example.com")),
+    "kube-prometheus-stack": lambda: Monitoring("monitoring", MONITORING),
+    "kuberay": lambda: KubeRay("kuberay", KubeRayArgs(namespace="kuberay", version="1.5.1", jobs="training-dev", replicas=2)),
+    "kueue": lambda: Kueue("kueue", KueueArgs(namespace="kueue-system", version="0.15.0", replicas=2)),
+    "opentelemetry-collector": lambda: Telemetry("telemetry", TELEMETRY),
+    "vault": lambda: Vault("vault", VAULT),
+}
+
+
+def _release(graph: Graph, name: str) -> dict[str, Any]:
+    return graph["Release", name].inputs
+
+
+def _values(name: str, build: Callable[[], Any] | None = None) -> dict[str, Any]:
+    found: dict[str, Any] = _release(recorded(build or ALL[name]), name)["values"]
+    return found
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_chart_is_pinned_whole_or_not_at_all_and_in_a_namespace_that_is_there(name: str) -> None:
+    release = _release(recorded(ALL[name]), name)
+    assert {key: release[key] for key in ("atomic", "cleanupOnFail", "createNamespace", "name", "waitForJobs")} == {
+        "atomic": True,
+        "cleanupOnFail": True,
+        "createNamespace": False,
+        "name": name,
+        "waitForJobs": True,
+    }
+    assert release["version"]
+    assert release["namespace"]
+    # A chart is named within a repository, or by all of its address.
+    assert release["chart"].startswith("oci://") != release.get("repositoryOpts", {}).get("repo", "").startswith("https://")
+
+
+def test_definitions_that_helm_would_not_upgrade_come_first_and_from_a_chart_of_their_own() -> None:
+    for name, skips in (("karpenter", True), ("kserve", False)):
+        graph = recorded(ALL[name])
+        assert graph["Release", name].depends == {f"{name}-crd"}
+        assert _release(graph, name)["version"] == _release(graph, f"{name}-crd")["version"]
+        assert _release(graph, name)["skipCrds"] == skips
+
+
+def test_everything_on_gpu_nodes_tolerates_each_of_their_taints() -> None:
+    values = _values("gpu-operator")
+    tolerated = [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in ("nvidia.com/gpu", "ai-infra/spot")]
+    assert values["daemonsets"]["tolerations"] == tolerated
+    assert values["node-feature-discovery"]["worker"]["tolerations"] == tolerated
+    assert values["dcgmExporter"]["serviceMonitor"]["enabled"]
+    with pytest.raises(ValueError, match="without a toleration they offer no GPU"):
+        replace(GPUS, taints=())
+
+
+def test_kueue_takes_ray_jobs_and_gives_a_quota_back_whose_job_is_not_ready() -> None:
+    read = yaml.safe_load(_values("kueue")["managerConfig"]["controllerManagerConfigYaml"])
+    assert read["integrations"] == {"frameworks": ["ray.io/rayjob"]}
+    assert read["waitForPodsReady"]["timeout"] == "20m"
+
+
+def test_ray_operator_has_rights_in_the_namespace_of_jobs_only() -> None:
+    values = _values("kuberay")
+    assert (values["singleNamespaceInstall"], values["watchNamespace"]) == (True, ["training-dev"])
+
+
+def test_kserve_makes_raw_deployments_behind_our_gateway_and_mounts_no_token() -> None:
+    values = _values("kserve")["kserve"]
+    assert values["controller"]["deploymentMode"] == "RawDeployment"
+    gateway = {"enableGatewayApi": True, "createGateway": False, "kserveGateway": "g/i"}
+    assert values["controller"]["gateway"]["ingressGateway"] == gateway
+    assert values["security"] == {"autoMountServiceAccountToken": False}
+
+
+def test_gateway_is_within_the_network_speaks_tls_and_takes_routes_of_models_only() -> None:
+    spec = recorded(ALL["envoy-gateway"])["Gateway", "inference-gateway"].inputs["spec"]
+    assert spec["infrastructure"]["annotations"]["service.beta.kubernetes.io/aws-load-balancer-internal"] == "true"
+    [listener] = spec["listeners"]
+    assert (listener["protocol"], listener["hostname"]) == ("HTTPS", "*.i.example.com")
+    selected = {"from": "Selector", "selector": {"matchLabels": {"kubernetes.io/metadata.name": "models-dev"}}}
+    assert listener["allowedRoutes"]["namespaces"] == selected
+
+
+def test_vault_agrees_by_raft_unseals_by_kms_speaks_tls_and_keeps_its_record_on_a_disk_of_its_own() -> None:
+    values = _values("vault")
+    server = values["server"]
+    config = server["ha"]["raft"]["config"]
+    assert (values["global"]["tlsDisable"], server["ha"]["replicas"], values["injector"]["enabled"]) == (False, 3, False)
+    assert 'seal "awskms" {\n  region     = "eu-central-1"\n  kms_key_id = "arn:unseal"\n}' in config
+    assert [f"https://vault-{number}.vault-internal:8200" in config for number in range(4)] == [True, True, True, False]
+    assert config.count("{") == config.count("}")
+    assert "tls_disable" not in config
+    assert server["auditStorage"] == {"enabled": True, "size": "20Gi", "storageClass": "encrypted"}
+    assert server["statefulSet"]["securityContext"]["pod"]["runAsNonRoot"]
+
+
+def test_vault_with_an_even_number_of_replicas_is_refused() -> None:
+    with pytest.raises(ValueError, match="survives no more than the odd one below it"):
+        replace(VAULT, replicas=2)
+
+
+def test_metrics_of_every_namespace_are_kept_for_as_long_as_asked_and_never_fill_the_disk() -> None:
+    spec = _values("kube-prometheus-stack")["prometheus"]["prometheusSpec"]
+    assert (spec["replicas"], spec["retention"], spec["retentionSize"]) == (2, "30d", "85GiB")
+    assert [key for key in spec if key.endswith("NilUsesHelmValues") and spec[key] is not False] == []
+
+
+def test_alert_that_nobody_routes_goes_to_the_topic() -> None:
+    config = _values("kube-prometheus-stack")["alertmanager"]["config"]
+    assert config["route"]["receiver"] == "topic"
+    [sent] = config["receivers"][0]["sns_configs"]
+    assert (sent["topic_arn"], sent["sigv4"]) == ("arn:topic", {"region": "eu-central-1"})
+
+
+def test_karpenter_has_its_queue_and_the_account_that_has_its_role() -> None:
+    values = _values("karpenter")
+    assert values["serviceAccount"] == {"name": "karpenter"}
+    assert values["settings"] == {"clusterName": "c", "clusterEndpoint": "https://c", "interruptionQueue": "q"}
+
+
+def test_collector_names_only_parts_that_it_configures() -> None:
+    config = _values("opentelemetry-collector")["alternateConfig"]
+    for pipeline in config["service"]["pipelines"].values():
+        for part, names in pipeline.items():
+            assert set(names) <= config[part].keys()
+    assert set(config["service"]["extensions"]) <= config["extensions"].keys()
+
+
+def test_authority_keeps_its_key_and_signs_for_the_environment_once_it_is_there() -> None:
+    graph = recorded(ALL["cert-manager"])
+    root = graph["Certificate", "authority-certificate"]
+    assert (root.inputs["spec"]["isCA"], root.inputs["spec"]["privateKey"]["rotationPolicy"]) == (True, "Never")
+    assert root.depends == {"self-signed"}
+    assert graph["ClusterIssuer", "authority"].inputs["spec"] == {"ca": {"secretName": "ai-infra-ca"}}
+
+
+def test_volumes_are_encrypted_and_outlive_their_claims() -> None:
+    made = recorded(lambda: Storage("storage", StorageArgs(key_arn="arn:disks")))["StorageClass", "storage-encrypted"].inputs
+    assert made["parameters"] == {"type": "gp3", "encrypted": "true", "kmsKeyId": "arn:disks"}
+    assert made["reclaimPolicy"] == "Retain"
+
+
+def test_namespace_holds_its_pods_to_its_level() -> None:
+    graph = recorded(lambda: Namespaces("namespaces", NamespacesArgs(levels={"ours": "restricted"})))
+    labels = graph["Namespace", "ours"].inputs["metadata"]["labels"]
+    assert [labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")] == ["restricted"] * 3
+
+
+@pytest.mark.parametrize("name", ["cert-manager", "envoy-gateway", "kueue", "opentelemetry-collector"])
+def test_one_replica_has_no_budget_that_would_block_its_node(name: str) -> None:
+    single: Mapping[str, Callable[[], Any]] = {
+        "cert-manager": lambda: CertManager("cert-manager", replace(CERTIFICATES, replicas=1)),
+        "envoy-gateway": lambda: Gateway("gateway", replace(GATEWAY, replicas=1)),
+        "kueue": lambda: Kueue("kueue", KueueArgs(namespace="kueue-system", version="0.15.0", replicas=1)),
+        "opentelemetry-collector": lambda: Telemetry("telemetry", replace(TELEMETRY, replicas=1)),
+    }
+    values = _values(name, single[name])
+    budgets = [*_budgets(values)]
+    assert budgets
+    assert [budget for budget in budgets if budget.get("enabled", budget.get("minAvailable", 0) > 0)] == []
+
+
+def _budgets(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = [item for key, item in values.items() if key == "podDisruptionBudget"]
+    return found + [budget for item in values.values() if isinstance(item, Mapping) for budget in _budgets(item)]

@@ -1,0 +1,126 @@
+"""Every object of every environment, judged by the API server with the real definitions; and broken copies of each kind.
+
+A dry run goes through decoding, defaults, schema, the definitions' CEL rules and admission, and stores nothing. There is no
+controller and no webhook of the projects whose kinds these are.
+"""
+
+import copy
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from infra.kubernetes import objects
+from infra.manifests import manifests
+from services.core.errors import NotFound, Refused
+from services.core.kube import Kube, Object, Resource
+from tests.infra.graphs import all_layers
+from tests.kube.apiserver import ADMIN, ApiServer
+from tests.peers import ROOT
+
+ENVIRONMENTS: Final = ("dev", "staging", "prod")
+NAMESPACES: Final = Resource("", "v1", "namespaces")
+UNDEFINED: Final[Mapping[str, str]] = {}
+"""Kinds that nobody can judge here → why."""
+
+Path = tuple[str | int, ...]
+
+BROKEN: Final[Mapping[str, tuple[Path, Any, str]]] = {
+    "Certificate": (("spec", "usages"), ["everything"], "usages"),
+    "ClusterIssuer": (("spec", "ca"), "secret", "ca"),
+    "ClusterQueue": (
+        ("spec", "preemption"),
+        {"reclaimWithinCohort": "Never", "borrowWithinCohort": {"policy": "LowerPriority"}},
+        "Never",
+    ),
+    "EC2NodeClass": (("spec", "role"), "somebody", "exactly one of"),
+    "Gateway": (("spec", "listeners", 0, "port"), 70_000, "port"),
+    "GatewayClass": (("spec", "controllerName"), "nobody", "controllerName"),
+    "LocalQueue": (("spec", "clusterQueue"), "Capital Letters", "clusterQueue"),
+    "Namespace": (("metadata", "labels"), {"pod-security.kubernetes.io/enforce": "somewhat"}, "somewhat"),
+    "NodePool": (("spec", "template", "metadata", "labels"), {"karpenter.sh/nodepool": "x"}, "restricted"),
+    "ResourceFlavor": (("spec", "tolerations"), [{"operator": "Equal"}], "Exists"),
+    "StorageClass": (("volumeBindingMode",), "Sometime", "volumeBindingMode"),
+    "WorkloadPriorityClass": (("value",), "high", "value"),
+}
+"""Kind → a place in it, what is put there, and a word of the refusal. Where the definition has a rule (CEL), it is that rule's."""
+
+
+@pytest.fixture(scope="module")
+def kinds(cluster: ApiServer) -> Mapping[tuple[str, str], Resource]:
+    """What the server serves: (apiVersion, kind) → resource."""
+    found: dict[tuple[str, str], Resource] = {}
+    headers, context = {"Authorization": f"Bearer {ADMIN}"}, ssl.create_default_context(cafile=str(cluster.identity.ca))
+    with httpx.Client(base_url=cluster.url, verify=context, headers=headers) as client:
+        groups = [item["groupVersion"] for group in client.get("/apis").json()["groups"] for item in group["versions"]]
+        for version in ("v1", *groups):
+            served = client.get(f"/api/{version}" if version == "v1" else f"/apis/{version}").json()["resources"]
+            group, _, plain = version.rpartition("/")
+            found |= {(version, item["kind"]): Resource(group, plain, item["name"]) for item in served if "/" not in item["name"]}
+    return found
+
+
+@pytest.fixture(scope="module")
+def admin(cluster: ApiServer) -> Kube:
+    """An administrator's client, in a cluster that has the namespaces of all environments."""
+    kube = Kube(cluster.access(), "tests")
+    for name in sorted({item["metadata"]["namespace"] for item in every() if "namespace" in item["metadata"]}):
+        # Without their labels: other tests here make pods of their own in some of them.
+        kube.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return kube
+
+
+def of(environment: str) -> list[Object]:
+    made = [item for graph in all_layers(environment) for item in objects(graph)]
+    return [*made, *manifests(ROOT, environment)]
+
+
+def every() -> list[Object]:
+    return [item for environment in ENVIRONMENTS for item in of(environment)]
+
+
+def judged(kube: Kube, kinds: Mapping[tuple[str, str], Resource], item: Object) -> str:
+    """Why the server refuses it; empty if it takes it."""
+    try:
+        kube.apply(kinds[item["apiVersion"], item["kind"]], item, dry_run=True, force=True)
+    except (NotFound, Refused) as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_object_of_an_environment_passes(admin: Kube, kinds: Mapping[tuple[str, str], Resource], environment: str) -> None:
+    found = {
+        f"{item['kind']} {item['metadata']['name']}": judged(admin, kinds, item)
+        for item in of(environment)
+        if item["kind"] not in UNDEFINED
+    }
+    assert {name: why for name, why in found.items() if why} == {}
+    assert len(found) > 20
+
+
+def test_kinds_without_a_definition_are_those_with_a_reason(kinds: Mapping[tuple[str, str], Resource]) -> None:
+    assert {item["kind"] for item in every() if (item["apiVersion"], item["kind"]) not in kinds} == set(UNDEFINED)
+
+
+def test_every_kind_has_a_broken_copy() -> None:
+    assert {item["kind"] for item in every()} - UNDEFINED.keys() == BROKEN.keys()
+
+
+@pytest.mark.parametrize("kind", sorted(BROKEN))
+def test_a_broken_copy_is_refused(admin: Kube, kinds: Mapping[tuple[str, str], Resource], kind: str) -> None:
+    good = next(item for item in every() if item["kind"] == kind)
+    path, value, said = BROKEN[kind]
+    assert said in judged(admin, kinds, _with(good, path, value))
+    assert "colour" in judged(admin, kinds, _with(good, ("colour",), "red"))
+
+
+def _with(item: Object, path: Path, value: Any) -> Object:
+    changed = copy.deepcopy(item)
+    found: Any = changed
+    for step in path[:-1]:
+        found = found[step]
+    found[path[-1]] = value
+    return changed
