@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Row,
     Select,
     String,
     Table,
@@ -116,6 +117,18 @@ def _newest(table: Table) -> Select[tuple[int, bytes]]:
 
 
 @functools.cache
+def _waiting(table: Table) -> Select[tuple[int, str, bytes]]:
+    waiting = table.c.log_index.is_(None)
+    return select(table.c.seq, table.c.id, table.c.event).where(waiting).order_by(table.c.seq).limit(BATCH)
+
+
+@functools.cache
+def _indexes(table: Table) -> Select[tuple[str, int]]:
+    listed = table.c.id.in_(bindparam("ids", expanding=True))
+    return select(table.c.id, table.c.log_index).where(listed & table.c.log_index.is_not(None))
+
+
+@functools.cache
 def _unsent(table: Table) -> Select[int]:
     return select(func.count()).select_from(table).where(table.c.log_index.is_(None))
 
@@ -144,23 +157,12 @@ class Relay:
         return found
 
     def flush(self) -> int:
-        """How many events were moved.
+        """How many events were moved: all that were written before the call.
 
         Raises:
             Unavailable: the log or the database did not answer; the rows stay and go with the next flush.
         """
-        moved = 0
-        with self._lock:
-            while batch := self._pending():
-                # 1. Append. A crash after it leaves rows without an index: the next flush sends them again, and the log
-                #    answers with the same indexes.
-                indexes = self._bus.append([parse(event) for _, event in batch])
-                # 2. Note the indexes.
-                noted = [{"of": seq, "index": index} for (seq, _), index in zip(batch, indexes, strict=True)]
-                with begin(self._engine, durable=False) as connection:
-                    connection.execute(_note(self._outbox.table), noted)
-                moved += len(batch)
-        return moved
+        return len(self._flush())
 
     def wait_for(self, event_ids: list[str]) -> dict[str, int]:
         """The log index of each event, after a flush: what signing and promotion call before they go on.
@@ -168,23 +170,43 @@ class Relay:
         Raises:
             Unavailable: an event is not in the log yet; retry.
         """
-        self.flush()
-        table = self._outbox.table
-        with self._engine.connect() as connection:
-            rows = connection.execute(select(table.c.id, table.c.log_index).where(table.c.id.in_(event_ids))).all()
-        found = {row.id: row.log_index for row in rows if row.log_index is not None}
-        if set(found) != set(event_ids):
+        found = self._flush()
+        if not found.keys() >= set(event_ids):
+            # Another flush took them.
+            with self._engine.connect() as connection:
+                rows = connection.execute(_indexes(self._outbox.table), {"ids": event_ids})
+                found = {row.id: row.log_index for row in rows}
+        if not found.keys() >= set(event_ids):
             raise Unavailable("an event did not reach the audit log; retry")
-        return found
+        return {event_id: found[event_id] for event_id in event_ids}
 
-    def _pending(self) -> list[tuple[int, bytes]]:
-        table = self._outbox.table
-        query = select(table.c.seq, table.c.event).where(table.c.log_index.is_(None)).order_by(table.c.seq).limit(BATCH)
+    def _flush(self) -> dict[str, int]:
+        """Id → log index of each event that was moved."""
+        moved: dict[str, int] = {}
+        left = True
+        with self._lock:
+            while left:
+                batch, left = self._pending()
+                if not batch:
+                    break
+                # 1. Append. A crash after it leaves rows without an index: the next flush sends them again, and the log
+                #    answers with the same indexes.
+                indexes = self._bus.append([parse(row.event) for row in batch])
+                # 2. Note the indexes.
+                noted = [{"of": row.seq, "index": index} for row, index in zip(batch, indexes, strict=True)]
+                with begin(self._engine, durable=False) as connection:
+                    connection.execute(_note(self._outbox.table), noted)
+                moved |= {row.id: index for row, index in zip(batch, indexes, strict=True)}
+        return moved
+
+    def _pending(self) -> tuple[list[Row[tuple[int, str, bytes]]], bool]:
+        """The next batch, and whether more events wait than it holds."""
         with self._engine.connect() as connection:
-            rows = [(row.seq, row.event) for row in connection.execute(query)]
-        sizes = itertools.accumulate(len(event) for _, event in rows)
+            rows = list(connection.execute(_waiting(self._outbox.table)))
+        sizes = itertools.accumulate(len(row.event) for row in rows)
         # One event is at most an entry of the log, so there is always one that fits.
-        return [row for row, size in zip(rows, sizes, strict=True) if size <= BATCH_BYTES]
+        batch = [row for row, size in zip(rows, sizes, strict=True) if size <= BATCH_BYTES]
+        return batch, len(batch) < len(rows) or len(rows) == BATCH
 
 
 def pending_gauge(relay: Relay) -> Gauge:

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
-import httpx
 from aiohttp import web
 
+from services.core.calls import Peer
 from services.core.clock import system_clock
 from services.core.database import open_engine
 from services.core.errors import BadSetting
@@ -56,7 +56,7 @@ async def _router(settings: Settings, launcher: ForkServerLauncher, ready: Calla
     upgrade(engine, "router")
     outbox = Outbox(tables.outbox, actor, system_clock)
     inside, outside = client_context(identity), server_context(identity)
-    api = httpx.Client(base_url=settings.api_url, verify=inside, timeout=API_TIMEOUT_S)
+    api = Peer(settings.api_url, inside, timeout_s=API_TIMEOUT_S)
     connector = aiohttp.TCPConnector(ssl=inside, limit=0, keepalive_timeout=KEEP_ALIVE_S)
     session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
 

@@ -3,17 +3,16 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from services.core import keys, tlog
 from services.core.backends import load
-from services.core.calls import client
+from services.core.calls import Peer
 from services.core.clock import system_clock
 from services.core.database import open_engine
 from services.core.errors import AiInfraError, BadSetting
@@ -21,7 +20,9 @@ from services.core.http import serve
 from services.core.migrations import upgrade
 from services.core.outbox import Outbox, Relay, pending_gauge
 from services.core.processes import die_with_supervisor
+from services.core.tls import client_context
 from services.core.trust import Trust
+from services.core.trustfile import TrustFile
 from services.signing import backends, tables
 from services.signing.bus import HttpAuditBus
 from services.signing.domain import AUDIT_KEY, KEY_NAMES
@@ -37,7 +38,7 @@ class Proxy:
 
     app: FastAPI
     engine: Engine
-    log: httpx.Client
+    log: Peer
 
     def close(self) -> None:
         self.log.close()
@@ -48,16 +49,16 @@ def build(settings: Settings) -> Proxy:
     """Opens the database, the keys and the trust file.
 
     Raises:
-        BadSetting, BadKey, BadTrust, KeyRefused: the message names the file or the variable; the proxy does not start.
+        BadSetting, BadKey, KeyRefused: the message names the file or the variable; the proxy does not start.
         Unavailable: the database or a key service is away.
     """
     signers = open_signers(settings)
-    trust = trust_reader(settings.trust)
+    trust = TrustFile(settings.trust)
     _check_log_key(trust(), signers[AUDIT_KEY])
     _private_folder(settings.database)
     engine = open_engine(settings.database)
     upgrade(engine, "signing")
-    log = client(settings.api_url, settings.identity, timeout_s=settings.log_timeout_s)
+    log = Peer(settings.api_url, client_context(settings.identity), timeout_s=settings.log_timeout_s)
     outbox = Outbox(tables.outbox, settings.source, system_clock)
     relay = Relay(engine, outbox, HttpAuditBus(log))
     service = SigningService(
@@ -84,18 +85,6 @@ def open_signers(settings: Settings) -> Mapping[str, Signer]:
         if len(same) > 1:
             raise BadSetting(f"keys {same} are one key: each needs its own ({name!r} is {settings.keys[name]})")
     return found
-
-
-def trust_reader(path: Path) -> Callable[[], Trust]:
-    """Reads the file at each call: a revocation takes effect without a restart."""
-
-    def read() -> Trust:
-        try:
-            return Trust.parse(path.read_bytes())
-        except OSError as error:
-            raise BadSetting(f"trust file {path}: {error.strerror}; `ai-infra init` writes one") from error
-
-    return read
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:

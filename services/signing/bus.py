@@ -2,17 +2,15 @@
 
 from typing import Any
 
-import httpx
-
-from services.core.calls import call
+from services.core.calls import Peer
 
 
 class HttpAuditBus:
     """Implements core.outbox.AuditBus."""
 
-    def __init__(self, client: httpx.Client) -> None:
-        self._client = client
+    def __init__(self, log: Peer) -> None:
+        self._log = log
 
     def append(self, events: list[dict[str, Any]]) -> list[int]:
-        indexes: list[int] = call(self._client, "POST", "/v1/audit/events", json={"events": events})["indexes"]
+        indexes: list[int] = self._log.call("POST", "/v1/audit/events", {"events": events})["indexes"]
         return indexes

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
-import httpx
+import orjson
 
 from services.core import dsse, keys, oms
-from services.core.calls import client as http_client
-from services.core.calls import error_of
+from services.core.calls import Answer, Peer, error_in
 from services.core.dsse import PAYLOAD_TYPE, Envelope, decode64, encode64
 from services.core.errors import AiInfraError, Unavailable
 from services.core.keys import BadSignature, PublicKey, Signature
 from services.core.quorum import QuorumNotReached
-from services.core.tls import Identity
+from services.core.tls import Identity, client_context
 from services.signing.errors import BadPayload, CheckpointRefused, KeyRefused, SignerUnavailable
 from services.signing.ports import CheckpointState
 
@@ -22,10 +22,10 @@ ERRORS: Mapping[str, type[AiInfraError]] = {
 
 
 class SigningClient:
-    """Implements ports.SigningProxy. Safe in threads, as httpx.Client is."""
+    """Implements ports.SigningProxy. Safe in threads."""
 
-    def __init__(self, client: httpx.Client) -> None:
-        self._client = client
+    def __init__(self, proxy: Peer) -> None:
+        self._proxy = proxy
 
     def sign_statement(self, key: str, payload: bytes, evidence: Mapping[str, bytes], actor: str) -> bytes:
         body = {
@@ -44,11 +44,11 @@ class SigningClient:
 
     def sign_checkpoint(self, *, origin: str, size: int, root: bytes, proof: Sequence[bytes]) -> str:
         body = {"origin": origin, "size": size, "root": encode64(root), "proof": [encode64(item) for item in proof]}
-        note: str = self._call("POST", "/v1/sign/checkpoint", json=body)["note"]
+        note: str = self._call("POST", "/v1/sign/checkpoint", body)["note"]
         return note
 
     def last_checkpoint(self, origin: str) -> CheckpointState | None:
-        last = self._call("GET", "/v1/checkpoint", params={"origin": origin})["last"]
+        last = self._call("GET", f"/v1/checkpoint?{urlencode({'origin': origin})}")["last"]
         return None if last is None else CheckpointState(last["size"], decode64(last["root"]))
 
     def keys(self) -> Mapping[str, str]:
@@ -56,10 +56,10 @@ class SigningClient:
         return found
 
     def close(self) -> None:
-        self._client.close()
+        self._proxy.close()
 
     def _sign(self, path: str, body: dict[str, Any], payload: bytes) -> tuple[Signature, PublicKey]:
-        answer = self._call("POST", path, json=body)
+        answer = self._call("POST", path, body)
         signature = Signature(answer["keyid"], decode64(answer["signature"]))
         public_key = keys.load_public_pem(answer["publicKey"])
         try:
@@ -68,26 +68,26 @@ class SigningClient:
             raise SignerUnavailable("the signing proxy answered with a signature over something else") from error
         return signature, public_key
 
-    def _call(self, method: str, path: str, **options: Any) -> Any:
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
-            response = self._client.request(method, path, **options)
-        except httpx.TransportError as error:
-            raise SignerUnavailable(f"the signing proxy did not answer: {type(error).__name__}; is it running?") from error
-        if response.is_success:
-            return response.json()
-        raise _error(response)
+            answer = self._proxy.ask(method, path, body)
+        except Unavailable as error:
+            raise SignerUnavailable(f"the signing proxy did not answer: {error}; is it running?") from error
+        if answer.is_success:
+            return orjson.loads(answer.content)
+        raise _error(answer, path)
 
 
 def open_client(base_url: str, identity: Identity, *, timeout_s: float = 10.0) -> SigningClient:
     """base_url: https://HOST:PORT; identity: the API process's; timeout_s: of one call, which waits for the log twice."""
-    return SigningClient(http_client(base_url, identity, timeout_s=timeout_s))
+    return SigningClient(Peer(base_url, client_context(identity), timeout_s=timeout_s))
 
 
-def _error(response: httpx.Response) -> AiInfraError:
+def _error(answer: Answer, path: str) -> AiInfraError:
     """The proxy's own class where it is one of ours; otherwise by status, with every 503 a SignerUnavailable."""
-    error = error_of(response)
+    error = error_in(answer.status, answer.content, path)
     try:
-        title = response.json()["title"]
+        title = orjson.loads(answer.content)["title"]
     except (ValueError, KeyError, TypeError):
         title = ""
     if title in ERRORS:

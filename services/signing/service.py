@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, Table, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Table, bindparam, insert, select, update
 
 from services.core import dsse, keys, merkle, tlog
 from services.core.clock import Clock
@@ -19,6 +19,18 @@ from services.signing.errors import BadPayload, CheckpointRefused, KeyRefused, S
 from services.signing.ports import CheckpointState, Signed, Signer, StatementRequest
 from services.signing.tables import checkpoints, signatures
 
+# Made once: putting a statement together costs more than the database takes to answer it.
+_SAME = (signatures.c.key == bindparam("of_key")) & (signatures.c.payload_digest == bindparam("of_digest"))
+_FIND = select(signatures).where(_SAME)
+_MADE = _FIND.where(signatures.c.signature.is_not(None))
+_MANIFEST_OF = select(signatures.c.key).where(
+    (signatures.c.key == "manifest") & (signatures.c.oms_subject == bindparam("of_subject")) & signatures.c.signature.is_not(None)
+)
+_REQUEST = insert(signatures)
+_COMPLETE = update(signatures).where(_SAME).returning(*signatures.c)
+_OF_LOG = checkpoints.c.origin == bindparam("of_origin")
+_LAST, _ADVANCE = select(checkpoints).where(_OF_LOG), update(checkpoints).where(_OF_LOG)
+
 
 class _Job:
     """One payload for one key, and how it is told to the log."""
@@ -26,6 +38,11 @@ class _Job:
     def __init__(self, key: str, payload: bytes, kind: str, actor: str, on_behalf_of: str, oms_subject: str | None) -> None:
         self.key, self.payload, self.digest, self.oms_subject = key, payload, sha256(payload), oms_subject
         self._kind, self._actor, self._on_behalf_of = kind, actor, on_behalf_of
+
+    @property
+    def of(self) -> dict[str, str]:
+        """Its row's key, as parameters of the statements above."""
+        return {"of_key": self.key, "of_digest": self.digest}
 
     def event(self, event_type: str, facts: Mapping[str, str]) -> EventDraft:
         """Digests only: the log holds no signature and no statement."""
@@ -43,7 +60,7 @@ class _Job:
 class SigningService:
     """What ports.SigningProxy promises, at the side of the keys. Safe in threads.
 
-    signers: key name → Signer; trust: reads trust.json anew, so a revocation takes effect with the next request;
+    signers: key name → Signer; trust: trust.json as it is now, so a revocation takes effect with the next request;
     origin: the one log whose checkpoints are signed here.
     """
 
@@ -126,15 +143,12 @@ class SigningService:
         """Id of the event `signature.requested`, one for each payload and key."""
         with begin(self._engine) as connection:
             _alone(connection, signatures)
-            row = connection.execute(_find(job)).first()
+            row = connection.execute(_FIND, job.of).first()
             if row is not None:
                 return str(row.requested_event)
             event = self._outbox.emit(connection, job.event("signature.requested", {}))
-            connection.execute(
-                insert(signatures).values(
-                    key=job.key, payload_digest=job.digest, requested_event=event, oms_subject=job.oms_subject
-                )
-            )
+            new = {"key": job.key, "payload_digest": job.digest, "requested_event": event, "oms_subject": job.oms_subject}
+            connection.execute(_REQUEST, new)
             return event
 
     def _checked_signature(self, job: _Job) -> Signed:
@@ -152,32 +166,26 @@ class SigningService:
         """The completed row. Two equal requests at once sign twice and store once; both get what was stored."""
         with begin(self._engine) as connection:
             _alone(connection, signatures)
-            row = connection.execute(_find(job)).one()
-            if row.signature is None:
-                facts = {"keyId": signed.keyid, "signatureDigest": sha256(signed.signature)}
-                event = self._outbox.emit(connection, job.event("signature.made", facts))
-                connection.execute(
-                    update(signatures)
-                    .where(signatures.c.key == job.key, signatures.c.payload_digest == job.digest)
-                    .values(keyid=signed.keyid, signature=signed.signature, public_key=signed.public_key, made_event=event)
-                )
-                row = connection.execute(_find(job)).one()
-            return row
+            row = connection.execute(_FIND, job.of).one()
+            if row.signature is not None:
+                return row
+            facts = {"keyId": signed.keyid, "signatureDigest": sha256(signed.signature)}
+            event = self._outbox.emit(connection, job.event("signature.made", facts))
+            made = {"keyid": signed.keyid, "signature": signed.signature, "public_key": signed.public_key, "made_event": event}
+            return connection.execute(_COMPLETE, job.of | made).one()
 
     def _answer(self, row: Row[Any]) -> Signed:
-        self._relay.wait_for([str(row.requested_event), str(row.made_event)])
+        # The log takes a source's events in their order, so `signature.requested` is in it too.
+        self._relay.wait_for([str(row.made_event)])
         return Signed(row.keyid, row.signature, row.public_key)
 
     def _made(self, job: _Job) -> Row[Any] | None:
         with self._engine.connect() as connection:
-            return connection.execute(_find(job).where(signatures.c.signature.is_not(None))).first()
+            return connection.execute(_MADE, job.of).first()
 
     def _signed_manifest(self, oms_subject: str) -> bool:
-        made = select(signatures.c.key).where(
-            signatures.c.key == "manifest", signatures.c.oms_subject == oms_subject, signatures.c.signature.is_not(None)
-        )
         with self._engine.connect() as connection:
-            return connection.execute(made).first() is not None
+            return connection.execute(_MANIFEST_OF, {"of_subject": oms_subject}).first() is not None
 
     def _check_key(self, name: str, trust: Trust) -> None:
         """A key that verifiers do not trust, or no longer, makes signatures that are worth nothing: refuse early."""
@@ -201,17 +209,13 @@ class SigningService:
             raise CheckpointRefused(f"checkpoint of size {size}: {error}; a log only grows") from error
         new = {"size": size, "root": root}
         if last is None:
-            connection.execute(insert(checkpoints).values(origin=self._origin, **new))
+            connection.execute(insert(checkpoints), {"origin": self._origin, **new})
         else:
-            connection.execute(update(checkpoints).where(checkpoints.c.origin == self._origin).values(**new))
-
-
-def _find(job: _Job) -> Select[Any]:
-    return select(signatures).where(signatures.c.key == job.key, signatures.c.payload_digest == job.digest)
+            connection.execute(_ADVANCE, {"of_origin": self._origin, **new})
 
 
 def _checkpoint(connection: Connection, origin: str) -> CheckpointState | None:
-    row = connection.execute(select(checkpoints).where(checkpoints.c.origin == origin)).first()
+    row = connection.execute(_LAST, {"of_origin": origin}).first()
     return None if row is None else CheckpointState(row.size, row.root)
 
 

@@ -5,6 +5,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from services.core import health
-from services.core.calls import call, client
+from services.core.calls import Peer, call, client
 from services.core.errors import BadInput, BadSetting, NotFound, Refused, TooLarge, Unavailable
 from services.core.http import MAX_BODY, Actor, ServiceActor, create_app, serve
 from services.core.renewal import renew
-from services.core.tls import DevelopmentCa, Identity, client_context, person_id, service_id, spiffe_id
+from services.core.tls import DevelopmentCa, Identity, client_context, person_id, server_context, service_id, spiffe_id
 from tests.ports import free_port
 from tests.serving import wait_for
 
@@ -120,6 +121,45 @@ def test_problems_come_back_as_our_errors(server: Server) -> None:
             call(caller, "POST", "/v1/between", content=b'{"a":1,"a":2}')
         with pytest.raises(TooLarge):
             call(caller, "POST", "/v1/between", content=b" " * (MAX_BODY + 1))
+
+
+def test_a_peer_is_called_and_refused_as_by_every_caller(server: Server, tmp_path: Path) -> None:
+    ours, router = server.as_(service_id("api")), server.as_(service_id("router"))
+    peer = Peer(server.url, client_context(router), timeout_s=5.0)
+    assert peer.call("POST", "/v1/between") == {"actor": service_id("router")}
+    with pytest.raises(NotFound):
+        peer.call("GET", "/v1/none")
+    peer.close()
+    stranger = DevelopmentCa(tmp_path / "ca").issue(service_id("api"), tmp_path / "api")
+    for identity in (stranger, Identity(stranger.cert, stranger.key, ours.ca)):
+        with pytest.raises(Unavailable):
+            Peer(server.url, client_context(identity), timeout_s=5.0).call("GET", "/v1/me")
+    with pytest.raises(Unavailable, match="did not answer"):
+        Peer(f"https://127.0.0.1:{free_port()}", client_context(router), timeout_s=0.5).call("GET", "/v1/me")
+
+
+def test_a_peer_that_closed_an_idle_connection_is_called_on_a_new_one(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        identity, answered = server.as_(service_id("router")), list[int]()
+
+        def serve_twice() -> None:
+            # One answer for each connection, which is closed after it although its answer does not say so.
+            for number in range(2):
+                raw, _ = listener.accept()
+                with server_context(identity).wrap_socket(raw, server_side=True) as connection:
+                    connection.recv(65_536)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+                answered.append(number)
+
+        thread = threading.Thread(target=serve_twice)
+        thread.start()
+        peer = Peer(f"https://127.0.0.1:{listener.getsockname()[1]}", client_context(identity), timeout_s=5.0)
+        assert peer.call("GET", "/v1/me") == {}
+        while not answered:
+            time.sleep(0.01)
+        assert peer.call("GET", "/v1/me") == {}
+        thread.join()
+        peer.close()
 
 
 def test_a_port_that_is_taken_is_a_wrong_setting(server: Server) -> None:
