@@ -60,7 +60,7 @@ examples: .venv/.dev ## write stacks/<env>/inference and stacks/<env>/jobs anew,
 LOCK := -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header
 
 preview: pulumi-stacks ## what would change in an environment's layers, in order (ENV=dev; against the account where pulumi is logged in)
-	@$(foreach stack,$(STACKS),if pulumi whoami >/dev/null 2>&1; \
+	@$(foreach stack,$(STACKS),if $(READY_$(stack:$(ENV)-%=%)) >/dev/null 2>&1; \
 		then pulumi preview --stack $(stack) --config-file stacks/$(ENV)/Pulumi.$(stack).yaml; \
 		else $(BIN)/ai-infra infra plan --env $(ENV) --layer $(stack:$(ENV)-%=%); fi && ):
 
@@ -68,7 +68,10 @@ up: pulumi-stacks ## make an environment's layers, in order (ENV=dev, UP_OPTIONS
 	@pulumi whoami >/dev/null || { echo "install Pulumi 3.272 or newer, then: pulumi login s3://BUCKET/$(ENV)?region=REGION (deployment.md)" >&2; exit 2; }
 	$(foreach stack,$(STACKS),pulumi up --stack $(stack) --config-file stacks/$(ENV)/Pulumi.$(stack).yaml $(UP_OPTIONS) && ):
 
-# A layer is there when its configuration is. Each needs the one before it.
+# A layer is there when its configuration is. Each needs the one before it: what that one would write, no preview knows.
+READY_ground := pulumi whoami
+READY_platform = pulumi stack output cluster_name --stack $(ENV)-ground
+READY_apps = pulumi stack output issuer --stack $(ENV)-platform
 LAYERS := ground platform apps
 STACKS = $(strip $(foreach layer,$(LAYERS),$(patsubst stacks/$(ENV)/Pulumi.%.yaml,%,$(wildcard stacks/$(ENV)/Pulumi.$(ENV)-$(layer).yaml))))
 
