@@ -21,9 +21,11 @@ WORKLOAD: Final = ("coredns", "aws-ebs-csi-driver", "aws-efs-csi-driver")
 POLICIES: Final = {
     "vpc-cni": ("aws-node", "arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy"),
     "aws-ebs-csi-driver": ("ebs-csi-controller-sa", "arn:aws:iam::aws:policy/service-role/AmazonEBSCSIDriverPolicy"),
-    "aws-efs-csi-driver": ("efs-csi-controller-sa", "arn:aws:iam::aws:policy/service-role/AmazonEFSCSIDriverPolicy"),
 }
-"""Add-on → its service account in kube-system, and the policy that AWS wrote for it."""
+"""Add-on → its service account in kube-system, and the policy that AWS wrote for it.
+
+The driver of EFS has none: it mounts what is there, and may make nothing.
+"""
 
 SETTINGS: Final = {
     # Without it the API server takes network policies, and nobody holds to them.

@@ -58,7 +58,6 @@ class SharedFiles(pulumi.ComponentResource):
         colder = efs.FileSystemLifecyclePolicyArgs(transition_to_ia=f"AFTER_{self._args.idle_days}_DAYS")
         return efs.FileSystem(
             self._name,
-            creation_token=self._physical,
             encrypted=True,
             kms_key_id=self._args.key_arn,
             # Grows with what is asked: jobs read all at once, and then nothing for days.

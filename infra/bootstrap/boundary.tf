@@ -17,7 +17,6 @@ locals {
             "ecr:*",
             "eks:*",
             "eks-auth:AssumeRoleForPodIdentity",
-            "elasticfilesystem:*",
             "elasticloadbalancing:*",
             "events:*",
             "kms:*",
