@@ -10,21 +10,22 @@ from typing import Any
 import pytest
 import yaml
 
-from stacks.config import ConfigRefused, parse
+from infra.render import LAYERS
+from stacks.config import ConfigRefused, GroundStack, StackConfig, parse
 from tests.peers import ROOT
 
 ENVIRONMENTS = ("dev", "staging", "prod")
 
 
-def values(environment: str) -> dict[str, Any]:
-    path = Path(ROOT) / "stacks" / environment / f"Pulumi.{environment}-ground.yaml"
+def values(environment: str, layer: str = "ground") -> dict[str, Any]:
+    path = Path(ROOT) / "stacks" / environment / f"Pulumi.{environment}-{layer}.yaml"
     read: dict[str, Any] = yaml.safe_load(path.read_text())["config"]["ai-infra:stack"]
     return read
 
 
-def altered(environment: str, path: str, value: Any) -> dict[str, Any]:
+def altered(environment: str, path: str, value: Any, layer: str = "ground") -> dict[str, Any]:
     """A copy with one value, at a dotted path, that is another."""
-    changed = copy.deepcopy(values(environment))
+    changed = copy.deepcopy(values(environment, layer))
     *outer, last = path.split(".")
     reduce(lambda part, key: part[key], outer, changed)[last] = value
     return changed
@@ -40,7 +41,7 @@ def test_environment_is_taken_and_tagged(environment: str) -> None:
 def test_environments_share_no_account_and_no_addresses() -> None:
     found = [parse(f"{environment}-ground", values(environment)) for environment in ENVIRONMENTS]
     assert len({config.account for config in found}) == 3
-    blocks = [ipaddress.IPv4Network(config.ground.network.cidr) for config in found]
+    blocks = [ipaddress.IPv4Network(config.ground.network.cidr) for config in found if isinstance(config, GroundStack)]
     assert not [pair for pair in combinations(blocks, 2) if pair[0].overlaps(pair[1])]
 
 
@@ -95,6 +96,53 @@ def test_dangerous_value_is_refused_with_the_remedy(environment: str, path: str,
     parse(stack, values(environment))
     with pytest.raises(ConfigRefused, match=remedy):
         parse(stack, altered(environment, path, value))
+
+
+LATER: list[tuple[str, str, str, Any, str]] = [
+    ("dev", "platform", "charts.vault", "latest", "charts.vault"),
+    ("dev", "platform", "charts", {"vault": "0.31.0"}, "pin a version of each of cert-manager"),
+    ("dev", "platform", "domain", "localhost", "domain"),
+    ("dev", "platform", "vault.replicas", 2, "1, 3 or 5"),
+    ("prod", "platform", "replicas", 1, "replicas must be 2 or more in prod"),
+    ("prod", "platform", "vault.replicas", 1, "takes the secrets along"),
+    ("prod", "platform", "metrics.replicas", 1, "no canary is judged without metrics"),
+    ("dev", "apps", "image", "ghcr.io/example/ai-infra:latest", "image"),
+    ("dev", "apps", "key_versions", {"builder": 1}, "give one of each of builder, evaluator, sentinelnet"),
+    ("dev", "apps", "witnesses", {"urls": {}, "blocks": ["198.51.100.0/24"]}, "give both urls and blocks"),
+    ("dev", "apps", "witnesses", {"urls": {"w": "https://w.example"}, "blocks": ["0.0.0.0/0"]}, "more than a witness needs"),
+    ("dev", "apps", "witnesses", {"urls": {"w": "https://w.example"}, "blocks": ["everywhere"]}, "Expected 4 octets"),
+    ("prod", "apps", "witnesses", {"urls": {}, "blocks": []}, "witnesses must be named in prod"),
+    ("staging", "apps", "retention_days", 29, "staging keeps 30 days or more"),
+    ("dev", "apps", "vault_address", "http://localhost:8200", "vault_address"),
+]
+
+
+@pytest.mark.parametrize(
+    ("environment", "layer", "path", "value", "remedy"), LATER, ids=[f"{e}-{p}-{v}" for e, _, p, v, _ in LATER]
+)
+def test_dangerous_value_of_a_later_layer_is_refused_with_the_remedy(
+    environment: str, layer: str, path: str, value: Any, remedy: str
+) -> None:
+    stack = f"{environment}-{layer}"
+    parse(stack, values(environment, layer))
+    with pytest.raises(ConfigRefused, match=remedy):
+        parse(stack, altered(environment, f"{layer}.{path}", value, layer))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_layers_of_an_environment_agree(environment: str) -> None:
+    given = {layer: values(environment, layer) for layer in LAYERS}
+    shared = [{key: value[key] for key in StackConfig.model_fields if key != "layer"} for value in given.values()]
+    assert shared == [shared[0]] * len(LAYERS)
+    assert given["apps"]["apps"]["retention_days"] == given["ground"]["ground"]["stores"]["retention_days"]["artifacts"]
+    capacity = given["platform"]["platform"]["capacity"]
+    assert given["apps"]["apps"]["queue"] in [team["name"] for team in capacity["teams"]]
+    assert given["apps"]["apps"]["priority"] in capacity["priorities"]
+
+
+def test_layer_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigRefused, match="'ground', 'platform', 'apps'"):
+        parse("dev-attic", values("dev") | {"layer": "attic"})
 
 
 def test_pool_in_a_zone_without_a_subnet_is_refused() -> None:
