@@ -23,6 +23,8 @@ MANAGED = {"app.kubernetes.io/managed-by": "ai-infra"}
 SELECTOR = "app.kubernetes.io/managed-by=ai-infra"
 DEPLOYMENT = "ai-infra/deployment"
 """Label of a predictor's pods: the deployment that they serve."""
+POD_LABELS = MANAGED | {"app.kubernetes.io/name": "predictor"}
+"""Labels of all predictors' pods, by which Prometheus finds them."""
 ROLLOUT = "ai-infra/rollout"
 """Annotation: the rollout and the weights that it has had, see `Split`."""
 MODE = {"serving.kserve.io/deploymentMode": "RawDeployment"}
@@ -147,7 +149,7 @@ def inference_service(place: Place, stable: Predictor, canary: Predictor | None 
 def _predictor(place: Place, predictor: Predictor) -> Object:
     order = predictor.order
     return {
-        "labels": MANAGED | {DEPLOYMENT: order.deployment},
+        "labels": POD_LABELS | {DEPLOYMENT: order.deployment},
         "serviceAccountName": place.account,
         "automountServiceAccountToken": False,
         # Of the group, so that it can read its certificate. A runtime has no such field.
