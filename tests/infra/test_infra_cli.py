@@ -10,7 +10,7 @@ from infra.graph import Graph
 from infra.synth import addresses
 from services.cli import app
 from services.commands.common import Exit
-from services.core.errors import NotFound
+from services.core.errors import BadInput, NotFound
 from tests.peers import ROOT, need
 
 
@@ -60,3 +60,10 @@ def test_help_names_every_exit_code(command: list[str]) -> None:
 def test_environment_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(NotFound, match=r"Pulumi\.qa-ground\.yaml is not there: --env is one of dev, staging, prod"):
         _run("render", "--env", "qa", "--root", str(ROOT))
+
+
+def test_check_of_a_layer_in_the_cluster_needs_no_terraform_and_takes_no_base() -> None:
+    found = json.loads(_run("check", "--env", "dev", "--layer", "platform", "--root", str(ROOT), "--json"))
+    assert found == {"stack": "dev-platform", "base": None, "violations": []}
+    with pytest.raises(BadInput, match="--base is of the layer ground"):
+        _run("check", "--env", "dev", "--layer", "apps", "--base", "main", "--root", str(ROOT))
