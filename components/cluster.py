@@ -15,6 +15,8 @@ from components.trust import service_trust
 
 LOG_TYPES: Final = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 WEBHOOK_PORTS: Final = (8443, 9443)
+SERVICES: Final = "172.20.0.0/16"
+"""Addresses of Services. What EKS would choose itself for a VPC in 10.0.0.0/8; network policies name the first one, the API's."""
 ADMIN_POLICY: Final = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
 
 
@@ -108,6 +110,7 @@ class Cluster(pulumi.ComponentResource):
             encryption_config=eks.ClusterEncryptionConfigArgs(
                 provider=eks.ClusterEncryptionConfigProviderArgs(key_arn=args.secrets_key_arn), resources=["secrets"]
             ),
+            kubernetes_network_config=eks.ClusterKubernetesNetworkConfigArgs(ip_family="ipv4", service_ipv4_cidr=SERVICES),
             upgrade_policy=eks.ClusterUpgradePolicyArgs(support_type="STANDARD"),
             vpc_config=eks.ClusterVpcConfigArgs(
                 subnet_ids=list(args.subnet_ids),

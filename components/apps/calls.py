@@ -29,6 +29,8 @@ HTTPS: Final = 443
 
 POD_IDENTITY: Final = "169.254.170.23/32"
 """Where EKS's agent hands out credentials of a pod's role, on every node."""
+API_SERVER: Final = "172.20.0.1/32"
+"""Of the Service `kubernetes`: EKS holds to policies before addresses are translated, and does not see the servers' own then."""
 ANYWHERE: Final = "0.0.0.0/0"
 PRIVATE: Final = ("10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
 NAME: Final = "app.kubernetes.io/name"
@@ -145,7 +147,7 @@ class Places:
             "prometheus": Pods(namespace="monitoring", labels=((NAME, "prometheus"),)),
             "vault": Pods(namespace="vault", labels=((NAME, "vault"),)),
             "database": Addresses(blocks=self.database_blocks),
-            "kubernetes": Addresses(blocks=self.node_blocks),
+            "kubernetes": Addresses(blocks=(API_SERVER, *self.node_blocks)),
             "keys": Addresses(blocks=self.node_blocks),
             # S3's gateway endpoint keeps its public addresses, which are many and change; the endpoint's policy says which buckets.
             "objects": Addresses(blocks=(ANYWHERE,), but=PRIVATE),

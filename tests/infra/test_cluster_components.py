@@ -1,5 +1,6 @@
 """Cluster, nodes, GPU pools, Karpenter, roles of workloads: what a component makes of its arguments."""
 
+import ipaddress
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from components.addons import NETWORK, WORKLOAD, Addons, AddonsArgs
+from components.apps.calls import API_SERVER
 from components.cluster import Cluster, ClusterArgs
 from components.gpu_pool import GpuPool, GpuPoolArgs
 from components.identity import Identity, IdentityArgs
@@ -103,6 +105,12 @@ def test_api_is_private_and_people_come_by_access_entries_alone() -> None:
     assert plane["vpcConfig"]["endpointPublicAccess"] is False
     assert plane["accessConfig"] == {"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": False}
     assert made["AccessEntry", "cluster-admin-platform-admin"].inputs["principalArn"] == ADMIN
+
+
+def test_the_api_has_the_address_that_network_policies_name() -> None:
+    told = cluster()["Cluster", "cluster"].inputs["kubernetesNetworkConfig"]
+    [first, *_] = ipaddress.ip_network(told["serviceIpv4Cidr"]).hosts()
+    assert f"{first}/32" == API_SERVER
 
 
 def test_all_logs_go_to_an_encrypted_group_that_is_there_first() -> None:
