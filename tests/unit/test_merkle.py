@@ -255,3 +255,13 @@ def test_a_growing_tree_has_each_root_on_its_way() -> None:
     assert merkle.leaf_hash(b"x") == hashlib.sha256(b"\x00x").digest()
     assert merkle.node_hash(b"l", b"r") == hashlib.sha256(b"\x01lr").digest()
     assert merkle.nodes_of(HASHES[:4])(2, 0) == reference_root(HASHES[:4])
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 8, 255, 256, 257])
+@pytest.mark.parametrize("more", [0, 1, 7, 43])
+def test_leaves_tried_behind_an_edge_make_the_longer_root_and_are_not_added(size: int, more: int) -> None:
+    edge = merkle.CompactRange()
+    for item in HASHES[:size]:
+        edge.append(item)
+    assert edge.root_with(HASHES[size : size + more]) == merkle.root(HASHES[: size + more])
+    assert (edge.size, edge.root()) == (size, merkle.root(HASHES[:size]))
