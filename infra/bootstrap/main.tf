@@ -12,6 +12,7 @@ provider "aws" {
 
 locals {
   state_bucket = "ai-infra-state-${var.account}"
+  buckets      = { state = aws_s3_bucket.state.id, logs = aws_s3_bucket.logs.id }
   deployers    = { for environment in var.environments : environment => "arn:aws:iam::${var.account}:role/ai-infra-${environment}-deploy" }
 }
 
@@ -26,14 +27,6 @@ resource "aws_s3_bucket" "state" {
   }
 }
 
-resource "aws_s3_bucket_versioning" "state" {
-  bucket = aws_s3_bucket.state.id
-
-  versioning_configuration {
-    status = "Enabled"
-  }
-}
-
 resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
   bucket = aws_s3_bucket.state.id
 
@@ -44,22 +37,6 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
       sse_algorithm     = "aws:kms"
       kms_master_key_id = aws_kms_key.state.arn
     }
-  }
-}
-
-resource "aws_s3_bucket_public_access_block" "state" {
-  bucket                  = aws_s3_bucket.state.id
-  block_public_acls       = true
-  block_public_policy     = true
-  ignore_public_acls      = true
-  restrict_public_buckets = true
-}
-
-resource "aws_s3_bucket_ownership_controls" "state" {
-  bucket = aws_s3_bucket.state.id
-
-  rule {
-    object_ownership = "BucketOwnerEnforced"
   }
 }
 
@@ -86,7 +63,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "state" {
     }
   }
 
-  depends_on = [aws_s3_bucket_versioning.state]
+  depends_on = [aws_s3_bucket_versioning.both]
 }
 
 resource "aws_s3_bucket_policy" "state" {
@@ -121,14 +98,6 @@ resource "aws_s3_bucket" "logs" {
   }
 }
 
-resource "aws_s3_bucket_versioning" "logs" {
-  bucket = aws_s3_bucket.logs.id
-
-  versioning_configuration {
-    status = "Enabled"
-  }
-}
-
 resource "aws_s3_bucket_server_side_encryption_configuration" "logs" {
   bucket = aws_s3_bucket.logs.id
 
@@ -136,22 +105,6 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "logs" {
     apply_server_side_encryption_by_default {
       sse_algorithm = "AES256"
     }
-  }
-}
-
-resource "aws_s3_bucket_public_access_block" "logs" {
-  bucket                  = aws_s3_bucket.logs.id
-  block_public_acls       = true
-  block_public_policy     = true
-  ignore_public_acls      = true
-  restrict_public_buckets = true
-}
-
-resource "aws_s3_bucket_ownership_controls" "logs" {
-  bucket = aws_s3_bucket.logs.id
-
-  rule {
-    object_ownership = "BucketOwnerEnforced"
   }
 }
 
@@ -177,7 +130,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "logs" {
     }
   }
 
-  depends_on = [aws_s3_bucket_versioning.logs]
+  depends_on = [aws_s3_bucket_versioning.both]
 }
 
 resource "aws_s3_bucket_policy" "logs" {
@@ -186,6 +139,38 @@ resource "aws_s3_bucket_policy" "logs" {
     Version   = "2012-10-17"
     Statement = [local.tls_only["logs"], local.log_delivery]
   })
+}
+
+# Both buckets: they keep versions, are closed to the public, and have no ACLs.
+
+resource "aws_s3_bucket_versioning" "both" {
+  for_each = local.buckets
+
+  bucket = each.value
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "both" {
+  for_each = local.buckets
+
+  bucket                  = each.value
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "both" {
+  for_each = local.buckets
+
+  bucket = each.value
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
 }
 
 # Keys. One for the bucket, and one for the secrets of each environment, so that dev's CI cannot read those of prod.

@@ -36,7 +36,7 @@ run "state_is_versioned_and_encrypted_by_its_own_key" {
   command = plan
 
   assert {
-    condition     = aws_s3_bucket_versioning.state.versioning_configuration[0].status == "Enabled"
+    condition     = aws_s3_bucket_versioning.both["state"].versioning_configuration[0].status == "Enabled"
     error_message = "a superseded state must stay restorable"
   }
 
@@ -52,14 +52,14 @@ run "no_bucket_is_public_and_none_has_acls" {
   command = plan
 
   assert {
-    condition = alltrue([for block in [aws_s3_bucket_public_access_block.state, aws_s3_bucket_public_access_block.logs] :
+    condition = length(aws_s3_bucket_public_access_block.both) == 2 && alltrue([for block in values(aws_s3_bucket_public_access_block.both) :
       block.block_public_acls && block.block_public_policy && block.ignore_public_acls && block.restrict_public_buckets
     ])
     error_message = "all four blocks of both buckets must be on"
   }
 
   assert {
-    condition = [for controls in [aws_s3_bucket_ownership_controls.state, aws_s3_bucket_ownership_controls.logs] :
+    condition = [for controls in values(aws_s3_bucket_ownership_controls.both) :
       controls.rule[0].object_ownership
     ] == ["BucketOwnerEnforced", "BucketOwnerEnforced"]
     error_message = "ACLs must be off in both buckets"
