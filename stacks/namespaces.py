@@ -40,4 +40,4 @@ def training(environment: str) -> str:
 def levels(environment: str) -> dict[str, Level]:
     """Pod Security level of each namespace."""
     ours: dict[str, Level] = dict.fromkeys((SERVICES, models(environment), training(environment)), "restricted")
-    return ours | CONTROLLERS
+    return {**ours, **CONTROLLERS}

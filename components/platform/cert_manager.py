@@ -41,7 +41,8 @@ class CertManager(pulumi.ComponentResource):
         super().__init__("ai-infra:platform:CertManager", name, None, opts)
         self._args = args
         made = release(name, CHART, args.version, args.namespace, _values(args), ResourceOptions(parent=self))
-        self.issuer = self._authority(ResourceOptions(parent=self, depends_on=[made])).metadata["name"]
+        authority = self._authority(ResourceOptions(parent=self, depends_on=[made]))
+        self.issuer = authority.id.apply(lambda _: AUTHORITY)
         self.register_outputs({"issuer": self.issuer})
 
     def _authority(self, opts: ResourceOptions) -> CustomResource:

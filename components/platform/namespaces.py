@@ -25,7 +25,7 @@ class Namespaces(pulumi.ComponentResource):
     def __init__(self, name: str, args: NamespacesArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("ai-infra:platform:Namespaces", name, None, opts)
         for namespace, level in args.levels.items():
-            labels = {f"pod-security.kubernetes.io/{mode}": level for mode in MODES}
-            metadata = ObjectMetaArgs(name=namespace, labels={"app.kubernetes.io/managed-by": "ai-infra"} | labels)
+            held: dict[str, str] = {f"pod-security.kubernetes.io/{mode}": level for mode in MODES}
+            metadata = ObjectMetaArgs(name=namespace, labels={"app.kubernetes.io/managed-by": "ai-infra"} | held)
             Namespace(namespace, metadata=metadata, opts=ResourceOptions(parent=self))
         self.register_outputs({})
