@@ -560,32 +560,26 @@ def test_a_restarted_api_server_is_found_again_and_an_expired_watch_lists_anew(
         namespace = "training-own"
         admin.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         rig = open_rig(tmp_path, server.access(), namespace)
-        kuberay = KubeRayStandIn(Kube(server.access(), "kuberay-stand-in"))
-        run = rig.start()
-        wait_for(lambda: _looked(kuberay, admin, namespace, run) == "Running", "the job runs")
-        # History that the watch of jobs does not see, so that what it asks for is older than the restarted server's.
-        for number in range(20):
-            admin.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"other-{number}"}})
-        server.kill()
-        wait_for(lambda: not in_touch(rig), "the loss is noticed")
-        with pytest.raises(Unavailable):
-            rig.stage.service.step()
-        assert rig.run(run)["state"] == "running"
-        write_end(rig.placing.runs, run, FILES)
-        server.compact()
-        server.start()
-        kuberay.succeed(run)
-        wait_for(lambda: _looked(kuberay, admin, namespace, run) == "Complete", "the job is over")
-        rig.reach(run, "completed")
+        with KubeRayStandIn(Kube(server.access(), "kuberay-stand-in")) as kuberay:
+            run = rig.start()
+            running(admin, namespace, run)
+            # History that the watch of jobs does not see, so that what it asks for is older than the restarted server's.
+            for number in range(20):
+                admin.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"other-{number}"}})
+            server.kill()
+            wait_for(lambda: not in_touch(rig), "the loss is noticed")
+            with pytest.raises(Unavailable):
+                rig.stage.service.step()
+            assert rig.run(run)["state"] == "running"
+            write_end(rig.placing.runs, run, FILES)
+            kuberay.succeed(run)
+            server.compact()
+            server.start()
+            rig.reach(run, "completed")
         assert "the watch expired" in caplog.text
         rig.compute.close()
     finally:
         server.stop()
-
-
-def _looked(kuberay: KubeRayStandIn, kube: Kube, namespace: str, run: str) -> str:
-    kuberay.look()
-    return state_of(kube, namespace, run)
 
 
 def test_a_mirror_of_one_namespace_asks_for_no_other(kube: Kube, cluster: ApiServer, namespace: str) -> None:
