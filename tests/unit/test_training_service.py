@@ -17,6 +17,7 @@ from services.core.facts import run_key
 from services.core.statements import Provenance, expect
 from services.training.environment import Environment, describe
 from services.training.errors import BadJob, InputsDiffer, TrainingRefused, UnknownRun, WrongState
+from services.training.ports import Progress, Usage
 from tests.training import BUILDER, ENVIRONMENT, LOCK, TARA, Stage, repository
 
 
@@ -286,6 +287,38 @@ def test_a_restart_submits_what_was_in_flight(stage: Stage, repo: Path) -> None:
     stage.restarted().step()
     assert [order.run_id for order in stage.compute.orders] == [run_id, run_id]
     assert stage.compute.orders[0] == stage.compute.orders[1]
+
+
+def test_what_was_in_flight_does_not_go_on_in_another_environment(stage: Stage, repo: Path) -> None:
+    run_id = started(stage, repo)
+    stage.compute.states.clear()
+    stage.environment = Environment(ENVIRONMENT.settings, {"torch": "2.10.0", "ray": "2.60.0"})
+    stage.restarted().step()
+    run = stage.service.get(run_id)
+    assert (run["state"], len(stage.compute.orders)) == ("failed", 1)
+    assert 'image.packages.torch was "2.9.0", is "2.10.0"' in run["error"]
+
+
+@pytest.mark.parametrize("end", ["cancelled", "completed"])
+def test_what_compute_still_holds_of_a_run_that_is_over_is_removed(stage: Stage, repo: Path, end: str) -> None:
+    """A crash came between the run's end and its removal; another run, and one that nobody here knows, are left alone."""
+    run_id = completed(stage, repo) if end == "completed" else started(stage, repo)
+    if end == "cancelled":
+        stage.service.cancel(run_id, TARA)
+    other = stage.service.start(stage.order(repo), TARA)["id"]
+    stage.compute.states |= {run_id: Progress("running"), "run-of-somebody": Progress("running")}
+    stage.restarted().step()
+    assert set(stage.compute.states) == {other, "run-of-somebody"}
+    assert stage.service.get(run_id)["state"] == end
+
+
+def test_what_a_run_took_stands_in_its_last_event(stage: Stage, repo: Path) -> None:
+    run_id = started(stage, repo)
+    stage.compute.used[run_id] = Usage(seconds=60, workers=2, gpus=4, spot=True)
+    stage.compute.finish(run_id)
+    stage.service.step()
+    usage = {"seconds": 60, "workers": 2, "workerSeconds": 120, "gpuSeconds": 480, "spot": True}
+    assert [event["payload"].get("usage") for event in stage.emitted() if event["type"] == "train.completed"] == [usage]
 
 
 def test_a_run_waits_while_the_signer_is_away(stage: Stage, repo: Path) -> None:
