@@ -23,7 +23,7 @@ SERVICES = {
 
 def _text(value: Any) -> str:
     """A policy with `~` for what only AWS knows."""
-    return "".join("~" if isinstance(part, dict) else part for part in value["$join"])
+    return value if isinstance(value, str) else "".join("~" if isinstance(part, dict) else part for part in value["$join"])
 
 
 def _named(graph: Graph, kind: str, name: str) -> Resource:
@@ -75,6 +75,13 @@ def test_no_service_deletes_shortens_a_lock_or_reads_a_secret(environment: str) 
         "xray:PutTelemetryRecords",
         "xray:PutTraceSegments",
     }
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_training_jobs_have_no_role(environment: str) -> None:
+    associations = ground(environment).of("aws:eks/podIdentityAssociation:PodIdentityAssociation")
+    assert len(associations) > len(SERVICES)
+    assert f"training-{environment}" not in {item.inputs["namespace"] for item in associations}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

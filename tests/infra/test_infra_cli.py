@@ -43,6 +43,15 @@ def test_plan_counts_what_would_be_added() -> None:
     assert "aws_eks_cluster" in shown
 
 
+def test_plan_of_a_layer_within_the_cluster_says_that_there_is_nothing_of_aws() -> None:
+    shown = _run("plan", "--env", "dev", "--layer", "platform", "--root", str(ROOT))
+    assert "resources in the cluster, none of AWS, so its provider has nothing to plan" in shown
+    assert "`ai-infra infra check --env dev --layer platform` judges them" in shown
+    assert json.loads(_run("plan", "--env", "dev", "--layer", "platform", "--root", str(ROOT), "--json")) == {
+        "resource_changes": []
+    }
+
+
 def test_cost_is_told_for_machines_too() -> None:
     found = json.loads(_run("cost", "--env", "dev", "--root", str(ROOT), "--json"))
     assert list(found["environments"]) == ["dev"]
