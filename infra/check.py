@@ -1,6 +1,7 @@
 """`ai-infra infra check`: the infra rules over graph, plan and change, then checkov over the plans; rules alone over a cluster.
 
-What they find is a violation. It plans nothing and knows no YAML of an environment: see `infra.render`, `infra.terraform`, `infra.diff`.
+What they find is a violation. It plans nothing and knows no YAML of an environment: see `infra.render`, `infra.terraform`,
+`infra.diff`.
 """
 
 import re
