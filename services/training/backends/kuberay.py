@@ -99,7 +99,8 @@ class KubeRay:
             self._remove(run_id)
             return Progress("failed", error=refusal)
         shown = self._jobs.objects().get((self._placing.namespace, run_id))
-        if shown is not None and not _over(shown) and self._unchanged(shown):
+        # A run without an attempt was cancelled, whatever the mirror shows.
+        if shown is not None and folder.attempt() and not _over(shown) and self._unchanged(shown):
             return Progress("running")
         # The server's own word: the mirror may still show the job of an earlier attempt, or not yet show this one's.
         found = self._get(run_id)
