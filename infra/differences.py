@@ -87,9 +87,9 @@ class _Compared:
         """Statements by their name; other items by what they have in common, once the equal ones are set aside."""
         names = ([item.get("Sid") for item in before], [item.get("Sid") for item in after])
         if all(all(sids) and len(set(sids)) == len(sids) for sids in names):
-            old, new = (dict(zip(sids, items, strict=True)) for sids, items in zip(names, (before, after), strict=True))
-            for sid in [*old, *(sid for sid in new if sid not in old)]:
-                yield from self.rows(old.get(sid), new.get(sid), False, (*path, f"[{sid}]"))
+            was, now = (dict(zip(sids, items, strict=True)) for sids, items in zip(names, (before, after), strict=True))
+            for sid in [*was, *(sid for sid in now if sid not in was)]:
+                yield from self.rows(was.get(sid), now.get(sid), False, (*path, f"[{sid}]"))
             return
         unknown = [later[number] if number < len(later) else False for number in range(len(after))]
         gone = [item for item in before if item not in after]

@@ -266,7 +266,7 @@ ALIASED = [
         {
             "aws_launch_template.*": "update block_device_mappings[0].ebs[0].kms_key_id",
             "aws_eks_node_group.*": "update launch_template[0].version",
-            "aws_iam_role_policy.*": "update policy",
+            "aws_iam_role_policy.*": "update policy*",
         },
         program=[("stacks/ground_cluster.py", "disks_key_arn=keys.disks", "disks_key_arn=keys.logs")],
     ),
@@ -309,6 +309,7 @@ ADDRESSES = [
             "aws_iam_role_policy.karpenter-controller": "update policy",
             "aws_internet_gateway.network": "update vpc_id",
             "aws_db_subnet_group.database": "update subnet_ids",
+            "aws_efs_mount_target.*": "replace security_groups, subnet_id!",
             "aws_db_instance.database": "update vpc_security_group_ids",
         },
         values={"ground.network.cidr": "10.40.0.0/16"},
