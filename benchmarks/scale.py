@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import yaml
 
 from components.platform.taints import CAPACITY, GPU, HAS_GPU, SPOT
 from services.core.digests import sha256
@@ -135,7 +134,7 @@ class Simulated:
 def simulated(folder: Path) -> Iterator[Simulated]:
     server = ApiServer(folder)
     server.start()
-    config = _kubeconfig(server, folder)
+    config = server.kubeconfig(folder)
     fast = ("--kube-api-qps=500", "--kube-api-burst=500")
     commands = {
         "kube-scheduler": [f"--kubeconfig={config}", "--leader-elect=false", "--secure-port=0", *fast],
@@ -162,21 +161,6 @@ def simulated(folder: Path) -> Iterator[Simulated]:
             process.kill()
             process.wait()
         server.stop()
-
-
-def _kubeconfig(server: ApiServer, folder: Path) -> Path:
-    path = folder / "kubeconfig"
-    cluster = {"server": server.url, "certificate-authority": str(server.identity.ca)}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "s", "cluster": cluster}],
-        "users": [{"name": "s", "user": {"token": ADMIN}}],
-        "contexts": [{"name": "s", "context": {"cluster": "s", "user": "s"}}],
-        "current-context": "s",
-    }
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 def ground(cluster: Simulated) -> None:

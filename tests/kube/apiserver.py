@@ -58,6 +58,21 @@ class ApiServer:
         path.write_text(token)
         return Access(url=self.url, ca=self.identity.ca, token=path)
 
+    def kubeconfig(self, folder: Path, token: str = ADMIN) -> Path:
+        """A file for programs that take no Access."""
+        server = {"server": self.url, "certificate-authority": str(self.identity.ca)}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": server}],
+            "users": [{"name": "test", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "current-context": "test",
+        }
+        path = folder / "kubeconfig"
+        path.write_text(json.dumps(config))  # JSON is YAML
+        return path
+
     def start(self) -> None:
         """Returns when the server answers as ready. A second start finds what etcd kept."""
         if self._etcd is None:

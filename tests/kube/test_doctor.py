@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from infra.doctor import Finding, examine, in_order
 from infra.graph import Graph
@@ -19,32 +18,17 @@ from services.commands.common import Exit
 from services.core.errors import Unavailable
 from services.core.kube import Kube, Object, Resource
 from tests.infra.graphs import component, graph, ref, resource
-from tests.kube.apiserver import ADMIN, WATCHER, ApiServer
+from tests.kube.apiserver import WATCHER, ApiServer
 from tests.peers import ROOT, need
 
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
 CERTIFICATES = Resource("cert-manager.io", "v1", "certificates")
 
 
-def kubeconfig(cluster: ApiServer, folder: Path, token: str = ADMIN) -> Path:
-    path = folder / "kubeconfig"
-    server = {"server": cluster.url, "certificate-authority": str(cluster.identity.ca)}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "test", "cluster": server}],
-        "users": [{"name": "test", "user": {"token": token}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        "current-context": "test",
-    }
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
 @pytest.fixture
 def kubectl(cluster: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
     monkeypatch.setenv("PATH", f"{Path(need('kubectl')).parent}:/usr/bin:/bin")
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(cluster, tmp_path)))
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path)))
     return Kubectl()
 
 
@@ -193,6 +177,6 @@ def test_a_cluster_that_does_not_answer_is_no_finding(cluster: ApiServer, tmp_pa
 
 
 def test_who_may_not_look_is_told_so(cluster: ApiServer, tmp_path: Path, kubectl: Kubectl) -> None:
-    kubeconfig(cluster, tmp_path, WATCHER)
+    cluster.kubeconfig(tmp_path, WATCHER)
     with pytest.raises(Unavailable, match="forbidden"):
         examine([WANTED], kubectl)

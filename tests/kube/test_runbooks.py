@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.kube.apiserver import ApiServer
-from tests.kube.test_doctor import kubeconfig
 from tests.peers import ROOT, need
 from tests.unit.test_runbooks import commands
 
@@ -30,7 +29,7 @@ def calls(page: Path) -> list[list[str]]:
 
 
 def run(cluster: ApiServer, folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [need("kubectl"), f"--kubeconfig={kubeconfig(cluster, folder)}", *words]
+    command = [need("kubectl"), f"--kubeconfig={cluster.kubeconfig(folder)}", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
