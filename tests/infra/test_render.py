@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from infra.graph import Graph, Resource
-from infra.render import config_file, render
+from infra.render import PROJECT, config_file, render
 from services.core.errors import BadInput, NotFound
 from tests.peers import ROOT
 
@@ -202,3 +203,9 @@ def test_environment_that_is_not_there_is_named(tmp_path: Path) -> None:
         render(ROOT, "qa")
     with pytest.raises(NotFound, match=r"has no infra/__main__\.py"):
         render(tmp_path, "dev")
+
+
+def test_the_engine_runs_the_program_that_is_judged() -> None:
+    project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
+    assert (project["name"], project["main"], project["runtime"]["name"]) == (PROJECT, "infra/", "python")
+    assert [path.name for path in ROOT.glob("Pulumi*")] == ["Pulumi.yaml"]
