@@ -147,7 +147,7 @@ def _git(root: Path, *arguments: str, of: str) -> str:
     except FileNotFoundError as error:
         raise NotFound("git is not on PATH: install it, the base is taken from there") from error
     if done.returncode != 0:
-        raise BadInput(f"{of} is no revision of {root.name}: fetch it (in CI: fetch-depth: 0), or name another one")
+        raise BadInput(f"{of} is no revision of this repository: fetch it (in CI: fetch-depth: 0), or name another one")
     return done.stdout
 
 

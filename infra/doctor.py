@@ -136,7 +136,7 @@ class _Here:
 
 
 def _examined(item: Resource, graph: Graph, here: _Here) -> Iterator[Finding]:
-    again = f"make up ENV={graph.environment}, or `pulumi up --stack {graph.stack}`"
+    again = f"make up ENV={graph.environment} LAYERS={graph.layer}"
     wanted = with_unknowns(item.inputs)
     if item.type == RELEASE:
         name, status = f"Release {wanted['namespace']}/{wanted['name']}", here.release(wanted["namespace"], wanted["name"])

@@ -1,6 +1,7 @@
 """Reads a cluster with kubectl, as whoever runs it: its contexts, credentials and proxies are theirs already. It writes nothing."""
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class Kubectl:
     context: str = ""
 
     def ready(self) -> None:
-        """Raises Unavailable: the API server is away, or does not let us in; NotFound: kubectl is not installed."""
+        """Raises Unavailable: the API server is away, or does not let us in; NotFound: no kubectl, or no such cluster."""
         self._run("get", "--raw", "/readyz")
 
     def all_of(self, api_version: str, kind: str) -> list[Object]:
@@ -58,6 +59,9 @@ class Kubectl:
 def _error(text: str) -> Exception:
     if "the server doesn't have a resource type" in text or "no matches for kind" in text:
         return NoSuchKind(text)
+    # Its own default when it knows of no cluster at all.
+    if "server localhost:8080" in text or re.search(r"context \S+ does not exist", text):
+        return NotFound(f"kubectl knows no such cluster: log in to it (deployment.md, step 4), or name its --context: {text}")
     return Unavailable(text)
 
 

@@ -65,11 +65,16 @@ def layers(root: Path, environment: str, layer: str, config_text: str | None = N
     return tuple(graphs)
 
 
-def _text(root: Path, environment: str, layer: str) -> str:
+def require_config(root: Path, environment: str, layer: str) -> Path:
+    """The YAML of a layer. Raises NotFound."""
     file = config_file(environment, layer)
     if not (root / file).is_file():
         raise NotFound(f"{file} is not there: --env is one of {', '.join(ENVIRONMENTS)}, --layer one of {', '.join(LAYERS)}")
-    return (root / file).read_text(encoding="utf-8")
+    return root / file
+
+
+def _text(root: Path, environment: str, layer: str) -> str:
+    return require_config(root, environment, layer).read_text(encoding="utf-8")
 
 
 def _graph(root: Path, environment: str, layer: str, text: str, references: dict[str, Any]) -> Graph:

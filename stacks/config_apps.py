@@ -1,16 +1,25 @@
 """What users run: images that CI built from Containerfile, and what our services are told about this environment."""
 
+import re
 from ipaddress import IPv4Network
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from components.apps.signing_proxy import IN_VAULT
 from stacks.floors import retention_days
 from stacks.model import Model, Positive, Text
 
-Image = Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}$")]
-"""By digest: a tag can be moved to something that nobody has looked at."""
+
+def _pinned(image: str) -> str:
+    if not re.fullmatch(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}", image):
+        raise ValueError(
+            f"{image} is not pinned: give REGISTRY/NAME@sha256:DIGEST; a tag can be moved to something that nobody has looked at"
+        )
+    return image
+
+
+Image = Annotated[str, AfterValidator(_pinned)]
 Https = Annotated[str, Field(pattern=r"^https://[a-z0-9.-]+(:\d+)?$")]
 
 

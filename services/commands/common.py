@@ -165,7 +165,9 @@ def _tell(error: Any, as_json: bool) -> None:
         value = {"error": type(error).__name__, "detail": str(error), "retryable": error.retryable, "rules": rules}
         sys.stderr.write(json.dumps(value) + "\n")
         return
-    sys.stderr.write(f"error: {plain(str(error))}\n")
+    # Further lines are indented: what others wrote in a message looks like no line of ours.
+    first, *more = str(error).split("\n")
+    sys.stderr.write("".join([f"error: {plain(first)}\n", *(f"  {plain(line.strip())}\n" for line in more if line.strip())]))
     for rule in rules:
         for reason in rule["reasons"] or ["(no reason given)"]:
             sys.stderr.write(f"  {rule['rule']}: {rule['verdict']}: {plain(reason)}\n")

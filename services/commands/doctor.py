@@ -31,8 +31,10 @@ def doctor(
     """
     from infra.doctor import examine
     from infra.kubectl import Kubectl
-    from infra.render import layers
+    from infra.render import layers, require_config
 
+    # Told before a cluster is asked: the program takes a while.
+    require_config(root.absolute(), environment, "apps")
     cluster = Kubectl(context)
     cluster.ready()
     with _progress() as seen:

@@ -106,7 +106,7 @@ LATER: list[tuple[str, str, str, Any, str]] = [
     ("prod", "platform", "replicas", 1, "replicas must be 2 or more in prod"),
     ("prod", "platform", "vault.replicas", 1, "takes the secrets along"),
     ("prod", "platform", "metrics.replicas", 1, "no canary is judged without metrics"),
-    ("dev", "apps", "image", "ghcr.io/example/ai-infra:latest", "image"),
+    ("dev", "apps", "image", "ghcr.io/example/ai-infra:latest", "give REGISTRY/NAME@sha256:DIGEST"),
     ("dev", "apps", "key_versions", {"builder": 1}, "give one of each of builder, evaluator, sentinelnet"),
     ("dev", "apps", "witnesses", {"urls": {}, "blocks": ["198.51.100.0/24"]}, "give both urls and blocks"),
     ("dev", "apps", "witnesses", {"urls": {"w": "https://w.example"}, "blocks": ["0.0.0.0/0"]}, "more than a witness needs"),

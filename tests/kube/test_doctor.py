@@ -15,7 +15,7 @@ from infra.kubectl import Kubectl
 from infra.kubernetes import RELEASE, objects
 from infra.render import layers
 from services.commands.common import Exit
-from services.core.errors import Unavailable
+from services.core.errors import NotFound, Unavailable
 from services.core.kube import Kube, Object, Resource
 from tests.infra.graphs import component, graph, ref, resource
 from tests.kube.apiserver import WATCHER, ApiServer
@@ -93,7 +93,7 @@ def test_all_that_is_missing_is_told_with_the_command_that_makes_it(kubectl: Kub
     ]  # fmt: skip
     assert {item.state for item in found} == {"missing"}
     assert "does not know example.com/v1" in found[-1].detail
-    assert found[0].remedy == "make up ENV=dev, or `pulumi up --stack dev-ground`"
+    assert found[0].remedy == "make up ENV=dev LAYERS=ground"
 
 
 def test_what_does_not_work_yet_says_why(kubectl: Kubectl, there: Kube) -> None:
@@ -174,6 +174,15 @@ def test_a_cluster_that_does_not_answer_is_no_finding(cluster: ApiServer, tmp_pa
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == Exit.RETRY
     assert json.loads(done.stderr)["error"] == "Unavailable"
+
+
+@pytest.mark.parametrize("context", ["", "nowhere"])
+def test_without_such_a_cluster_the_remedy_is_to_log_in(
+    kubectl: Kubectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: str
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    with pytest.raises(NotFound, match="log in to it"):
+        Kubectl(context).ready()
 
 
 def test_who_may_not_look_is_told_so(cluster: ApiServer, tmp_path: Path, kubectl: Kubectl) -> None:

@@ -17,6 +17,7 @@ from services.commands.audit import draw
 from services.commands.common import Exit, exit_code, guarded, table
 from services.core import errors
 from services.home import Home, create
+from tests.peers import ROOT
 
 HEAVY = {"torch", "ray", "kserve", "pulumi", "numpy", "sklearn", "pandas", "boto3"}
 
@@ -135,11 +136,19 @@ def test_an_error_is_told_without_a_stack_trace(capsys: pytest.CaptureFixture[st
     ]  # fmt: skip
 
 
+def test_an_error_of_several_lines_is_told_line_by_line_and_fakes_no_line_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert raising(errors.BadInput("dev-apps is refused:\n  apps.image: no digest\n\nerror: all is well\x1b[2J")) == Exit.BAD_INPUT
+    assert capsys.readouterr().err.splitlines() == [
+        "error: dev-apps is refused:", "  apps.image: no digest", r"  error: all is well\x1b[2J",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
         (["model", "list"], 2, "is no home: run `ai-infra init`"),
         (["verify", "absent.zip", "--trust", "absent.json"], 2, "absent.json: No such file"),
+        (["doctor", "--env", "nowhere", "--root", str(ROOT)], 3, "--env is one of dev, staging, prod"),
         (["nonsense"], 2, "No such command"),
         (["verify"], 2, "Missing argument"),
     ],
