@@ -59,12 +59,12 @@ examples: .venv/.dev ## write stacks/<env>/inference and stacks/<env>/jobs anew,
 
 LOCK := -q --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header
 
-preview: pulumi-stacks ## what would change in an environment's layers, in order (ENV=dev; against the account where pulumi is logged in)
+preview: pulumi-stacks ## what would change in an environment's layers, in order (ENV=dev, LAYERS="ground platform"; against the account where pulumi is logged in)
 	@$(foreach stack,$(STACKS),if $(READY_$(stack:$(ENV)-%=%)) >/dev/null 2>&1; \
 		then pulumi preview --stack $(stack) --config-file stacks/$(ENV)/Pulumi.$(stack).yaml; \
 		else $(BIN)/ai-infra infra plan --env $(ENV) --layer $(stack:$(ENV)-%=%); fi && ):
 
-up: pulumi-stacks ## make an environment's layers, in order (ENV=dev, UP_OPTIONS=--yes; needs pulumi, logged in to the state of the environment)
+up: pulumi-stacks ## make an environment's layers, in order (ENV=dev, LAYERS=ground, UP_OPTIONS=--yes; needs pulumi, logged in to the state of the environment)
 	@pulumi whoami >/dev/null || { echo "install Pulumi 3.272 or newer, then: pulumi login s3://BUCKET/$(ENV)?region=REGION (deployment.md)" >&2; exit 2; }
 	$(foreach stack,$(STACKS),pulumi up --stack $(stack) --config-file stacks/$(ENV)/Pulumi.$(stack).yaml $(UP_OPTIONS) && ):
 
@@ -76,7 +76,7 @@ LAYERS := ground platform apps
 STACKS = $(strip $(foreach layer,$(LAYERS),$(patsubst stacks/$(ENV)/Pulumi.%.yaml,%,$(wildcard stacks/$(ENV)/Pulumi.$(ENV)-$(layer).yaml))))
 
 pulumi-stacks: .venv/.dev
-	@test -n "$(STACKS)" || { echo "no configuration in stacks/$(ENV): say ENV=dev, staging or prod" >&2; exit 2; }
+	@test -n "$(STACKS)" || { echo "no configuration of $(LAYERS) in stacks/$(ENV): say ENV=dev, staging or prod, and LAYERS of ground platform apps, or none" >&2; exit 2; }
 
 clean: ## remove the environment and the demo's home
 	rm -rf .venv .venv-mlflow .venv-checkov $(DEMO_HOME) $(DEMO_HOME)-people $(DEMO_HOME)-witness

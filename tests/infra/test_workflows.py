@@ -137,6 +137,18 @@ def test_make_up_runs_the_layers_that_have_a_configuration_in_their_order(enviro
     ]
 
 
+def test_make_up_runs_the_layers_that_are_named() -> None:
+    done = subprocess.run(["make", "-n", "up", "ENV=dev", "LAYERS=platform"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.findall(r"pulumi up --stack (\S+)", done.stdout) == ["dev-platform"]
+
+
+def test_deployment_makes_what_its_runner_reaches_and_by_itself_the_ground() -> None:
+    steps = [step for step in _workflow("deploy.yml")["jobs"]["up"]["steps"] if "make " in step.get("run", "")]
+    commands = [(step["run"], step["env"]["REACHED"]) for step in steps if step["name"] not in LEFT_OUT]
+    assert len(commands) == 2
+    assert all('LAYERS="$REACHED"' in run and given == "${{ vars.LAYERS || 'ground' }}" for run, given in commands)
+
+
 def test_make_up_without_pulumi_names_the_remedy(tmp_path: Path) -> None:
     for tool in ("make", "sh", "env"):
         (tmp_path / tool).symlink_to(Path("/usr/bin") / tool)
