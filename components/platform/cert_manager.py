@@ -1,7 +1,7 @@
 """cert-manager, and the authority of an environment: its own, known to nobody outside.
 
 The authority's key is a secret of cert-manager's namespace, so none of our pods is near it. Whoever may make Certificates may have
-any identity: no role of ours includes it.
+any identity: no role of ours includes it, and the chart must not add it to the cluster's own `edit` and `admin`.
 """
 
 from collections.abc import Mapping
@@ -68,6 +68,8 @@ class CertManager(pulumi.ComponentResource):
 def _values(args: CertManagerArgs) -> dict[str, Any]:
     budget = {"enabled": args.replicas > 1}
     return {
+        # Its default lets everybody with `edit` in one namespace have a certificate of any service or person.
+        "global": {"rbac": {"aggregateClusterRoles": False}},
         # Kept with what was made of them when the release goes.
         "crds": {"enabled": True, "keep": True},
         "replicaCount": args.replicas,

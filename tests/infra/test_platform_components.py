@@ -190,6 +190,11 @@ def test_authority_keeps_its_key_and_signs_for_the_environment_once_it_is_there(
     assert graph["ClusterIssuer", "authority"].inputs["spec"] == {"ca": {"secretName": "ai-infra-ca"}}
 
 
+def test_whoever_may_edit_a_namespace_may_not_have_certificates_of_services_made() -> None:
+    # cert-manager adds its roles to the cluster's own `edit` and `admin` where nobody says otherwise.
+    assert _values("cert-manager")["global"]["rbac"] == {"aggregateClusterRoles": False}
+
+
 def test_volumes_are_encrypted_and_outlive_their_claims() -> None:
     made = recorded(lambda: Storage("storage", StorageArgs(key_arn="arn:disks")))["StorageClass", "storage-encrypted"].inputs
     assert made["parameters"] == {"type": "gp3", "encrypted": "true", "kmsKeyId": "arn:disks"}
