@@ -34,12 +34,22 @@ BROKEN: list[tuple[str, str, Break]] = [
     ("infra.pods", API, _set("pods", API, "spec", "serviceAccountName", value="default")),
     ("infra.pods", API, _set("pods", API, "spec", "containers", 0, "livenessProbe", value={})),
     ("infra.default-deny", API, _without("policies", "NetworkPolicy/ai-infra/default-deny")),
+    (
+        "infra.default-deny",
+        "NetworkPolicy/ai-infra/api",
+        _set("policies", "NetworkPolicy/ai-infra/api", "spec", "ingress", 0, "from", value=[]),
+    ),
     ("infra.images", API, _set("pods", API, "spec", "containers", 0, "image", value="registry.example/ai-infra:1")),
     ("infra.images", "Release/gpu-operator", _set("releases", "Release/gpu-operator", "version", value=">=25")),
     (
         "infra.models",
         "InferenceService/models-prod/digits",
         _set("services", "InferenceService/models-prod/digits", "spec", "predictor", "model", "storageUri", value="s3://b/m"),
+    ),
+    (
+        "infra.models",
+        "InferenceService/models-prod/digits",
+        _set("services", "InferenceService/models-prod/digits", "spec", "predictor", "model", "livenessProbe", value={}),
     ),
     ("infra.gpu-tolerations", "NodeGroup/gpu", _set("releases", "Release/gpu-operator", "tolerations", value=[])),
     ("infra.spot", "NodePool/gpu-spot", _set("pools", "NodePool/gpu-spot", "taints", value=[])),

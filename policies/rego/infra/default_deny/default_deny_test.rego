@@ -33,7 +33,39 @@ test_policy_that_leaves_something_open_is_denied if {
 		{"egress": [{"ports": [{"port": 443}]}]},
 	]
 	every patch in patches {
-		reported(fix.cluster.pods, fix.changed("policies", closed, {"spec": patch})).reasons == [text]
+		text in reported(fix.cluster.pods, fix.changed("policies", closed, {"spec": patch})).reasons
+	}
+}
+
+world := data.limits.private_blocks
+
+opened(patch) := reported([], fix.changed("policies", "NetworkPolicy/ai-infra/api", {"spec": patch}))
+
+test_policy_that_names_its_peers_passes if {
+	patches := [
+		{"ingress": [{"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}, "podSelector": {}}]}]},
+		{"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/18"}}]}]},
+		{"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": world}}], "ports": [{"port": 443}]}]},
+	]
+	every patch in patches {
+		opened(patch).verdict == "pass"
+	}
+}
+
+test_policy_that_is_open_to_everybody_is_denied if {
+	patches := [
+		{"ingress": [{}]},
+		{"ingress": [{"from": []}]},
+		{"ingress": [{"from": [{}]}]},
+		{"ingress": [{"from": [{"namespaceSelector": {}, "podSelector": {}}]}]},
+		{"egress": [{"ports": [{"port": 443}]}]},
+		{"egress": [{"to": [{"ipBlock": {"cidr": "::/0"}}], "ports": [{"port": 443}]}]},
+		{"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/1"}}]}]},
+		{"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": world}}]}]},
+		{"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}], "ports": [{"port": 443}]}]},
+	]
+	every patch in patches {
+		opened(patch).reasons == ["NetworkPolicy/ai-infra/api opens to everybody: name namespaces, pods or address blocks in each rule, and of the world no private block and not every port"]
 	}
 }
 

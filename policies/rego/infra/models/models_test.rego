@@ -34,8 +34,8 @@ test_model_without_a_manifest_is_denied if {
 }
 
 test_model_with_another_source_is_denied if {
-	text := "InferenceService/models-prod/digits has a transformer, an explainer or a container of its own, which no manifest names: leave it out"
-	patches := [{"transformer": {}}, {"explainer": {}}, {"predictor": {"containers": []}}, {"predictor": {"model": {"image": "x"}}}, canary({"containers": []})]
+	text := "InferenceService/models-prod/digits has more than a model that a manifest names, as a transformer, a container, a probe or an annotation: leave it out"
+	patches := [{"transformer": {}}, {"explainer": {}}, {"predictor": {"containers": []}}, {"predictor": {"model": {"image": "x"}}}, {"predictor": {"model": {"livenessProbe": {}}}}, {"predictor": {"annotations": {}}}, {"worker": {}}, canary({"containers": []}), canary({"model": {"runtimeVersion": "0"}})]
 	every patch in patches {
 		reported(respec(patch)).reasons == [text]
 	}
