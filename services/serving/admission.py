@@ -8,20 +8,24 @@ from collections.abc import Iterable
 from typing import Final
 
 from services.core.kube import Object, Resource
-from services.serving.inference import ALLOWED, MANAGED, SERVICES, Place
+from services.serving.inference import ALLOWED, DEPLOYMENT, MANAGED, MODE, SERVICES, Place
 from services.serving.predictor.source import SCHEME, URI
 
 POLICIES = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies")
 BINDINGS = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings")
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles")
 NAME: Final = "ai-infra-servable-models"
-OTHER_SOURCES: Final = (
-    "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle", "containers",
-    "initContainers", "volumes", "workerSpec", "storageUris", "storageContainerName",
+SPEC: Final = ("predictor", "canary")
+PREDICTOR: Final = (
+    "name", "labels", "serviceAccountName", "automountServiceAccountToken", "securityContext", "topologySpreadConstraints",
+    "minReplicas", "maxReplicas", "model",
 )  # fmt: skip
-"""Fields of a predictor by which something else than `model.storageUri` would be run or loaded."""
-OTHER_PROGRAMS: Final = ("storage", "image", "command", "args", "env", "envFrom", "volumeMounts", "volumeDevices", "lifecycle")
-"""The same of its `model`."""
+"""Fields that a predictor may have. Its annotations are not among them: KServe takes them for its own word to itself, the storage
+URI included."""
+MODEL: Final = ("name", "modelFormat", "protocolVersion", "runtime", "storageUri", "resources")
+"""The same of its `model`. Danger: a probe may run a program, `runtimeVersion` replaces the digest of the runtime's image."""
+MODES: Final = ("RawDeployment", "Standard")
+"""Names of one mode, of older and newer releases of KServe."""
 WATCHED: Final = ("get", "list", "watch")
 
 
@@ -48,12 +52,17 @@ def policy(place: Place) -> Object:
             },
             # A service whose version was withdrawn must still lose its finalizers.
             "matchConditions": [
-                {"name": "spec-changes", "expression": "request.operation == 'CREATE' || object.spec != oldObject.spec"}
+                {
+                    "name": "spec-changes",
+                    "expression": "request.operation == 'CREATE' || object.spec != oldObject.spec"
+                    f" || {_notes('object')} != {_notes('oldObject')}",
+                }
             ],
             "variables": [
                 {"name": "canaries", "expression": "has(object.spec.canary) ? object.spec.canary.map(c, c.predictor) : []"},
                 {"name": "predictors", "expression": "[object.spec.predictor] + variables.canaries"},
                 {"name": "listed", "expression": "has(params.data) ? params.data : {}"},
+                {"name": "notes", "expression": _notes("object")},
             ],
             "validations": [
                 _validation(
@@ -69,16 +78,25 @@ def policy(place: Place) -> Object:
                     f"model.runtime is not {place.runtime}",
                 ),
                 _validation(
-                    f"variables.predictors.all(p, {_without('p', OTHER_SOURCES)})",
-                    f"a predictor has another source than model.storageUri: leave out {', '.join(OTHER_SOURCES)}",
+                    f"object.spec.all(k, k in {_listed(SPEC)})",
+                    f"only {_words(SPEC)} have a manifest: leave out all else of the spec",
                 ),
                 _validation(
-                    f"variables.predictors.all(p, has(p.model) && {_without('p.model', OTHER_PROGRAMS)})",
-                    f"a model brings a program or data of its own: leave out {', '.join(OTHER_PROGRAMS)}",
+                    f"variables.predictors.all(p, p.all(k, k in {_listed(PREDICTOR)}))",
+                    f"a predictor has more than model.storageUri: it may have {_words(PREDICTOR)}",
                 ),
                 _validation(
-                    "!has(object.spec.transformer) && !has(object.spec.explainer)",
-                    "transformers and explainers have no manifest: leave them out",
+                    f"variables.predictors.all(p, has(p.model) && p.model.all(k, k in {_listed(MODEL)}))",
+                    f"a model brings a program or data of its own: it may have {_words(MODEL)}",
+                ),
+                _validation(
+                    f"variables.predictors.all(p, {one} && has(p.labels) && '{DEPLOYMENT}' in p.labels"
+                    f" && p.labels['{DEPLOYMENT}'] == p.model.storageUri.split('/')[2])",
+                    f"label {DEPLOYMENT} is not the deployment of model.storageUri: its pods would be taken for another's",
+                ),
+                _validation(
+                    f"variables.notes.all(k, !k.contains('kserve.io/') || (k == '{MODE}' && variables.notes[k] in {_listed(MODES)}))",
+                    f"an annotation tells KServe to serve otherwise: of its own only {MODE} may be there",
                 ),
             ],
         },
@@ -130,8 +148,17 @@ def _rule(group: str, plural: str, verbs: Iterable[str]) -> Object:
     return {"apiGroups": [group], "resources": [plural], "verbs": list(verbs)}
 
 
-def _without(path: str, names: Iterable[str]) -> str:
-    return " && ".join(f"!has({path}.{name})" for name in names)
+def _notes(of: str) -> str:
+    return f"(has({of}.metadata.annotations) ? {of}.metadata.annotations : {{}})"
+
+
+def _listed(names: Iterable[str]) -> str:
+    """A list in CEL."""
+    return f"[{', '.join(map(repr, names))}]"
+
+
+def _words(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 def _validation(expression: str, message: str) -> Object:

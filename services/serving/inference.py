@@ -27,7 +27,8 @@ POD_LABELS = MANAGED | {"app.kubernetes.io/name": "predictor"}
 """Labels of all predictors' pods, by which Prometheus finds them."""
 ROLLOUT = "ai-infra/rollout"
 """Annotation: the rollout and the weights that it has had, see `Split`."""
-MODE = {"serving.kserve.io/deploymentMode": "RawDeployment"}
+MODE = "serving.kserve.io/deploymentMode"
+"""Annotation: who brings pods about. We want plain deployments."""
 FORMAT = "ai-infra"
 ALLOWED = "servable-models"
 """Name of the ConfigMap that admission compares with: deployment → storage URI."""
@@ -140,7 +141,7 @@ def inference_service(place: Place, stable: Predictor, canary: Predictor | None 
             "name": service_name(order.model),
             "namespace": place.of(order.environment),
             "labels": dict(MANAGED),
-            "annotations": MODE | ({} if split is None else {ROLLOUT: split.to_text()}),
+            "annotations": {MODE: "RawDeployment"} | ({} if split is None else {ROLLOUT: split.to_text()}),
         },
         "spec": {"predictor": _predictor(place, stable), "canary": canaries},
     }

@@ -98,17 +98,36 @@ BAD: dict[str, tuple[Callable[[Object], None], str]] = {
     ),
     "another runtime": (other(f"{STABLE}.model.runtime", "theirs"), "model.runtime"),
     "no runtime": (other(f"{STABLE}.model.runtime", None), "model.runtime"),
-    "a container beside it": (other(f"{STABLE}.containers", [{"name": "x", "image": "y"}]), "another source"),
-    "an init container": (other(f"{STABLE}.initContainers", [{"name": "x", "image": "y"}]), "another source"),
-    "a volume": (other(f"{CANARY}.volumes", [{"name": "x", "emptyDir": {}}]), "another source"),
-    "another framework": (other(f"{STABLE}.sklearn", {"storageUri": "s3://x"}), "another source"),
-    "more uris": (other(f"{STABLE}.storageUris", [{"uri": "s3://x", "mountPath": "/x"}]), "another source"),
+    "a container beside it": (other(f"{STABLE}.containers", [{"name": "x", "image": "y"}]), "has more than"),
+    "an init container": (other(f"{STABLE}.initContainers", [{"name": "x", "image": "y"}]), "has more than"),
+    "a volume": (other(f"{CANARY}.volumes", [{"name": "x", "emptyDir": {}}]), "has more than"),
+    "another framework": (other(f"{STABLE}.sklearn", {"storageUri": "s3://x"}), "has more than"),
+    "more uris": (other(f"{STABLE}.storageUris", [{"uri": "s3://x", "mountPath": "/x"}]), "has more than"),
     "an image": (other(f"{STABLE}.model.image", "theirs"), "program or data"),
     "arguments": (other(f"{CANARY}.model.args", ["--model_dir=/x"]), "program or data"),
     "an environment": (other(f"{STABLE}.model.env", [{"name": "LD_PRELOAD", "value": "/x"}]), "program or data"),
     "a storage key": (other(f"{STABLE}.model.storage", {"key": "x", "path": "y"}), "program or data"),
-    "a transformer": (other("spec.transformer", {"containers": [{"name": "x", "image": "y"}]}), "transformers"),
-    "an explainer": (other("spec.explainer", {"containers": [{"name": "x", "image": "y"}]}), "explainers"),
+    "a transformer": (other("spec.transformer", {"containers": [{"name": "x", "image": "y"}]}), "only predictor, canary"),
+    "an explainer": (other("spec.explainer", {"containers": [{"name": "x", "image": "y"}]}), "only predictor, canary"),
+    "a probe that runs a program": (
+        other(f"{STABLE}.model.livenessProbe", {"exec": {"command": ["sh", "-c", "cat /identity/predictor/tls.key"]}}), "program or data"
+    ),
+    "another digest for the runtime's image": (other(f"{CANARY}.model.runtimeVersion", "0" * 64), "program or data"),
+    "another working directory": (other(f"{STABLE}.model.workingDir", "/tmp"), "program or data"),
+    "a name for the API that leads elsewhere": (
+        other(f"{STABLE}.hostAliases", [{"ip": "10.0.0.9", "hostnames": ["api.ai-infra.svc"]}]), "has more than"
+    ),
+    "a logger of what is asked and answered": (other(f"{STABLE}.logger", {"mode": "all", "url": "http://x"}), "has more than"),
+    "the node's network": (other(f"{CANARY}.hostNetwork", True), "has more than"),
+    "another uri as KServe's own annotation": (
+        other(f"{STABLE}.annotations", {"internal.serving.kserve.io/storage-initializer-sourceuri": "s3://x"}), "has more than"
+    ),
+    "an annotation by which KServe logs": (
+        other("metadata.annotations", {"internal.serving.kserve.io/logger": "true"}), "an annotation tells KServe"
+    ),
+    "another mode": (other("metadata.annotations", {inference.MODE: "Serverless"}), "an annotation tells KServe"),
+    "pods under another deployment's name": (other(f"{STABLE}.labels", {inference.DEPLOYMENT: order(2).deployment}), "label "),
+    "pods under no deployment's name": (other(f"{CANARY}.labels", None), "label "),
 }  # fmt: skip
 
 
@@ -118,6 +137,14 @@ def test_what_is_not_pinned_and_listed_is_refused(admin: Kube, name: str) -> Non
     wanted = copy.deepcopy(service(order(1), order(2)))
     change(wanted)
     assert why in verdict(admin, wanted)
+
+
+def test_an_annotation_is_not_slipped_in_later(admin: Kube) -> None:
+    wait_for(lambda: applied(admin, service()), "the list is seen")
+    changed = service()
+    changed["metadata"]["annotations"]["serving.kserve.io/storage-readonly"] = "false"
+    assert "an annotation tells KServe" in verdict(admin, changed)
+    admin.delete(SERVICES, "digits", NAMESPACE)
 
 
 def test_without_a_list_nothing_is_admitted(admin: Kube) -> None:
