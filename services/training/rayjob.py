@@ -21,8 +21,6 @@ CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles")
 MANAGED = {"app.kubernetes.io/managed-by": "ai-infra"}
 SELECTOR = "app.kubernetes.io/managed-by=ai-infra"
 RUN = "ai-infra/run"
-DOES = "ai-infra/does"
-"""Annotation: the digest of what the job was made to do, see `doing`."""
 ON_DEMAND = {
     "nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": {
@@ -56,8 +54,10 @@ COMMAND: Final = f"python -m services.training.driver {FOLDER}"
 PLACING: Final = ("affinity", "nodeSelector", "schedulingGates", "tolerations")
 """Fields of a pod that Kueue changes when it admits the job: they say where, not what."""
 
-CODE: Final = ("autoscalerOptions", "enableInTreeAutoscaling", "historyServerOptions", "rayVersion")
-"""Fields of a cluster, beside its pods, that bring programs in."""
+CODE: Final = (
+    "authOptions", "autoscalerOptions", "enableInTreeAutoscaling", "gcsFaultToleranceOptions", "historyServerOptions", "rayVersion",
+)  # fmt: skip
+"""Fields of a cluster, beside its pods, that bring programs in, or let others command it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class RayJobArgs:
 
 def ray_job(args: RayJobArgs) -> Object:
     """The RayJob. `suspend` is left out: it is Kueue's, which starts and preempts the job by it."""
-    job: Object = {
+    return {
         "apiVersion": f"{JOBS.group}/{JOBS.version}",
         "kind": "RayJob",
         "metadata": {
@@ -133,8 +133,6 @@ def ray_job(args: RayJobArgs) -> Object:
             },
         },
     }
-    job["metadata"]["annotations"] = {DOES: doing(job)}
-    return job
 
 
 def doing(job: Object) -> str:
@@ -144,7 +142,7 @@ def doing(job: Object) -> str:
     cluster = spec.get("rayClusterSpec", {})
     groups = [cluster.get("headGroupSpec", {}), *cluster.get("workerGroupSpecs", [])]
     said = {
-        "job": {key: spec.get(key) for key in ("clusterSelector", "entrypoint", "runtimeEnvYAML")},
+        "job": {key: spec.get(key) for key in ("clusterSelector", "entrypoint", "runtimeEnvYAML", "submissionMode")},
         "cluster": {key: cluster.get(key) for key in CODE},
         # KubeRay puts start parameters into a shell's command line.
         "groups": [{"start": group.get("rayStartParams"), "pod": _without_places(group.get("template"))} for group in groups],

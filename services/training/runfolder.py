@@ -4,7 +4,8 @@
     in/source/       the unpacked archive             out/events.jsonl  metrics of each epoch
     in/datasets/N/   the files of one data set        out/checkpoints/  Ray Train's; a later attempt goes on there
     in/attempt       a name for the present attempt   out/output/       what rank 0 wrote
-    in/refused       why the run must not go on       out/result.json   {"attempt", "state", "error", "startedAt", "finishedAt"}
+    in/job           what its job does, a digest      out/result.json   {"attempt", "state", "error", "startedAt", "finishedAt"}
+    in/refused       why the run must not go on
 
 `in` is written by the backend alone; `out` by training, whose code is a stranger's. So nothing in `out` is read or copied through
 a symbolic link or a pipe, and what it says is believed of this run only.
@@ -80,6 +81,13 @@ class RunFolder:
         found: dict[str, Any] = json.loads((self.inputs / "order.json").read_text())
         return found
 
+    def expect(self, job: str) -> None:
+        """Notes what the job of this attempt is made to do, before there is one. Of a prepared run."""
+        self._write("job", job)
+
+    def expected(self) -> str | None:
+        return self._own("job")
+
     def refuse(self, reason: str) -> None:
         """From now on the run is failed for good, whatever becomes of what works on it."""
         self.inputs.mkdir(parents=True, exist_ok=True)
@@ -141,11 +149,13 @@ class RunFolder:
         """Copies the files that the run wrote into a folder of the caller's own, which then is whole or not there.
 
         Raises:
-            BadJob: among them is a link, a device or a pipe, or there are more than a job may list.
+            BadJob: among them is a link, a device or a pipe, there are more than a job may list, or they are too large.
         """
         partial = target.with_name(target.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
+        # A file can say any size and cost its writer nothing; the log is on the same disk.
+        room = shutil.disk_usage(partial).free // 2
         if self.output.is_symlink():
             raise BadJob("the output folder is a link: outputs are plain files")
         count = 0
@@ -160,7 +170,10 @@ class RunFolder:
                     raise BadJob(f"{name}: outputs are plain files, at most {MAX_OUTPUTS}")
             for name in names:
                 with _plain(name, handle) as file, (here / name).open("xb") as copy:
-                    shutil.copyfileobj(file, copy, CHUNK)
+                    room -= (size := os.fstat(file.fileno()).st_size)
+                    if room < 0:
+                        raise BadJob(f"{name}: outputs take more than half of what is free on the disk that they are copied to")
+                    _copy(file, copy, size)
         partial.rename(target)
 
     def remove(self) -> None:
@@ -207,6 +220,13 @@ def _plain(name: str, folder: int) -> Iterator[IO[bytes]]:
         raise BadJob(f"{name} is no plain file")
     with os.fdopen(handle, "rb") as file:
         yield file
+
+
+def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
+    """The first bytes of a file, which may still grow."""
+    while size > 0 and (data := source.read(min(size, CHUNK))):
+        target.write(data)
+        size -= len(data)
 
 
 def _places(order: Order) -> dict[str, str]:

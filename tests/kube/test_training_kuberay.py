@@ -19,7 +19,7 @@ from services.core.statements import RunInputs
 from services.training.backends.kuberay import MANAGER, KubeRay
 from services.training.domain import Compute
 from services.training.placing import Placing
-from services.training.rayjob import CLUSTER_ROLES, DOES, JOBS, RUN, SELECTOR, doing, role
+from services.training.rayjob import CLUSTER_ROLES, JOBS, RUN, SELECTOR, doing, role
 from services.training.runfolder import RunFolder
 from tests.fakes.kuberay import KubeRayStandIn, write_end
 from tests.kube.apiserver import TRAINING, ApiServer
@@ -370,6 +370,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "another environment": {"runtimeEnvYAML": "env_vars: {LD_PRELOAD: /theirs.so}"},
     "an autoscaler of theirs": {"rayClusterSpec": {"autoscalerOptions": {"image": "theirs"}}},
     "start parameters": {"rayClusterSpec": {"headGroupSpec": {"rayStartParams": {"x": "; theirs"}}}},
+    "a cluster that obeys everybody": {"rayClusterSpec": {"authOptions": {"mode": "disabled"}}},
+    "a store of theirs": {"rayClusterSpec": {"gcsFaultToleranceOptions": {"redisAddress": "theirs:6379"}}},
+    "a job that waits for theirs": {"submissionMode": "InteractiveMode"},
     "another cluster": {"clusterSelector": {"ray.io/cluster": "theirs"}},
 }
 
@@ -405,7 +408,7 @@ def test_what_kueue_changes_when_it_places_a_job_is_no_change(rig: Rig, kube: Ku
     running(kube, rig.placing.namespace, run)
     job = kube.get(JOBS, run, rig.placing.namespace)
     assert job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["nodeSelector"] == {"pool": "gpu"}
-    assert job["metadata"]["annotations"][DOES] == doing(job)
+    assert rig.volume(run).expected() == doing(job)
 
 
 def test_a_job_that_somebody_deletes_is_made_again(rig: Rig, kube: Kube, kuberay: KubeRayStandIn) -> None:

@@ -155,6 +155,14 @@ def test_outputs_that_lead_elsewhere_are_refused_and_nothing_is_copied(folder: R
     assert not (tmp_path / "own/output").exists()
 
 
+def test_outputs_that_would_fill_the_disk_are_refused_before_they_are_copied(folder: RunFolder, tmp_path: Path) -> None:
+    with (folder.output / "weights").open("wb") as file:
+        file.truncate(1 << 43)  # 8 TiB that take no room here
+    with pytest.raises(BadJob, match="weights: outputs take more than half of what is free"):
+        folder.copy_output(tmp_path / "own/output")
+    assert not (tmp_path / "own/output").exists()
+
+
 def test_a_refusal_outlasts_a_retry(folder: RunFolder, order: Order, store: ObjectStore) -> None:
     folder.refuse("changed by somebody")
     folder.reopen()

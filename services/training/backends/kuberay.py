@@ -23,7 +23,7 @@ from services.training.environment import Environment
 from services.training.errors import BadJob, ComputeUnavailable
 from services.training.placing import Placing
 from services.training.ports import Order, Progress, Usage
-from services.training.rayjob import DOES, JOBS, SELECTOR, WORKLOADS, doing
+from services.training.rayjob import JOBS, SELECTOR, WORKLOADS, doing
 from services.training.runfolder import RunFolder
 
 PRODUCTION = True
@@ -163,9 +163,11 @@ class KubeRay:
         # 1. The inputs, and a new attempt. A crash leaves a part, which the next submit replaces, or all of them, which it keeps.
         self._forget_end(order.run_id)
         folder.prepare(order, self._store)
+        job = self._placing.job(order)
+        folder.expect(doing(job))
         # 2. The job. From here on Kueue may start it, also if we crash or never hear the answer: the next submit finds it.
         with self._lock, contextlib.suppress(Conflict):  # another process of ours was faster, and Kueue has placed its job already
-            self._kube.apply(JOBS, self._placing.job(order))
+            self._kube.apply(JOBS, job)
 
     def _refuse(self, run_id: str, found: Object) -> Progress:
         """Ends a run whose job was changed. It can never go on: what its checkpoints hold may come from other code."""
@@ -195,10 +197,11 @@ class KubeRay:
             self._kube.delete(JOBS, run_id, self._placing.namespace, last=True)
 
     def _unchanged(self, job: Object) -> bool:
+        """By our own note: whoever can change a job can change all that it says of itself."""
         name, version = job["metadata"]["name"], job["metadata"]["resourceVersion"]
         judged = self._judged.get(name)
         if judged is None or judged[0] != version:
-            judged = self._judged[name] = (version, job["metadata"].get("annotations", {}).get(DOES) == doing(job))
+            judged = self._judged[name] = (version, self._of(name).expected() == doing(job))
         return judged[1]
 
     def _seconds(self, job: Object) -> int:
