@@ -95,7 +95,8 @@ def policy(place: Place) -> Object:
                     f"label {DEPLOYMENT} is not the deployment of model.storageUri: its pods would be taken for another's",
                 ),
                 _validation(
-                    f"variables.notes.all(k, !k.contains('kserve.io/') || (k == '{MODE}' && variables.notes[k] in {_listed(MODES)}))",
+                    "variables.notes.all(k, !k.contains('kserve.io/')"
+                    f" || (k == '{MODE}' && variables.notes[k] in {_listed(MODES)}))",
                     f"an annotation tells KServe to serve otherwise: of its own only {MODE} may be there",
                 ),
             ],

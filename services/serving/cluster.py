@@ -21,6 +21,11 @@ MANAGER = "ai-infra-serving"
 log = logging.getLogger(__name__)
 
 
+def ours(place: Place, mirror: Mirror) -> dict[Key, Object]:
+    """What a mirror shows of our namespaces: in any other one everybody may give objects our labels. Raises Unavailable."""
+    return {key: item for key, item in mirror.objects().items() if place.holds(key[0])}
+
+
 class Cluster:
     """services, lists: what is there of ours. One of it at a time writes; two for a moment agree, as both do the same."""
 
@@ -36,7 +41,7 @@ class Cluster:
         Raises:
             Unavailable: the cluster did not answer, or refused some of it; the rest is done, and the next look tries again.
         """
-        services, lists = self._services.objects(), self._lists.objects()
+        services, lists = ours(self._place, self._services), ours(self._place, self._lists)
         orders = {item["deployment"]: _predictor(item) for item in desired["deployments"]}
         wanted = {key_of(item): item for item in self._wanted(desired["routes"], orders, services)}
         troubles: list[str] = []
@@ -56,7 +61,7 @@ class Cluster:
 
     def split_of(self, rollout: str) -> Split | None:
         """The weights that a rollout has had in the cluster. Raises Unavailable."""
-        found = (Split.of(service) for service in self._services.objects().values())
+        found = (Split.of(service) for service in ours(self._place, self._services).values())
         return next((split for split in found if split is not None and split.rollout == rollout), None)
 
     def _wanted(self, routes: list[dict[str, Any]], orders: dict[str, Predictor], services: dict[Key, Object]) -> Iterable[Object]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.core.kube import Object, Resource
+from services.core.settings import ENVIRONMENTS
 from services.serving.predictor.order import Order
 from services.serving.predictor.source import Source
 
@@ -69,6 +70,9 @@ class Place:
 
     def of(self, environment: str) -> str:
         return f"{self.namespace}-{environment}"
+
+    def holds(self, namespace: str) -> bool:
+        return namespace in map(self.of, ENVIRONMENTS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,7 +110,7 @@ BAD: dict[str, tuple[Callable[[Object], None], str]] = {
     "a transformer": (other("spec.transformer", {"containers": [{"name": "x", "image": "y"}]}), "only predictor, canary"),
     "an explainer": (other("spec.explainer", {"containers": [{"name": "x", "image": "y"}]}), "only predictor, canary"),
     "a probe that runs a program": (
-        other(f"{STABLE}.model.livenessProbe", {"exec": {"command": ["sh", "-c", "cat /identity/predictor/tls.key"]}}), "program or data"
+        other(f"{STABLE}.model.livenessProbe", {"exec": {"command": ["cat", "/identity/predictor/tls.key"]}}), "program or data"
     ),
     "another digest for the runtime's image": (other(f"{CANARY}.model.runtimeVersion", "0" * 64), "program or data"),
     "another working directory": (other(f"{STABLE}.model.workingDir", "/tmp"), "program or data"),

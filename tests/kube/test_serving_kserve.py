@@ -12,7 +12,8 @@ from services.core.errors import BadInput, NotFound, Unavailable
 from services.core.kube import Kube, Resource
 from services.core.kubewatch import Mirror
 from services.serving import admission
-from services.serving.inference import CONFIG_MAPS, SELECTOR, SERVICES, Place, Split
+from services.serving.backends.kserve import PODS
+from services.serving.inference import ALLOWED, CONFIG_MAPS, DEPLOYMENT, MANAGED, SELECTOR, SERVICES, Place, Split
 from tests.fakes.kserve import KServeStandIn
 from tests.kube.apiserver import SERVING, ApiServer
 from tests.kube.conftest import definitions, install
@@ -20,6 +21,7 @@ from tests.kube.rig import ACTOR, NAMESPACES, Dying, Killed, Rig, open_rig, prob
 from tests.serving import wait_for
 
 NUMBERS = itertools.count()
+ACCOUNTS = Resource("", "v1", "serviceaccounts")
 CLUSTER_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings")
 BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings")
 
@@ -201,6 +203,28 @@ def test_a_canary_that_somebody_else_adds_is_removed(rig: Rig, kube: Kube, clust
         return bool(seen(kube, rig.place)["services"] == {"digits": (stable, [])})
 
     wait_for(restored, "their canary is gone")
+
+
+def test_objects_with_our_labels_in_anothers_namespace_are_left_alone_and_not_believed(rig: Rig, kube: Kube) -> None:
+    stable = rig.deploy()
+    place = f"theirs-of-{rig.namespace}"
+    meta = {"namespace": place, "labels": dict(MANAGED)}
+    kube.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place}})
+    kube.apply(ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": place}})
+    lists = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta | {"name": ALLOWED}, "data": {stable: "theirs"}}
+    kube.apply(CONFIG_MAPS, lists)
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "theirs", "namespace": place, "labels": MANAGED | {DEPLOYMENT: stable}},
+        "spec": {"containers": [{"name": "x", "image": "x", "ports": [{"containerPort": 8080}]}]},
+    }
+    kube.apply(PODS, pod)
+    rig.look()
+    assert rig.backend.health(stable).detail == ()
+    assert kube.get(CONFIG_MAPS, ALLOWED, place)["data"] == {stable: "theirs"}
+    kube.delete(PODS, "theirs", place)
+    kube.delete(CONFIG_MAPS, ALLOWED, place)
 
 
 def test_what_somebody_deletes_is_made_again(rig: Rig, kube: Kube) -> None:

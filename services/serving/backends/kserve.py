@@ -13,7 +13,7 @@ from services.core.kube import Access, Kube, Object, Resource
 from services.core.kubewatch import Mirror
 from services.core.tls import Identity, client_context
 from services.serving.canary import Counts
-from services.serving.cluster import MANAGER, Cluster
+from services.serving.cluster import MANAGER, Cluster, ours
 from services.serving.domain import DeploymentHealth, Pair, Probe, Reference
 from services.serving.errors import UnknownPrediction
 from services.serving.inference import CONFIG_MAPS, DEPLOYMENT, SELECTOR, SERVICES, Place, variant_of
@@ -64,7 +64,7 @@ class KServeBackend:
         host: str,
         clock: Clock,
     ) -> None:
-        self._metrics, self._predictors, self._host, self._clock = metrics, predictors, host, clock
+        self._place, self._metrics, self._predictors, self._host, self._clock = place, metrics, predictors, host, clock
         self._services, self._lists, self._pods = (Mirror(connect(), kind, SELECTOR) for kind in (SERVICES, CONFIG_MAPS, PODS))
         self._cluster = Cluster(connect(), place, clock, self._services, self._lists)
         self._desired: dict[str, Any] = {"deployments": [], "routes": []}
@@ -126,12 +126,12 @@ class KServeBackend:
         raise Unavailable(f"rollout {rollout} does not split traffic yet")
 
     def _pods_of(self, deployment: str) -> list[Object]:
-        pods = self._pods.objects().values()
+        pods = ours(self._place, self._pods).values()
         return [pod for pod in pods if pod["metadata"]["labels"].get(DEPLOYMENT) == deployment]
 
     def _refusal(self, deployment: str) -> str:
         """Why KServe does not load a deployment; empty while it tries or once it serves."""
-        for service in self._services.objects().values():
+        for service in ours(self._place, self._services).values():
             status = service.get("status", {})
             if service["spec"]["predictor"].get("labels", {}).get(DEPLOYMENT) == deployment:
                 return refusal_of(status.get("modelStatus", {}))
