@@ -131,7 +131,10 @@ def parse(stack: str, values: Mapping[str, Any]) -> Stack:
         config = PARSER.validate_python(values)
     except ValidationError as error:
         # A place begins with the layer by which the type was chosen.
-        lines = [f"  {'.'.join(map(str, item['loc'][1:])) or 'stack'}: {item['msg']}" for item in error.errors()]
+        lines = [
+            f"  {'.'.join(map(str, item['loc'][1:])) or 'stack'}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        ]
         raise ConfigRefused("\n".join([f"the configuration of {stack} is refused:", *lines])) from error
     named = f"{config.environment}-{config.layer}"
     if named != stack:

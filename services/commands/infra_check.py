@@ -45,12 +45,15 @@ def check(
 def _ground(root: Path, bundle: "Bundle", graph: "Graph", base: str | None) -> "list[Violation]":
     from infra.base import base_of
     from infra.check import check as judge
+    from infra.checkov import find_checkov
     from infra.diff import diff
     from infra.facts import Change
     from infra.stack import stack_of
     from infra.synth import synthesise
     from infra.terraform import Terraform
 
+    # Told before the provider plans: that takes a while.
+    find_checkov(root)
     terraform, change = Terraform(), None
     document = synthesise(graph, terraform.schema())
     stack = stack_of(graph, document, terraform.plan(document))

@@ -76,3 +76,11 @@ def test_check_of_a_layer_in_the_cluster_needs_no_terraform_and_takes_no_base() 
     assert found == {"stack": "dev-platform", "base": None, "violations": []}
     with pytest.raises(BadInput, match="--base is of the layer ground"):
         _run("check", "--env", "dev", "--layer", "apps", "--base", "main", "--root", str(ROOT))
+
+
+def test_check_without_checkov_says_so_before_anything_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("components", "infra", "monitoring", "policies", "services", "stacks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.setenv("PATH", str(tmp_path))  # which has no Terraform either
+    with pytest.raises(NotFound, match="checkov is not here"):
+        _run("check", "--env", "dev", "--root", str(tmp_path))

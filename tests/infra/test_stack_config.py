@@ -129,6 +129,16 @@ def test_dangerous_value_of_a_later_layer_is_refused_with_the_remedy(
         parse(stack, altered(environment, f"{layer}.{path}", value, layer))
 
 
+def test_a_refusal_names_each_place_and_says_it_in_our_words() -> None:
+    wrong = altered("dev", "ground.network.cidr", "8.8.0.0/16") | {"account": "1111"}
+    with pytest.raises(ConfigRefused) as refused:
+        parse("dev-ground", wrong)
+    first, account, cidr = str(refused.value).split("\n")
+    assert first == "the configuration of dev-ground is refused:"
+    assert account.startswith("  account: ")
+    assert cidr.startswith("  ground.network.cidr: 8.8.0.0/16 is not private: take a block of")
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_layers_of_an_environment_agree(environment: str) -> None:
     given = {layer: values(environment, layer) for layer in LAYERS}
