@@ -1,4 +1,4 @@
-"""What users run: images that CI built from Containerfile, and what our services are told about this environment."""
+"""What users run: images that were built from Containerfile, and what our services are told about this environment."""
 
 import re
 from ipaddress import IPv4Network
