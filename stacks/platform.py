@@ -15,7 +15,7 @@ from components.platform.vault import Vault, VaultArgs
 from services.training.placing import VOLUME
 from stacks.cluster import after, cluster_provider, reference
 from stacks.config import PlatformStack
-from stacks.namespaces import CERTIFICATES, GATEWAY, KSERVE, MONITORING, SERVICES, VAULT, levels, models, training
+from stacks.namespaces import CERTIFICATES, CONTROLLERS, GATEWAY, KSERVE, MONITORING, SERVICES, VAULT, levels, models, training
 from stacks.outputs import GroundOutputs, PlatformOutputs
 from stacks.platform_controllers import capacity, jobs
 
@@ -51,6 +51,7 @@ def _monitoring(config: PlatformStack, ground: GroundOutputs, opts: ResourceOpti
     wanted = config.platform
     args = MonitoringArgs(
         namespace=MONITORING,
+        watched=sorted(CONTROLLERS),
         version=wanted.charts["kube-prometheus-stack"],
         replicas=wanted.metrics.replicas,
         retention_days=wanted.metrics.retention_days,

@@ -1,5 +1,6 @@
 """Prometheus with its operator, Alertmanager and Grafana, from kube-prometheus-stack. Not here: rules, dashboards, monitors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,9 +20,11 @@ HIDDEN: Final = ("kubeControllerManager", "kubeEtcd", "kubeProxy", "kubeSchedule
 
 @dataclass(frozen=True, kw_only=True)
 class MonitoringArgs:
-    """replicas: of Prometheus and Alertmanager; retention_days, storage_gib: of each Prometheus; topic_arn: gets the alerts."""
+    """watched: namespaces whose monitors and rules count; replicas: of Prometheus and Alertmanager; retention_days, storage_gib: of
+    each Prometheus; topic_arn: gets the alerts."""
 
     namespace: str
+    watched: Sequence[str]
     version: str
     replicas: int
     retention_days: int
@@ -60,6 +63,7 @@ def _values(args: MonitoringArgs) -> dict[str, Any]:
 
 
 def _prometheus(args: MonitoringArgs) -> dict[str, Any]:
+    named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(args.watched)}
     return {
         "replicas": args.replicas,
         "retention": f"{args.retention_days}d",
@@ -68,8 +72,10 @@ def _prometheus(args: MonitoringArgs) -> dict[str, Any]:
         "storageSpec": {"volumeClaimTemplate": {"spec": _claim(args.storage_class, args.storage_gib)}},
         "podAntiAffinity": "hard" if args.replicas > 1 else "soft",
         "resources": sized("500m", "4Gi"),
-        # Those of every namespace, not only those that carry this release's label.
+        # Not only those that carry this release's label. Of every namespace they must not be: whoever writes a rule, or has a pod
+        # scraped, can make up the samples by which canaries are judged.
         **{f"{kind}SelectorNilUsesHelmValues": False for kind in SELECTORS},
+        **{f"{kind}NamespaceSelector": {"matchExpressions": [named]} for kind in SELECTORS},
     }
 
 

@@ -20,6 +20,7 @@ from components.platform.storage import Storage, StorageArgs
 from components.platform.taints import GPU, SPOT
 from components.platform.telemetry import Telemetry, TelemetryArgs
 from components.platform.vault import Vault, VaultArgs
+from tests.infra.graphs import all_layers
 from tests.infra.recorded import Graph, recorded
 
 VAULT = VaultArgs(
@@ -34,6 +35,7 @@ VAULT = VaultArgs(
     issuer="ai-infra",
 )
 MONITORING = MonitoringArgs(
+    watched=["monitoring", "vault"],
     namespace="monitoring",
     version="79.5.0",
     replicas=2,
@@ -155,10 +157,25 @@ def test_vault_with_an_even_number_of_replicas_is_refused() -> None:
         replace(VAULT, replicas=2)
 
 
-def test_metrics_of_every_namespace_are_kept_for_as_long_as_asked_and_never_fill_the_disk() -> None:
+def test_metrics_are_kept_for_as_long_as_asked_and_never_fill_the_disk() -> None:
     spec = _values("kube-prometheus-stack")["prometheus"]["prometheusSpec"]
     assert (spec["replicas"], spec["retention"], spec["retentionSize"]) == (2, "30d", "85GiB")
-    assert [key for key in spec if key.endswith("NilUsesHelmValues") and spec[key] is not False] == []
+
+
+@pytest.mark.parametrize("kind", ["podMonitor", "probe", "rule", "scrapeConfig", "serviceMonitor"])
+def test_monitors_and_rules_count_in_the_named_namespaces_alone(kind: str) -> None:
+    spec = _values("kube-prometheus-stack")["prometheus"]["prometheusSpec"]
+    named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["monitoring", "vault"]}
+    # Else the chart's own label is asked for, which other charts' monitors do not have.
+    assert spec[f"{kind}SelectorNilUsesHelmValues"] is False
+    assert spec[f"{kind}NamespaceSelector"] == {"matchExpressions": [named]}
+
+
+def test_namespaces_of_models_and_training_cannot_make_up_metrics() -> None:
+    (_, platform, _) = all_layers("prod")
+    (found,) = [item for item in platform.resources if item.name == "kube-prometheus-stack"]
+    (named,) = found.inputs["values"]["prometheus"]["prometheusSpec"]["ruleNamespaceSelector"]["matchExpressions"]
+    assert not {"models-prod", "training-prod", "ai-infra"}.intersection(named["values"])
 
 
 def test_alert_that_nobody_routes_goes_to_the_topic() -> None:
