@@ -16,6 +16,7 @@ from infra.kubernetes import objects
 from infra.manifests import manifests
 from services.core.errors import NotFound, Refused
 from services.core.kube import Kube, Object, Resource
+from services.serving.inference import ALLOWED, CONFIG_MAPS
 from tests.infra.graphs import all_layers
 from tests.kube.apiserver import ADMIN, ApiServer
 from tests.peers import ROOT
@@ -76,11 +77,15 @@ def kinds(cluster: ApiServer) -> Mapping[tuple[str, str], Resource]:
 
 @pytest.fixture(scope="module")
 def admin(cluster: ApiServer) -> Iterator[Kube]:
-    """An administrator's client, in a cluster that has the namespaces of all environments."""
+    """An administrator's client, in a cluster that has the namespaces of all environments, and what may be served in them: the
+    admission policy, which other tests here make, looks there."""
     kube = Kube(cluster.access(), "tests")
     for name in sorted({item["metadata"]["namespace"] for item in every() if "namespace" in item["metadata"]}):
         # Without their labels: other tests here make pods of their own in some of them.
         kube.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    for item in every():
+        if (item["kind"], item["metadata"]["name"]) == ("ConfigMap", ALLOWED):
+            kube.apply(CONFIG_MAPS, item, force=True)
     yield kube
     kube.close()
 
