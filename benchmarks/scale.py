@@ -82,8 +82,9 @@ class Outcome:
     misplaced: Counter[str]
 
 
-def pools(nodes: int, on_demand: int) -> list[Pool]:
-    core = Pool("core", max(4, nodes // 20), 4, 16)
+def pools(nodes: int, on_demand: int, jobs: int) -> list[Pool]:
+    """nodes, on_demand: with GPUs, all of them and those not on spot; jobs: whose heads the others have room for."""
+    core = Pool("core", max(4, jobs // 2), 4, 16)
     return [core, Pool("gpu", on_demand, 8, 32, 1), Pool("gpu-spot", nodes - on_demand, 8, 32, 1, spot=True)]
 
 
@@ -274,8 +275,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, simulated(Path(folder)) as cluster:
         ground(cluster)
         found = [
-            run(cluster, f"{args.nodes} with GPUs, 3 in 10 on-demand", pools(args.nodes, args.nodes * 3 // 10), args.jobs),
-            run(cluster, f"spot is gone: {few} on-demand", pools(few, few), args.jobs),
+            run(
+                cluster, f"{args.nodes} with GPUs, 3 in 10 on-demand", pools(args.nodes, args.nodes * 3 // 10, args.jobs), args.jobs
+            ),
+            run(cluster, f"spot is gone: {few} on-demand", pools(few, few, args.jobs), args.jobs),
         ]
     text = table(found)
     print(text)

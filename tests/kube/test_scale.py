@@ -12,8 +12,8 @@ def test_no_pod_is_where_it_must_not_be_and_only_what_has_no_node_waits(tmp_path
     with simulated(tmp_path) as cluster:
         ground(cluster)
         # Just enough nodes that are not spot for those who need them: nobody else takes one.
-        room = run(cluster, "room for all", pools(30, 4), jobs=5)
-        short = run(cluster, "two nodes too few", pools(18, 18), jobs=5)
+        room = run(cluster, "room for all", pools(30, 4, 5), jobs=5)
+        short = run(cluster, "two nodes too few", pools(18, 18, 5), jobs=5)
     assert (room.pods, room.placed, room.misplaced, room.pending) == (25, 25, {}, {})
     assert (short.placed, short.misplaced) == (23, {})
     assert sum(short.pending.values()) == 2
