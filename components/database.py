@@ -9,8 +9,9 @@ from typing import Final
 
 import pulumi
 from pulumi import Input, Output, ResourceOptions
-from pulumi_aws import cloudwatch, ec2, iam, rds, vpc
+from pulumi_aws import cloudwatch, ec2, iam, rds
 
+from components.client_group import Reached, client_group
 from components.trust import service_trust
 
 LOGS: Final = ("postgresql", "upgrade")
@@ -159,28 +160,10 @@ class Database(pulumi.ComponentResource):
         return role
 
     def _security_group(self) -> ec2.SecurityGroup:
-        physical = f"{self._physical}-database"
-        group = ec2.SecurityGroup(
-            self._name,
-            name=physical,
-            description="PostgreSQL, from the nodes alone",
+        args = Reached(
             vpc_id=self._args.vpc_id,
-            tags={"Name": physical},
-            opts=self._child,
+            client_security_group_id=self._args.client_security_group_id,
+            port=5432,
+            protocol="PostgreSQL",
         )
-        client = self._args.client_security_group_id
-        for rule, of, other, kind in (
-            ("in", group.id, client, vpc.SecurityGroupIngressRule),
-            ("out", client, group.id, vpc.SecurityGroupEgressRule),
-        ):
-            kind(
-                f"{self._name}-{rule}",
-                security_group_id=of,
-                referenced_security_group_id=other,
-                ip_protocol="tcp",
-                from_port=5432,
-                to_port=5432,
-                description="PostgreSQL from the nodes",
-                opts=self._child,
-            )
-        return group
+        return client_group(self._name, f"{self._physical}-database", args, self._child)

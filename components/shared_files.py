@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import pulumi
 from pulumi import Input, Output, ResourceOptions
-from pulumi_aws import ec2, efs, vpc
+from pulumi_aws import ec2, efs
+
+from components.client_group import Reached, client_group
 
 NFS: Final = 2049
 USER: Final = 65532
@@ -81,30 +83,13 @@ class SharedFiles(pulumi.ComponentResource):
         )
 
     def _security_group(self) -> ec2.SecurityGroup:
-        group = ec2.SecurityGroup(
-            self._name,
-            name=self._physical,
-            description="NFS, from the nodes alone",
+        args = Reached(
             vpc_id=self._args.vpc_id,
-            tags={"Name": self._physical},
-            opts=self._child,
+            client_security_group_id=self._args.client_security_group_id,
+            port=NFS,
+            protocol="NFS",
         )
-        client = self._args.client_security_group_id
-        for rule, of, other, kind in (
-            ("in", group.id, client, vpc.SecurityGroupIngressRule),
-            ("out", client, group.id, vpc.SecurityGroupEgressRule),
-        ):
-            kind(
-                f"{self._name}-{rule}",
-                security_group_id=of,
-                referenced_security_group_id=other,
-                ip_protocol="tcp",
-                from_port=NFS,
-                to_port=NFS,
-                description="NFS from the nodes",
-                opts=self._child,
-            )
-        return group
+        return client_group(self._name, self._physical, args, self._child)
 
 
 def _policy(files_arn: Input[str], point_arn: Input[str]) -> dict[str, Any]:

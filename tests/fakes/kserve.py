@@ -4,17 +4,16 @@ What a gateway does with weights, and when KServe calls a model failed, cannot b
 """
 
 import logging
-import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.core.errors import AiInfraError, NotFound
+from services.core.errors import NotFound
 from services.core.kube import Kube, Object, Resource
 from services.core.kubewatch import key_of
 from services.serving.inference import DEPLOYMENT, SERVICES
+from tests.fakes.controller import StandIn
 
 PODS = Resource("", "v1", "pods")
-LOOK_S = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -29,31 +28,12 @@ POD_STATUS = _StatusOf("", "v1", "pods")
 
 
 @dataclass
-class KServeStandIn:
+class KServeStandIn(StandIn):
     """broken: deployment → the message with which its model does not load; port: on 127.0.0.1, of all its pods."""
 
     kube: Kube
     broken: dict[str, str] = field(default_factory=dict)
     port: int = 8080
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def __enter__(self) -> "KServeStandIn":
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_S):
-            try:
-                self.look()
-            except AiInfraError as error:
-                log.info("the stand-in waits: %s", error)
 
     def look(self) -> None:
         """One look at all services and pods."""

@@ -7,20 +7,19 @@ take, what they do with a spec that cannot be placed, and when they call a clust
 import json
 import logging
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from services.core.errors import AiInfraError, NotFound
+from services.core.errors import NotFound
 from services.core.kube import Kube, Object, Resource
 from services.training.backends.kuberay import JOB_UID
 from services.training.rayjob import JOBS, WORKLOADS
 from services.training.runfolder import RunFolder
+from tests.fakes.controller import StandIn
 
-LOOK_S = 0.05
 GPU_NODES: Final = {"nodeSelector": {"pool": "gpu"}}
 PLACED: Final = {"key": "kueue-stand-in", "operator": "Exists"}
 """What Kueue adds to a pod when it admits it to a flavour."""
@@ -38,7 +37,7 @@ WORKLOAD_STATUS = _StatusOf(WORKLOADS.group, WORKLOADS.version, WORKLOADS.plural
 
 
 @dataclass
-class KubeRayStandIn:
+class KubeRayStandIn(StandIn):
     """room: whether Kueue admits jobs; ends: run → what KubeRay says of its end; pods_start, pods_end: told of a run whose pods do;
     now: seconds since the epoch."""
 
@@ -49,31 +48,12 @@ class KubeRayStandIn:
     pods_end: Callable[[str], None] = lambda run: None
     now: Callable[[], int] = lambda: int(datetime.now(UTC).timestamp())
     _up: set[str] = field(default_factory=set)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def __enter__(self) -> "KubeRayStandIn":
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
 
     def succeed(self, run: str) -> None:
         self.ends[run] = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED", "message": "Job finished successfully."}
 
     def fail(self, run: str, reason: str = "AppFailed", message: str = "") -> None:
         self.ends[run] = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": reason, "message": message}
-
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_S):
-            try:
-                self.look()
-            except AiInfraError as error:
-                log.info("the stand-in waits: %s", error)
 
     def look(self) -> None:
         """One look at all jobs: Kueue's first, then KubeRay's."""
