@@ -1,6 +1,6 @@
 """The applications of one environment, as small values: what the tests of their components build from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.apps.api import ApiArgs, Training, api
@@ -76,8 +76,9 @@ VAULT = VaultAccessArgs(
 )
 
 
-def workload(name: str, args: WorkloadArgs) -> Graph:
-    return recorded(lambda: Workload(name, args))
+def workload(name: str, args: Callable[[], WorkloadArgs]) -> Graph:
+    """args: called where Pulumi runs, for arguments may hold values that are known later only."""
+    return recorded(lambda: Workload(name, args()))
 
 
 def all_of_it() -> Graph:

@@ -3,6 +3,7 @@
 A value that only AWS knows is `<logical name>.<property>` in texts of resources that use it.
 """
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ def recorded(build: Callable[[], Any]) -> Graph:
     """Type and logical name → what was made. Components themselves are left out."""
     values = _Values()
     monitor = _Monitor(values)
+    # Whatever ran an event loop before in this thread left none behind, and Pulumi only looks for one.
+    asyncio.set_event_loop(asyncio.new_event_loop())
     # The root would stay that of the run before, whose monitor is gone.
     ROOT.set(None)
     set_mocks(values, project="ai-infra", stack="dev-ground", preview=False, monitor=monitor)

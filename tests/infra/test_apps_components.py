@@ -100,7 +100,7 @@ def test_the_disk_itself_refuses_a_second_pod(made: Graph) -> None:
 
 
 def test_a_service_without_state_scales_and_is_drained_first() -> None:
-    found = workload("plain", SCALED)
+    found = workload("plain", lambda: SCALED)
     spec, scaler = found["Deployment", "plain"].inputs["spec"], found["HorizontalPodAutoscaler", "plain"].inputs["spec"]
     assert "replicas" not in spec
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
@@ -110,7 +110,7 @@ def test_a_service_without_state_scales_and_is_drained_first() -> None:
 
 
 def test_pods_are_spread_over_zones_and_nodes() -> None:
-    spread = pod(workload("plain", SCALED), "plain")["topologySpreadConstraints"]
+    spread = pod(workload("plain", lambda: SCALED), "plain")["topologySpreadConstraints"]
     assert [item["topologyKey"] for item in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
     assert all(item["labelSelector"]["matchLabels"] == {"app.kubernetes.io/name": "plain"} for item in spread)
 
@@ -164,7 +164,7 @@ def test_opa_starts_before_the_api_and_answers_policies_on_loopback_only(made: G
 
 
 def test_another_list_of_witnesses_starts_the_api_again() -> None:
-    before, after = (workload(API, api(args)) for args in (API_ARGS, replace(API_ARGS, witnesses={})))
+    before, after = workload(API, lambda: api(API_ARGS)), workload(API, lambda: api(replace(API_ARGS, witnesses={})))
     assert changed(before, after) == {("ConfigMap", "api-files"), ("Deployment", API)}
 
 
@@ -177,7 +177,8 @@ def test_another_list_of_witnesses_starts_the_api_again() -> None:
     ],
 )
 def test_one_knob_of_the_api_turns_one_thing(change: dict[str, Any], only: set[tuple[str, str]]) -> None:
-    assert changed(workload(API, api(API_ARGS)), workload(API, api(replace(API_ARGS, **change)))) == only
+    before, after = workload(API, lambda: api(API_ARGS)), workload(API, lambda: api(replace(API_ARGS, **change)))
+    assert changed(before, after) == only
 
 
 def test_what_could_be_moved_or_take_a_node_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Buckets and their copies: what a component makes of its arguments."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,11 @@ def bucket(args: BucketArgs = LOCKED) -> Graph:
 
 def replication() -> Graph:
     return recorded(lambda: Replication("audit-replication", REPLICATION))
+
+
+def test_what_a_component_makes_does_not_depend_on_loops_that_ran_before() -> None:
+    asyncio.run(asyncio.sleep(0))
+    assert bucket() == bucket()
 
 
 def test_objects_are_locked_in_compliance_with_versions() -> None:

@@ -48,7 +48,7 @@ def whole(value: Any) -> Any:
 
 
 def test_every_object_is_taken(spaces: Kube) -> None:
-    for (kind, _), made in {**all_of_it(), **workload("plain", SCALED)}.items():
+    for (kind, _), made in {**all_of_it(), **workload("plain", lambda: SCALED)}.items():
         spaces.apply(KINDS[kind], whole(made.inputs), dry_run=True)
 
 
@@ -71,7 +71,7 @@ def put(*steps: str | int, value: Any) -> Callable[[Object], None]:
     ],
 )
 def test_broken_copies_are_refused(spaces: Kube, kind: str, change: Callable[[Object], None], why: str) -> None:
-    item = copy.deepcopy(whole(workload("plain", SCALED)[kind, "plain"].inputs))
+    item = copy.deepcopy(whole(workload("plain", lambda: SCALED)[kind, "plain"].inputs))
     change(item)
     with pytest.raises(Refused, match=why):
         spaces.apply(KINDS[kind], item, dry_run=True)
