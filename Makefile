@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 DEMO_HOME ?= .ai-infra-demo
 
-.PHONY: help demo test bench test-postgresql mutation check peers lock sbom examples clean preview up pulumi-stacks
+.PHONY: help demo test bench test-postgresql mutation check checkov peers lock sbom examples clean preview up pulumi-stacks
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -36,14 +36,16 @@ check: .venv/.dev ## linters and types
 bench: .venv/.dev ## measure against the targets and against peers, and write docs/benchmarks.md (on a quiet machine; 15 minutes)
 	$(BIN)/python -m benchmarks
 
-peers: .venv/.dev .venv-checkov/.ready ## build the servers and tools that tests run against (Go programs, into a cache outside the repository)
+checkov: .venv-checkov/.ready ## set up checkov in an environment of its own, for `ai-infra infra check` of the ground
+
+peers: .venv/.dev checkov ## build the servers and tools that tests run against (Go programs, into a cache outside the repository)
 	$(BIN)/python -m tests.peers
 
 lock: .venv/.dev ## resolve requirements/*.lock anew
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve pyproject.toml -o requirements/demo.lock
-	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra vault --extra infra --extra dev \
+	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra vault --extra traces --extra infra --extra dev \
 		-c requirements/demo.lock pyproject.toml -o requirements/dev.lock
-	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra kms --extra postgres --extra vault \
+	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra kms --extra postgres --extra vault --extra traces \
 		-c requirements/dev.lock pyproject.toml -o requirements/image.lock
 	$(BIN)/uv pip compile $(LOCK) requirements/mlflow.in -o requirements/mlflow.lock
 	$(BIN)/uv pip compile $(LOCK) requirements/checkov.in -o requirements/checkov.lock

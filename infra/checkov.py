@@ -21,7 +21,7 @@ LIMIT_S = 300
 PLAN = "tfplan.json"
 OFFLINE = {"BC_SKIP_MAPPING": "TRUE", "CKV_SKIP_PACKAGE_UPDATE_CHECK": "TRUE"}
 OPTIONS = ("--framework", "terraform_plan", "--output", "json", "--quiet", "--compact", "--skip-download")
-REMEDY = "`make .venv-checkov/.ready` makes it, or put checkov on PATH"
+REMEDY = "`make checkov` sets it up, or put checkov on PATH"
 
 
 class CheckovFailed(AiInfraError):

@@ -82,5 +82,5 @@ def test_failure_with_a_reason_is_none_and_a_reason_without_failure_is_one() -> 
 
 def test_checkov_that_is_not_there_is_said_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NotFound, match=r"\.venv-checkov"):
+    with pytest.raises(NotFound, match="make checkov"):
         find_checkov(tmp_path)
