@@ -3,6 +3,7 @@
 import os
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,22 +11,25 @@ import pytest
 from services.core.errors import NotFound, Unavailable
 from services.core.kube import Kube, Object, Resource
 from tests.kube.apiserver import ADMIN, ApiServer
-from tests.peers import ROOT
+from tests.peers import ROOT, need
 from tests.serving import wait_for
 
 CRDS = ROOT.parent / "shared" / "crds"
 DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-ALL = sorted(path.stem for path in CRDS.glob("*.yaml")) if CRDS.is_dir() else []
+OF_GATEWAY = (b"  name: backendtlspolicies.gateway.networking.k8s.io\n", b"  name: envoyproxies.gateway.envoyproxy.io\n")
+"""What the folder above lacks, and Envoy Gateway's chart brings along."""
 
 
 def definitions() -> list[bytes]:
     """The CustomResourceDefinitions of KServe, KubeRay, Kueue and others, in YAML; skips by name where they are not."""
-    if not ALL:
+    found = [path.read_bytes() for path in sorted(CRDS.glob("*.yaml"))]
+    if not found:
         message = f"custom resource definitions are not here: put them into {CRDS}"
         if os.environ.get("REQUIRE_PEERS") == "1":
             pytest.fail(message)
         pytest.skip(message)
-    return [(CRDS / f"{name}.yaml").read_bytes() for name in ALL]
+    charted = [text for path in Path(need("envoy-gateway")).iterdir() for text in path.read_bytes().split(b"\n---\n")]
+    return found + [text for text in charted if any(name in text for name in OF_GATEWAY)]
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 `make peers` builds those that are missing. A test that needs an absent one is skipped by its name; with REQUIRE_PEERS=1 it fails.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -22,12 +23,16 @@ CACHE = Path(os.environ.get("AI_INFRA_PEERS", Path.home() / ".cache" / "ai-infra
 
 @dataclass(frozen=True)
 class Peer:
-    """A Go program. package: built at a pinned version that Go's checksum database vouches for; module: a folder here whose
-    go.mod has the replacements without which the program does not compile."""
+    """Of a Go module, at a pinned version that Go's checksum database vouches for.
+
+    package: of a program; module: a folder here whose go.mod has the replacements without which the program does not compile;
+    files: of a module that is no program: what is wanted of it.
+    """
 
     package: str
     version: str
     module: str | None = None
+    files: tuple[str, ...] = ()
 
 
 GO = {
@@ -41,16 +46,25 @@ GO = {
     "opa": Peer("github.com/open-policy-agent/opa", "v1.22.2"),
     "fsck": Peer("github.com/transparency-dev/tessera/cmd/fsck", "v1.0.4"),
     "vault": Peer("github.com/hashicorp/vault", "v1.21.0", module="vault"),
+    # Definitions that its chart brings into a cluster: those of the Gateway API, and its own.
+    "envoy-gateway": Peer(
+        "github.com/envoyproxy/gateway",
+        "v1.6.0",
+        files=(
+            "charts/gateway-helm/crds/gatewayapi-crds.yaml",
+            "charts/gateway-helm/crds/generated/gateway.envoyproxy.io_envoyproxies.yaml",
+        ),
+    ),
     "versitygw": Peer("github.com/versity/versitygw/cmd/versitygw", "v1.8.0"),
 }
 ASIDE = {"terraform": f"put it on PATH, and the AWS provider {PROVIDER} in a filesystem mirror, or allow the network once"}
 """What `make peers` cannot build."""
-NAMESAKES = {"fsck"}
-"""On PATH another program has this name: that one checks file systems."""
+NAMESAKES = {"envoy-gateway", "fsck"}
+"""On PATH another program has this name: the one is the controller itself, the other checks file systems."""
 
 
 def folder(name: str) -> Path:
-    """Where a Go program lies in the cache once it is built."""
+    """Where a Go program, or a folder of files, lies in the cache once it is there."""
     return CACHE / f"{name}-{GO[name].version}"
 
 
@@ -89,7 +103,7 @@ def need(name: str) -> str:
 
 
 def build(name: str) -> Path:
-    """Builds one Go program into the cache. A build that breaks off leaves the cache as it was."""
+    """Builds one Go program, or gets its files, into the cache. What breaks off leaves the cache as it was."""
     peer = GO[name]
     built = folder(name)
     if (built / name).exists():
@@ -99,7 +113,9 @@ def build(name: str) -> Path:
         raise SystemExit(f"{name}: Go is not on PATH; install Go 1.25 or newer, or put {name} on PATH")
     building = built.with_name(built.name + ".building")
     environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(building), "GOFLAGS": "-trimpath"}
-    if peer.module is None:
+    if peer.files:
+        _copy(go, peer, building / name)
+    elif peer.module is None:
         subprocess.run([go, "install", f"{peer.package}@{peer.version}"], check=True, env=environment)
     else:
         # In a copy: Go completes go.mod while it builds. What it may download is bounded by the committed go.sum and its database.
@@ -110,3 +126,15 @@ def build(name: str) -> Path:
     built.parent.mkdir(parents=True, exist_ok=True)
     building.rename(built)
     return built / name
+
+
+def _copy(go: str, peer: Peer, target: Path) -> None:
+    """Gets a module, which is not compiled, and takes the files out of it."""
+    answer = subprocess.run([go, "mod", "download", "-json", f"{peer.package}@{peer.version}"], stdout=subprocess.PIPE, check=False)
+    found = json.loads(answer.stdout)
+    if "Error" in found:
+        raise SystemExit(f"{peer.package}@{peer.version}: {found['Error']}")
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for path in map(Path, peer.files):
+        shutil.copyfile(Path(found["Dir"]) / path, target / path.name)

@@ -1,4 +1,4 @@
-"""`python -m tests.peers`: builds every peer that is not here, naming what it does."""
+"""`python -m tests.peers`: builds or gets every peer that is not here, naming what it does."""
 
 from tests.peers import GO, build, find
 
@@ -7,5 +7,6 @@ for name in GO:
     if found:
         print(f"{name}: {found}")
     else:
-        print(f"{name}: building {GO[name].package}@{GO[name].version} (a minute; Kubernetes takes five, Vault ten)", flush=True)
+        work = "getting files of" if GO[name].files else "building"
+        print(f"{name}: {work} {GO[name].package}@{GO[name].version} (a minute; Kubernetes takes five, Vault ten)", flush=True)
         print(f"{name}: {build(name)}")
