@@ -64,9 +64,8 @@ def _rights(config: AppsStack) -> RbacArgs:
     return RbacArgs(
         accounts=[Account(namespace=ours, name=PREDICTOR), Account(namespace=jobs, name=TRAINING)],
         grants=[
-            Grant(role=admission.watch_role(), account=caller),
-            Grant(role=admission.role(), account=caller, namespaces=[ours]),
-            Grant(role=rayjob.role(), account=caller, namespaces=[jobs]),
+            Grant(role=admission.role(), account=caller, namespace=ours),
+            Grant(role=rayjob.role(), account=caller, namespace=jobs),
         ],
     )
 

@@ -1,4 +1,5 @@
-"""What our service accounts may do at the API server: roles that the services' own back ends state, bound to accounts.
+"""What our service accounts may do at the API server: roles that the services' own back ends state, bound to accounts, each in one
+namespace.
 
 An account that is bound to nothing may do nothing. Not here: the accounts, which come with their workloads.
 """
@@ -11,7 +12,7 @@ import pulumi
 from pulumi import ResourceOptions
 from pulumi_kubernetes.core.v1 import ServiceAccount
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
-from pulumi_kubernetes.rbac.v1 import ClusterRole, ClusterRoleBinding, PolicyRuleArgs, RoleBinding, RoleRefArgs, SubjectArgs
+from pulumi_kubernetes.rbac.v1 import ClusterRole, PolicyRuleArgs, RoleBinding, RoleRefArgs, SubjectArgs
 
 from services.core.kube import Object
 
@@ -28,11 +29,11 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """role: a ClusterRole; account: who gets it; namespaces: where, none for the whole cluster."""
+    """role: a ClusterRole; account: who gets it; namespace: where, and nowhere else."""
 
     role: Object
     account: Account
-    namespaces: Sequence[str] = ()
+    namespace: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class RbacArgs:
 
 
 class Rbac(pulumi.ComponentResource):
-    """ClusterRoles, bound in the cluster or in namespaces."""
+    """ClusterRoles, each bound in a namespace."""
 
     def __init__(self, name: str, args: RbacArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("ai-infra:apps:Rbac", name, None, opts)
@@ -72,12 +73,8 @@ class Rbac(pulumi.ComponentResource):
         role, account = grant.role["metadata"]["name"], grant.account
         reference = RoleRefArgs(api_group=GROUP, kind="ClusterRole", name=role)
         subjects = [SubjectArgs(kind="ServiceAccount", name=account.name, namespace=account.namespace)]
-        if not grant.namespaces:
-            metadata = ObjectMetaArgs(name=role)
-            ClusterRoleBinding(role, metadata=metadata, role_ref=reference, subjects=subjects, opts=self._child)
-        for namespace in grant.namespaces:
-            metadata = ObjectMetaArgs(name=role, namespace=namespace)
-            RoleBinding(f"{role}-{namespace}", metadata=metadata, role_ref=reference, subjects=subjects, opts=self._child)
+        metadata = ObjectMetaArgs(name=role, namespace=grant.namespace)
+        RoleBinding(f"{role}-{grant.namespace}", metadata=metadata, role_ref=reference, subjects=subjects, opts=self._child)
 
 
 def _rule(rule: dict[str, Any]) -> PolicyRuleArgs:

@@ -15,13 +15,13 @@ Key = tuple[str, str]
 
 
 class Mirror:
-    """Follows the objects with some labels, in one namespace or in all, in a thread of its own. changed: set after every change.
+    """Follows the objects with some labels in one namespace, in a thread of its own. changed: set after every change.
 
     A lost connection, a restarted server and an expired watch (410) cost a moment in which `objects` says Unavailable; nothing that
     happened meanwhile is missed, as the mirror goes on from the version it has or lists anew.
     """
 
-    def __init__(self, kube: Kube, resource: Resource, labels: str, namespace: str = "") -> None:
+    def __init__(self, kube: Kube, resource: Resource, labels: str, namespace: str) -> None:
         self._kube, self._resource, self._labels, self._namespace = kube, resource, labels, namespace
         self._objects: dict[Key, Object] = {}
         self._version = ""

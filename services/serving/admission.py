@@ -118,30 +118,20 @@ def binding() -> Object:
     }
 
 
-def watch_role() -> Object:
-    """What the backend `kserve` reads, in all namespaces."""
-    rules = [_rule(SERVICES.group, SERVICES.plural, WATCHED), _rule("", "pods", WATCHED), _rule("", "configmaps", WATCHED)]
-    return _role("ai-infra-serving-watch", rules)
-
-
 def role() -> Object:
-    """All that it writes in a namespace of predictors; to be bound there only. Nobody else is given the verbs on the list."""
-    listed = _rule("", "configmaps", ("patch",)) | {"resourceNames": [ALLOWED]}
-    rules = [
-        _rule(SERVICES.group, SERVICES.plural, ("create", "patch", "delete")),
-        # What is to be created has no name yet that a rule could hold it to.
-        _rule("", "configmaps", ("create",)),
-        listed,
-    ]
-    return _role("ai-infra-serving", rules)
-
-
-def _role(name: str, rules: list[Object]) -> Object:
+    """All that the backend `kserve` does in a namespace of predictors; to be bound there only. Nobody else is given the verbs on
+    the list."""
     return {
         "apiVersion": f"{CLUSTER_ROLES.group}/{CLUSTER_ROLES.version}",
         "kind": "ClusterRole",
-        "metadata": {"name": name, "labels": dict(MANAGED)},
-        "rules": rules,
+        "metadata": {"name": "ai-infra-serving", "labels": dict(MANAGED)},
+        "rules": [
+            _rule(SERVICES.group, SERVICES.plural, (*WATCHED, "create", "patch", "delete")),
+            _rule("", "pods", WATCHED),
+            # What is to be created has no name yet that a rule could hold it to.
+            _rule("", "configmaps", (*WATCHED, "create")),
+            _rule("", "configmaps", ("patch",)) | {"resourceNames": [ALLOWED]},
+        ],
     }
 
 

@@ -21,16 +21,12 @@ MANAGER = "ai-infra-serving"
 log = logging.getLogger(__name__)
 
 
-def ours(place: Place, mirror: Mirror) -> dict[Key, Object]:
-    """What a mirror shows of our namespaces: in any other one everybody may give objects our labels. Raises Unavailable."""
-    return {key: item for key, item in mirror.objects().items() if place.holds(key[0])}
-
-
 class Cluster:
-    """services, lists: what is there of ours. One of it at a time writes; two for a moment agree, as both do the same."""
+    """environment: the one that this cluster serves; services, lists: what is in its namespace of ours. One of it at a time writes;
+    two for a moment agree, as both do the same."""
 
-    def __init__(self, kube: Kube, place: Place, clock: Clock, services: Mirror, lists: Mirror) -> None:
-        self._kube, self._place, self._clock = kube, place, clock
+    def __init__(self, kube: Kube, place: Place, environment: str, clock: Clock, services: Mirror, lists: Mirror) -> None:
+        self._kube, self._place, self._environment, self._clock = kube, place, environment, clock
         self._services, self._lists = services, lists
         self._applied: dict[tuple[str, Key], Object] = {}
         """What this process applied last, by (plural, key)."""
@@ -41,15 +37,20 @@ class Cluster:
         Raises:
             Unavailable: the cluster did not answer, or refused some of it; the rest is done, and the next look tries again.
         """
-        services, lists = ours(self._place, self._services), ours(self._place, self._lists)
+        services, lists = self._services.objects(), self._lists.objects()
         orders = {item["deployment"]: _predictor(item) for item in desired["deployments"]}
-        wanted = {key_of(item): item for item in self._wanted(desired["routes"], orders, services)}
-        troubles: list[str] = []
+        routes = [route for route in desired["routes"] if route["environment"] == self._environment]
+        wanted = {key_of(item): item for item in self._wanted(routes, orders, services)}
+        troubles = [
+            f"{route['model']} is to be served in {route['environment']}, but this cluster serves {self._environment}: undeploy it here"
+            for route in desired["routes"]
+            if route not in routes
+        ]
         # 1. What may be served. What was withdrawn is off the list before anything else: a crash from here on leaves it running,
         #    but nobody can start it, not even we. Admission lets a service be that does not change.
-        for namespace in sorted({key[0] for key in (*wanted, *services, *lists)}):
-            served = [found.order for found in orders.values() if self._place.of(found.order.environment) == namespace]
-            self._put(CONFIG_MAPS, allowed(namespace, served), lists, troubles)
+        if wanted or services or lists:
+            served = [found.order for found in orders.values() if found.order.environment == self._environment]
+            self._put(CONFIG_MAPS, allowed(self._place.of(self._environment), served), lists, troubles)
         # 2. What is served. A crash in between leaves some routes at their new weights and some at their old ones.
         for item in wanted.values():
             self._put(SERVICES, item, services, troubles)
@@ -61,7 +62,7 @@ class Cluster:
 
     def split_of(self, rollout: str) -> Split | None:
         """The weights that a rollout has had in the cluster. Raises Unavailable."""
-        found = (Split.of(service) for service in ours(self._place, self._services).values())
+        found = (Split.of(service) for service in self._services.objects().values())
         return next((split for split in found if split is not None and split.rollout == rollout), None)
 
     def _wanted(self, routes: list[dict[str, Any]], orders: dict[str, Predictor], services: dict[Key, Object]) -> Iterable[Object]:

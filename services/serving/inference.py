@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.core.kube import Object, Resource
-from services.core.settings import ENVIRONMENTS
 from services.serving.predictor.order import Order
 from services.serving.predictor.source import Source
 
@@ -38,7 +37,9 @@ CONTAINER = "kserve-container"
 """The name that KServe looks for in a runtime."""
 MODELS = "/mnt/models"
 """Where KServe mounts the folder that the storage initialiser fills."""
-COMMAND = ("python3", "-m", "services.serving.predictor.mounted", MODELS, "--port", str(PORT))
+RECORDS = "/tmp/predictions"  # noqa: S108  # the container's own
+"""Where a predictor keeps its records until the API has them: on the pod's scratch volume, which a container's end leaves."""
+COMMAND = ("python3", "-m", "services.serving.predictor.mounted", MODELS, "--port", str(PORT), "--records", RECORDS)
 IDENTITY, TRUST = "/identity", "/trust"
 USER = 65532
 """Of the image. A number: `runAsNonRoot` is judged by it."""
@@ -70,9 +71,6 @@ class Place:
 
     def of(self, environment: str) -> str:
         return f"{self.namespace}-{environment}"
-
-    def holds(self, namespace: str) -> bool:
-        return namespace in map(self.of, ENVIRONMENTS)
 
 
 @dataclass(frozen=True, kw_only=True)

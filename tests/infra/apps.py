@@ -64,9 +64,8 @@ API_ACCOUNT = Account(namespace=SERVICES, name=API)
 RBAC = RbacArgs(
     accounts=[Account(namespace=MODELS, name=PREDICTOR), Account(namespace=TRAINING_SPACE, name=TRAINING)],
     grants=[
-        Grant(role=admission.watch_role(), account=API_ACCOUNT),
-        Grant(role=admission.role(), account=API_ACCOUNT, namespaces=[MODELS]),
-        Grant(role=rayjob.role(), account=API_ACCOUNT, namespaces=[TRAINING_SPACE]),
+        Grant(role=admission.role(), account=API_ACCOUNT, namespace=MODELS),
+        Grant(role=rayjob.role(), account=API_ACCOUNT, namespace=TRAINING_SPACE),
     ],
 )
 VAULT = VaultAccessArgs(

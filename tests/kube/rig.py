@@ -65,7 +65,7 @@ class Rig:
         clock = lambda: self.now  # noqa: E731
         metrics = Metrics(self.prometheus.client(), SETTLE_S)
         self.backend = KServeBackend(
-            lambda: Kube(self.access, MANAGER, self.transport), self.place, metrics, self.predictors, "localhost", clock
+            lambda: Kube(self.access, MANAGER, self.transport), self.place, "staging", metrics, self.predictors, "localhost", clock
         )
         self.versions = StoredVersions({("digits", n): servable(n) for n in (1, 2, 3)})
         events = Outbox(outbox, service_id("api"), clock)

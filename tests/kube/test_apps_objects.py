@@ -18,7 +18,6 @@ PODS = Resource("", "v1", "pods")
 KINDS = {
     "Certificate": Resource("cert-manager.io", "v1", "certificates"),
     "ClusterRole": Resource("rbac.authorization.k8s.io", "v1", "clusterroles"),
-    "ClusterRoleBinding": Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings"),
     "ConfigMap": Resource("", "v1", "configmaps"),
     "Deployment": Resource("apps", "v1", "deployments"),
     "HorizontalPodAutoscaler": Resource("autoscaling", "v2", "horizontalpodautoscalers"),

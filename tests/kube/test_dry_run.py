@@ -30,7 +30,6 @@ BROKEN: Final[Mapping[str, tuple[Path, Any, str]]] = {
     "ClusterIssuer": (("spec", "ca"), "secret", "ca"),
     "ClusterQueue": (("spec", "preemption"), {"borrowWithinCohort": {"policy": "LowerPriority"}}, "reclaimWithinCohort=Never"),
     "ClusterRole": (("rules", 0, "verbs"), [], "verbs"),
-    "ClusterRoleBinding": (("roleRef", "kind"), "Roll", "roleRef"),
     "ClusterStorageContainer": (("spec", "supportedUriFormats"), "all", "supportedUriFormats"),
     "ConfigMap": (("data", "dep"), 1, "data"),
     "Deployment": (("spec", "selector"), {"matchLabels": {"app": "another"}}, "selector"),

@@ -20,7 +20,6 @@ RULES = Resource("authorization.k8s.io", "v1", "selfsubjectrulesreviews")
 RESOURCES = {
     "ServiceAccount": Resource("", "v1", "serviceaccounts"),
     "ClusterRole": Resource("rbac.authorization.k8s.io", "v1", "clusterroles"),
-    "ClusterRoleBinding": Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings"),
     "RoleBinding": Resource("rbac.authorization.k8s.io", "v1", "rolebindings"),
 }
 ELSEWHERE = "kube-system"
@@ -31,22 +30,19 @@ Verbs = dict[str, set[str]]
 """`resource.group`, or `resource.group/name`, to verbs."""
 
 WATCH = {"get", "list", "watch"}
-EVERYWHERE: Verbs = {"inferenceservices.serving.kserve.io": WATCH, "pods": WATCH, "configmaps": WATCH}
-"""Of the API."""
 TABLE: Mapping[tuple[str, str], Verbs] = {
-    (API, MODELS): EVERYWHERE
-    | {
+    (API, MODELS): {
         "inferenceservices.serving.kserve.io": WATCH | {"create", "patch", "delete"},
+        "pods": WATCH,
         "configmaps": WATCH | {"create"},
         f"configmaps/{ALLOWED}": {"patch"},
     },
-    (API, TRAINING_SPACE): EVERYWHERE
-    | {
+    (API, TRAINING_SPACE): {
         "rayjobs.ray.io": WATCH | {"create", "patch", "delete"},
         "workloads.kueue.x-k8s.io": {"list"},
     },
-    (API, SERVICES): EVERYWHERE,
-    (API, ELSEWHERE): EVERYWHERE,
+    (API, SERVICES): {},
+    (API, ELSEWHERE): {},
 } | {(account, namespace): {} for account in (PROXY, PREDICTOR, TRAINING) for namespace in SPACES}
 
 

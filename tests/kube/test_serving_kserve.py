@@ -4,6 +4,7 @@ import itertools
 import logging
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,16 @@ from services.core.kube import Kube, Resource
 from services.core.kubewatch import Mirror
 from services.serving import admission
 from services.serving.backends.kserve import PODS
+from services.serving.domain import DeploymentSpec
 from services.serving.inference import ALLOWED, CONFIG_MAPS, DEPLOYMENT, MANAGED, SELECTOR, SERVICES, Place, Split
 from tests.fakes.kserve import KServeStandIn
 from tests.kube.apiserver import SERVING, ApiServer
 from tests.kube.conftest import definitions, install
-from tests.kube.rig import ACTOR, NAMESPACES, Dying, Killed, Rig, open_rig, probing, seen
+from tests.kube.rig import ACTOR, NAMESPACES, Dying, Killed, Rig, open_rig, probing, seen, servable
 from tests.serving import wait_for
 
 NUMBERS = itertools.count()
 ACCOUNTS = Resource("", "v1", "serviceaccounts")
-CLUSTER_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings")
 BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings")
 
 
@@ -34,21 +35,18 @@ def new_place(kube: Kube) -> Place:
 
 
 def grant(kube: Kube, place: Place) -> None:
-    """The backend's roles, to the user of the SERVING token: reading everywhere, writing in the place's namespace."""
-    for role in (admission.role(), admission.watch_role()):
-        kube.apply(admission.CLUSTER_ROLES, role)
-    kube.apply(CLUSTER_BINDINGS, binding("ClusterRoleBinding", "ai-infra-serving-watch"))
-    kube.apply(BINDINGS, binding("RoleBinding", "ai-infra-serving", place.of("staging")))
-
-
-def binding(kind: str, role: str, namespace: str | None = None) -> dict[str, object]:
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": kind,
-        "metadata": {"name": role} | ({} if namespace is None else {"namespace": namespace}),
-        "subjects": [{"kind": "User", "name": "serving", "apiGroup": "rbac.authorization.k8s.io"}],
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+    """The backend's role in the place's namespace, to the user of the SERVING token."""
+    role = admission.role()
+    name, group = role["metadata"]["name"], "rbac.authorization.k8s.io"
+    kube.apply(admission.CLUSTER_ROLES, role)
+    bound = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": name, "namespace": place.of("staging")},
+        "subjects": [{"kind": "User", "name": "serving", "apiGroup": group}],
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
     }
+    kube.apply(BINDINGS, bound)
 
 
 @pytest.fixture
@@ -227,6 +225,18 @@ def test_objects_with_our_labels_in_anothers_namespace_are_left_alone_and_not_be
     kube.delete(CONFIG_MAPS, ALLOWED, place)
 
 
+def test_what_is_for_another_environment_is_named_and_nothing_of_it_is_written(rig: Rig, kube: Kube) -> None:
+    stable = rig.deploy()
+    kube.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": rig.place.of("prod")}})
+    rig.versions.found["digits", 1] = replace(servable(1), environment="prod")
+    rig.serving.deploy(DeploymentSpec(model="digits", number=1, environment="prod"), ACTOR)
+    wait_for(lambda: in_touch(rig), "the mirrors are in touch")
+    with pytest.raises(Unavailable, match="digits is to be served in prod, but this cluster serves staging"):
+        rig.backend.follow(rig.serving.desired)
+    assert seen(kube, rig.place) == {"services": {"digits": (stable, [])}, "listed": [stable]}
+    assert kube.list(SERVICES, rig.place.of("prod"))["items"] == kube.list(CONFIG_MAPS, rig.place.of("prod"))["items"] == []
+
+
 def test_what_somebody_deletes_is_made_again(rig: Rig, kube: Kube) -> None:
     stable = rig.deploy()
     rig.look()
@@ -348,7 +358,7 @@ def test_a_restarted_api_server_is_found_again_and_an_expired_watch_lists_anew(
 
 
 def test_a_mirror_shows_what_is_made_and_removed(cluster: ApiServer, rig: Rig) -> None:
-    mirror = Mirror(Kube(cluster.access(), "tests"), SERVICES, SELECTOR)
+    mirror = Mirror(Kube(cluster.access(), "tests"), SERVICES, SELECTOR, rig.namespace)
     with pytest.raises(Unavailable):
         mirror.objects()
     mirror.start()

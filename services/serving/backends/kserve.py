@@ -1,6 +1,7 @@
 """KServe on Kubernetes: raw deployments behind the cluster's gateway, which splits the traffic. ADR 16 says what that costs."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from services.core.kube import Access, Kube, Object, Resource
 from services.core.kubewatch import Mirror
 from services.core.tls import Identity, client_context
 from services.serving.canary import Counts
-from services.serving.cluster import MANAGER, Cluster, ours
+from services.serving.cluster import MANAGER, Cluster
 from services.serving.domain import DeploymentHealth, Pair, Probe, Reference
 from services.serving.errors import UnknownPrediction
 from services.serving.inference import CONFIG_MAPS, DEPLOYMENT, SELECTOR, SERVICES, Place, variant_of
@@ -23,13 +24,15 @@ from services.serving.prometheus import Arms, Metrics
 PRODUCTION = True
 PODS = Resource("", "v1", "pods")
 TIMEOUT_S = 5.0
+ON_ITS_WAY_MS = 30_000
+"""How long a prediction that nobody has a record of may still be on its way from its predictor."""
 FAILED = ("BlockedByFailedLoad", "InvalidSpec")
 """States of a model that KServe does not get out of by itself."""
 
 
 def open_backend(environ: Mapping[str, str], identity: Identity) -> "KServeBackend":
-    """Reads AI_INFRA_KUBE_* (see core.kube), AI_INFRA_KUBE_NAMESPACE (of predictors, without the environment),
-    AI_INFRA_PROMETHEUS_URL, AI_INFRA_PROMETHEUS_SETTLE_S, AI_INFRA_PREDICTOR_HOST (the name in the predictors' certificate).
+    """Reads AI_INFRA_ENV (what this cluster serves), AI_INFRA_KUBE_* (see core.kube), AI_INFRA_KUBE_NAMESPACE (of predictors,
+    without the environment), AI_INFRA_PROMETHEUS_URL, AI_INFRA_PROMETHEUS_SETTLE_S, AI_INFRA_PREDICTOR_HOST (the name in the predictors' certificate).
 
     identity: of the API process, which asks predictors. Opening it starts threads that follow the cluster.
     Raises:
@@ -43,13 +46,14 @@ def open_backend(environ: Mapping[str, str], identity: Identity) -> "KServeBacke
     metrics = Metrics(httpx.Client(base_url=url, timeout=TIMEOUT_S), settle_s)
     predictors = httpx.Client(verify=client_context(identity), timeout=TIMEOUT_S)
     access = Access.from_env(environ)
-    return KServeBackend(lambda: Kube(access, MANAGER), place, metrics, predictors, host, system_clock)
+    environment = settings.environment(environ)
+    return KServeBackend(lambda: Kube(access, MANAGER), place, environment, metrics, predictors, host, system_clock)
 
 
 class KServeBackend:
     """Implements ServingBackend. Thread-safe but for `follow`, which one thread calls.
 
-    connect: a client of the API server, for each thread its own; predictors: a client with the API's certificate; host: the name
+    connect: a client of the API server, for each thread its own; environment: the one that this cluster serves; predictors: a client with the API's certificate; host: the name
     in the predictors' certificate.
     """
 
@@ -59,14 +63,16 @@ class KServeBackend:
         self,
         connect: Callable[[], Kube],
         place: Place,
+        environment: str,
         metrics: Metrics,
         predictors: httpx.Client,
         host: str,
         clock: Clock,
     ) -> None:
-        self._place, self._metrics, self._predictors, self._host, self._clock = place, metrics, predictors, host, clock
-        self._services, self._lists, self._pods = (Mirror(connect(), kind, SELECTOR) for kind in (SERVICES, CONFIG_MAPS, PODS))
-        self._cluster = Cluster(connect(), place, clock, self._services, self._lists)
+        self._metrics, self._predictors, self._host, self._clock = metrics, predictors, host, clock
+        kinds, namespace = (SERVICES, CONFIG_MAPS, PODS), place.of(environment)
+        self._services, self._lists, self._pods = (Mirror(connect(), kind, SELECTOR, namespace) for kind in kinds)
+        self._cluster = Cluster(connect(), place, environment, clock, self._services, self._lists)
         self._desired: dict[str, Any] = {"deployments": [], "routes": []}
         for mirror in (self._services, self._lists, self._pods):
             mirror.start()
@@ -106,7 +112,11 @@ class KServeBackend:
         return [Pair(probe.id, s, c) for probe, s, c in zip(probes, stable, canary, strict=True)]
 
     def prediction(self, prediction: str) -> dict[str, Any]:
-        raise UnknownPrediction(f"no record of {prediction[:100]}: the cluster's gateway splits traffic and keeps no predictions")
+        """Nothing: predictors hand their records on to the API by themselves. Raises Unavailable for one that may be on its way."""
+        made = re.fullmatch(r"prd-([0-9a-f]{12})[0-9a-f]{20}", prediction)
+        if made is not None and abs(self._clock() - int(made[1], 16)) < ON_ITS_WAY_MS:
+            raise Unavailable(f"prediction {prediction} is not here yet: predictors hand their records on within seconds; retry")
+        raise UnknownPrediction(f"no record of prediction {prediction[:100]!r}")
 
     def _labels(self, model: str, deployment: str, rows: list[list[float]]) -> list[str] | None:
         """Labels from the first ready pod. Raises Unavailable: there is none."""
@@ -126,12 +136,11 @@ class KServeBackend:
         raise Unavailable(f"rollout {rollout} does not split traffic yet")
 
     def _pods_of(self, deployment: str) -> list[Object]:
-        pods = ours(self._place, self._pods).values()
-        return [pod for pod in pods if pod["metadata"]["labels"].get(DEPLOYMENT) == deployment]
+        return [pod for pod in self._pods.objects().values() if pod["metadata"]["labels"].get(DEPLOYMENT) == deployment]
 
     def _refusal(self, deployment: str) -> str:
         """Why KServe does not load a deployment; empty while it tries or once it serves."""
-        for service in ours(self._place, self._services).values():
+        for service in self._services.objects().values():
             status = service.get("status", {})
             if service["spec"]["predictor"].get("labels", {}).get(DEPLOYMENT) == deployment:
                 return refusal_of(status.get("modelStatus", {}))
