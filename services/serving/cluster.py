@@ -42,7 +42,7 @@ class Cluster:
         routes = [route for route in desired["routes"] if route["environment"] == self._environment]
         wanted = {key_of(item): item for item in self._wanted(routes, orders, services)}
         troubles = [
-            f"{route['model']} is to be served in {route['environment']}, but this cluster serves {self._environment}: undeploy it here"
+            f"{route['model']} is for {route['environment']}, and this cluster serves {self._environment}: undeploy it here"
             for route in desired["routes"]
             if route not in routes
         ]

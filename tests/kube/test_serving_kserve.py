@@ -231,7 +231,7 @@ def test_what_is_for_another_environment_is_named_and_nothing_of_it_is_written(r
     rig.versions.found["digits", 1] = replace(servable(1), environment="prod")
     rig.serving.deploy(DeploymentSpec(model="digits", number=1, environment="prod"), ACTOR)
     wait_for(lambda: in_touch(rig), "the mirrors are in touch")
-    with pytest.raises(Unavailable, match="digits is to be served in prod, but this cluster serves staging"):
+    with pytest.raises(Unavailable, match="digits is for prod, and this cluster serves staging"):
         rig.backend.follow(rig.serving.desired)
     assert seen(kube, rig.place) == {"services": {"digits": (stable, [])}, "listed": [stable]}
     assert kube.list(SERVICES, rig.place.of("prod"))["items"] == kube.list(CONFIG_MAPS, rig.place.of("prod"))["items"] == []

@@ -32,7 +32,8 @@ FAILED = ("BlockedByFailedLoad", "InvalidSpec")
 
 def open_backend(environ: Mapping[str, str], identity: Identity) -> "KServeBackend":
     """Reads AI_INFRA_ENV (what this cluster serves), AI_INFRA_KUBE_* (see core.kube), AI_INFRA_KUBE_NAMESPACE (of predictors,
-    without the environment), AI_INFRA_PROMETHEUS_URL, AI_INFRA_PROMETHEUS_SETTLE_S, AI_INFRA_PREDICTOR_HOST (the name in the predictors' certificate).
+    without the environment), AI_INFRA_PROMETHEUS_URL, AI_INFRA_PROMETHEUS_SETTLE_S, AI_INFRA_PREDICTOR_HOST (the name in the
+    predictors' certificate).
 
     identity: of the API process, which asks predictors. Opening it starts threads that follow the cluster.
     Raises:
@@ -53,8 +54,8 @@ def open_backend(environ: Mapping[str, str], identity: Identity) -> "KServeBacke
 class KServeBackend:
     """Implements ServingBackend. Thread-safe but for `follow`, which one thread calls.
 
-    connect: a client of the API server, for each thread its own; environment: the one that this cluster serves; predictors: a client with the API's certificate; host: the name
-    in the predictors' certificate.
+    connect: a client of the API server, for each thread its own; environment: the one that this cluster serves; predictors: a
+    client with the API's certificate; host: the name in the predictors' certificate.
     """
 
     mirrors = False
