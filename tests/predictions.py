@@ -13,6 +13,7 @@ from services.core.digests import sha256
 from services.core.outbox import Outbox, Relay
 from services.core.tls import person_id, service_id
 from services.serving.domain import DeploymentSpec
+from services.serving.kept import KeptRecords
 from services.serving.router import tables
 from services.serving.router.records import RecordLog
 from services.serving.service import Serving
@@ -55,6 +56,7 @@ class Served:
             self.rig.engine, self.rig.ports.events, self.rig.clock, self._versions(), self.rig.ports.policy,
             RouterBackend(log=self.records),
         )  # fmt: skip
+        self.kept = KeptRecords(self.rig.engine, self.rig.store, self.rig.ports.events, self.rig.clock)
         self.deployment = self.deploy(self.number)
 
     def deploy(self, number: int = 1, environment: str = "staging") -> str:
@@ -97,7 +99,7 @@ class Served:
         return f'{{"outputs":[{self.count}]}}'.encode()
 
     def archive(self, prediction: str, path: Path, weights_up_to: int = sum(map(len, WEIGHTS.values()))) -> Path:
-        served = ServedPredictions(self.serving)
+        served = ServedPredictions(self.serving, self.kept)
         with self.rig.evidences.build_for(prediction, served, weights_up_to) as source, path.open("wb") as target:
             shutil.copyfileobj(source, target)
         return path

@@ -33,6 +33,7 @@ from services.serving.backends import local
 from services.serving.controller import Controller
 from services.serving.domain import Probe, Servable
 from services.serving.http import create_router
+from services.serving.kept import KeptRecords
 from services.serving.predictor.order import Order
 from services.serving.rollouts import Rollouts
 from services.serving.service import Serving
@@ -186,6 +187,7 @@ class Api:
         outbox = Outbox(self.outbox, service_id("api"), system_clock)
         self.serving = Serving(self.engine, outbox, system_clock, self.versions, AllowAll(), backend)
         self.rollouts = Rollouts(self.serving, ListedProbes(probes()))
+        self.kept = KeptRecords(self.engine, self.world.store, outbox, system_clock)
         self.controller = Controller(self.rollouts)
 
     @property
@@ -198,7 +200,7 @@ class Api:
 
     def start(self) -> None:
         app = create_app("serving")
-        app.include_router(create_router(self.serving, self.rollouts, lambda actor, operation: None))
+        app.include_router(create_router(self.serving, self.rollouts, self.kept, lambda actor, operation: None))
 
         @app.post("/v1/audit/events")
         def append(batch: dict[str, Any]) -> dict[str, list[int]]:

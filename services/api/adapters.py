@@ -22,6 +22,8 @@ from services.registry.http import Registry
 from services.registry.ports import Decision, Log
 from services.sentinelnet.service import SentinelNet
 from services.serving.domain import Servable
+from services.serving.errors import UnknownPrediction
+from services.serving.kept import KeptRecords
 from services.serving.service import Serving
 
 PAGE = 1000
@@ -109,15 +111,19 @@ class LogSnapshot:
 
 @dataclass(frozen=True)
 class ServedPredictions:
-    """Serving as the evidence archive needs it."""
+    """Serving as the evidence archive needs it: what predictors of a cluster handed on, and what the backend knows."""
 
     serving: Serving
+    kept: KeptRecords
 
     def prediction(self, prediction: str) -> dict[str, Any]:
         # The id goes into the router's URL: only what can be one is asked for.
         if not re.fullmatch(r"[A-Za-z0-9-]{1,80}", prediction):
             raise NotFound(f"no prediction {prediction[:100]!r}")
-        return self.serving.backend.prediction(prediction)
+        try:
+            return self.kept.find(prediction)
+        except UnknownPrediction:
+            return self.serving.backend.prediction(prediction)
 
     def deployment(self, deployment: str) -> dict[str, Any]:
         return self.serving.get(deployment)

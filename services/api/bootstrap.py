@@ -62,6 +62,7 @@ from services.serving import backends as serving_backends
 from services.serving.controller import Controller
 from services.serving.golden import CsvProbes
 from services.serving.http import create_router as serving_routes
+from services.serving.kept import KeptRecords
 from services.serving.ports import ServingBackend
 from services.serving.rollouts import Rollouts
 from services.serving.service import Serving
@@ -177,6 +178,7 @@ def build_platform(settings: Settings) -> FastAPI:
 
     registry = Registry(ground.store, datasets, artifacts, models, promotions, flags, evidences, graph)
     serving, rollouts = open_serving(ground, registry)
+    kept = KeptRecords(ground.engine, ground.store, ground.events, system_clock)
     quarantine = Quarantine(models, evidences, serving)
     review = Review(ground.sentinelnet, serving, serving.versions, flags)
     oversight = Oversight(ground.sentinelnet, ground.engine, ground.store, ground.logged)
@@ -185,10 +187,10 @@ def build_platform(settings: Settings) -> FastAPI:
     routers = [
         common_routes(ground.trust, ground.audit, ground.relay, reconciler, authorise),
         registry_routes(registry, authorise),
-        evidence_routes(evidences, ServedPredictions(serving), authorise),
+        evidence_routes(evidences, ServedPredictions(serving, kept), authorise),
         training_routes(training.service, authorise),
         policy_routes(ground.sentinelnet, oversight, review.run),
-        serving_routes(serving, rollouts, authorise),
+        serving_routes(serving, rollouts, kept, authorise),
         audit_routes(ground.audit, authorise),
     ]
     loops = [

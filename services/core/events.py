@@ -45,10 +45,14 @@ TOLD_BY: Mapping[str, frozenset[str]] = {
 """Service → the types that it may tell the log. The API process tells all others, from inside. A verifier replays state from the
 log: a router that could tell of a promotion or of policies would change what every verifier computes."""
 
+PASSED_ON = frozenset({"predictions.sealed"})
+"""What the API tells too: a cluster's predictors come and go, and hand their records to it."""
 
-def teller(event_type: str) -> str:
-    """The service that tells of events of this type: the name that its source's SPIFFE URI ends with."""
-    return next((name for name, types in TOLD_BY.items() if event_type in types), "api")
+
+def tellers(event_type: str) -> frozenset[str]:
+    """The services that may tell of events of this type: a name that the source's SPIFFE URI ends with."""
+    told = frozenset(name for name, types in TOLD_BY.items() if event_type in types)
+    return told | {"api"} if event_type in PASSED_ON or not told else told
 
 
 FIELDS = frozenset(

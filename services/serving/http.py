@@ -9,9 +9,12 @@ from pydantic import Field
 from services.core.authorise import Authorise, allowed
 from services.core.canonical import canonical
 from services.core.digests import sha256
+from services.core.errors import Refused
 from services.core.http import Actor, ServiceActor
 from services.core.statements import Reason, Strict, Text
+from services.core.tls import service_id
 from services.serving.domain import DeploymentSpec, RolloutSpec
+from services.serving.kept import KeptRecords, RecordBatch
 from services.serving.rollouts import Rollouts
 from services.serving.service import Serving
 
@@ -36,12 +39,13 @@ class Extension(Strict):
     reason: Reason
 
 
-def create_router(serving: Serving, rollouts: Rollouts, authorise: Authorise) -> APIRouter:
+def create_router(serving: Serving, rollouts: Rollouts, kept: KeptRecords, authorise: Authorise) -> APIRouter:
     """Every route of serving; authorise: who may change something."""
     router = APIRouter(tags=["serving"])
     _deployments(router, serving, authorise)
     _rollouts(router, rollouts, authorise)
     _services(router, serving)
+    _records(router, kept)
     return router
 
 
@@ -107,3 +111,12 @@ def _services(router: APIRouter, serving: Serving) -> None:
     def quarantine(deployment: str, actor: ServiceActor) -> dict[str, Any]:
         """What a predictor asks before it loads: why it must not, and the manifest that the deployment is of."""
         return {"reasons": serving.quarantine_reasons(deployment), "manifest": serving.get(deployment)["manifest"]}
+
+
+def _records(router: APIRouter, kept: KeptRecords) -> None:
+    @router.post("/v1/serving/records")
+    def keep(batch: RecordBatch, actor: ServiceActor) -> dict[str, Any]:
+        """What a predictor in a cluster hands on. It may do so again: a batch that is here is answered as it was."""
+        if actor != service_id("predictor"):
+            raise Refused(f"{actor} may not hand prediction records on: only predictors may")
+        return kept.keep(batch, actor)

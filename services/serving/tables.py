@@ -68,3 +68,18 @@ rollout_pairs = Table(
     Column("stable_right", Boolean, nullable=False),
     Column("canary_right", Boolean, nullable=False),
 )
+
+prediction_batches = Table(
+    "prediction_batches",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("batch", ID, nullable=False, unique=True),
+    Column("deployment", ID, ForeignKey("deployments.id"), nullable=False),
+    Column("object", DIGEST, nullable=False),
+    Column("root", DIGEST, nullable=False),
+    Column("records", Integer, nullable=False),
+    Column("first", ID, nullable=True, index=True),
+    Column("last", ID, nullable=True),
+    Column("event", ID, nullable=False),
+)
+"""Sealed batches that predictors of a cluster handed on; first, last: of the ids in it, as they sort, null when it is empty."""

@@ -10,7 +10,7 @@ from services.core import archive, dsse, oms
 from services.core.canonical import canonical, parse
 from services.core.digests import FileEntry, require_files, scan_tree, sha256
 from services.core.errors import AiInfraError, BadInput, NotFound
-from services.core.events import teller
+from services.core.events import tellers
 from services.core.history import History, Version
 from services.core.statements import Manifest, PromotionRequest, expect
 from services.core.storedzip import Reader
@@ -152,8 +152,9 @@ class Walk:
         self.size = index + 1
         if event["type"] in KEPT_WHOLE or self._about(event):
             self.events.append((index, event))
-            if self.misplaced is None and not event["source"].endswith(f"/service/{teller(event['type'])}"):
-                self.misplaced = f"entry {index}, {event['type']}, is told by {event['source']}: only {teller(event['type'])} may"
+            told_by = sorted(tellers(event["type"]))
+            if self.misplaced is None and not event["source"].endswith(tuple(f"/service/{name}" for name in told_by)):
+                self.misplaced = f"entry {index}, {event['type']}, is told by {event['source']}: only {' or '.join(told_by)} may"
 
     def find(self, kind: str, what: str, matches: Callable[[Event], bool]) -> tuple[int, Event]:
         """Index and event of the last entry of a type that matches."""

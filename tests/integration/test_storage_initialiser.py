@@ -14,7 +14,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.core import keys, oms
+from services.core import keys, merkle, oms
+from services.core.canonical import canonical
 from services.core.database import begin
 from services.core.digests import FileEntry, scan_tree, sha256, tree_bytes, tree_digest
 from services.core.errors import AiInfraError, Unavailable
@@ -23,7 +24,7 @@ from services.core.objects import ObjectStore
 from services.core.tls import client_context, service_id
 from services.core.trust import Trust
 from services.serving.domain import Servable
-from services.serving.errors import LoadRefused, Quarantined
+from services.serving.errors import LoadRefused, Quarantined, UnknownPrediction
 from services.serving.predictor.bootstrap import load_mounted, run_initialiser
 from services.serving.predictor.client import ask
 from services.serving.predictor.download import initialise
@@ -344,7 +345,8 @@ def test_a_folder_that_is_not_the_initialised_one_is_not_served(
 def test_what_was_quarantined_since_is_not_served(world: S3World, api: Api, tmp_path: Path) -> None:
     initialised(world, api, deployed(api, world.version(51)), tmp_path)
     api.versions.flagged[MODEL, 51] = ["flag-2: poisoned"]
-    found = run("services.serving.predictor.mounted", str(tmp_path), "--port", "0", environ=world.environ(api.url))
+    arguments = (str(tmp_path), "--port", "0", "--records", str(tmp_path / "records"))
+    found = run("services.serving.predictor.mounted", *arguments, environ=world.environ(api.url))
     assert (found.returncode, "flag-2: poisoned" in found.stderr) == (1, True)
 
 
@@ -353,7 +355,8 @@ def address(world: S3World, api: Api, tmp_path_factory: pytest.TempPathFactory) 
     """Of a predictor process of an initialised folder."""
     target, port = tmp_path_factory.mktemp("models"), free_port()
     initialised(world, api, deployed(api, world.version(60)), target)
-    command = [sys.executable, "-m", "services.serving.predictor.mounted", str(target), "--port", str(port)]
+    arguments = [str(target), "--port", str(port), "--records", str(tmp_path_factory.mktemp("records"))]
+    command = [sys.executable, "-m", "services.serving.predictor.mounted", *arguments]
     process = subprocess.Popen(command, env=world.environ(api.url))
     url = f"https://127.0.0.1:{port}"
     try:
@@ -384,6 +387,36 @@ def test_a_predictor_in_a_cluster_answers_the_gateway_and_the_api(world: S3World
     row[4] = 1.0
     with client(world, caller) as found:
         assert ask(found, address, "localhost", MODEL, [row]) == ["4"]
+
+
+def test_what_a_predictor_in_a_cluster_answered_is_sealed_by_the_api(world: S3World, api: Api, address: str) -> None:
+    body = {"inputs": [{"name": "input", "shape": [1, 9], "datatype": "FP32", "data": [1.0] * 9}]}
+    with client(world, "gateway") as gateway:
+        answer = gateway.post(f"{address}/v2/models/{MODEL}/infer", json=body)
+    prediction, salt = answer.headers["x-request-id"], bytes.fromhex(answer.headers["x-prediction-salt"])
+
+    def kept() -> bool:
+        try:
+            return api.kept.find(prediction)["sealed"] is not None
+        except UnknownPrediction:
+            return False
+
+    wait_for(kept, "the API keeps the record")
+    found = api.kept.find(prediction)
+    record, place = found["record"], found["sealed"]
+    assert answer.json()["id"] == prediction
+    assert (record["outcome"], record["deployment"]) == ("ok", answer.headers["x-deployment"])
+    assert record["inputDigest"] == sha256(salt + answer.request.content)
+    assert record["outputDigest"] == sha256(answer.content)
+    proof, root = [bytes.fromhex(node) for node in place["proof"]], bytes.fromhex(place["root"].removeprefix("sha256:"))
+    merkle.verify_inclusion(merkle.leaf_hash(canonical(record)), place["index"], place["size"], proof, root)
+
+
+def test_only_predictors_hand_records_on(world: S3World, api: Api) -> None:
+    batch = {"id": "bat-" + "0" * 32, "deployment": "dep-1", "records": [], "recovered": True, "lost": 1}
+    for name, status in (("router", 403), ("gateway", 403), ("predictor", 404)):
+        with client(world, name) as found:
+            assert found.post(f"{api.url}/v1/serving/records", json=batch).status_code == status
 
 
 def test_prometheus_reads_the_counters_and_nothing_else(world: S3World, address: str) -> None:

@@ -21,6 +21,7 @@ from services.core.canonical import parse
 from services.core.database import begin
 from services.core.errors import BadInput, NotFound, Unavailable
 from services.core.events import EventDraft, Subject
+from services.core.tls import service_id
 from services.core.trust import Trust
 from services.registry.http import evidence_routes
 from services.registry.models import Registration
@@ -166,7 +167,26 @@ def test_a_record_from_after_its_batch_was_sealed_is_broken(platform: Served) ->
 
 
 def test_a_batch_that_another_service_tells_of_is_none(platform: Served, tmp_path: Path) -> None:
-    """The log takes this event from the router alone; a log that did not would be found out here."""
+    """The log takes this event from router and API alone; a log that did not would be found out here."""
+    prediction = platform.predict(seal=False)
+    platform.records.seal()
+    found = platform.records.find(prediction)["sealed"]
+    payload = {"batch": found["batch"], "records": found["size"], "root": found["root"]}
+    draft = EventDraft("predictions.sealed", DARIO, Subject("predictions", "other-1", found["root"]), payload)
+    told = draft.to_event(event_id="evt-other", source=service_id("predictor"), seq=1, ts=platform.rig.clock())
+    platform.rig.audit.append([told])
+    platform.seal()
+
+    def change(members: dict[str, bytes]) -> None:
+        members[layout.PREDICTION_PROOF] = members[layout.PREDICTION_PROOF].replace(found["event"].encode(), b"evt-other")
+
+    path = edited(platform.archive(prediction, tmp_path / "a.zip"), tmp_path / "e.zip", change)
+    name, detail = broken(verify(path, trust()))
+    assert (name, detail.endswith("service/predictor: only api or router may")) == ("log entries", True)
+
+
+def test_a_batch_that_somebody_else_is_said_to_have_sealed_is_none(platform: Served, tmp_path: Path) -> None:
+    """The API tells of batches that a predictor handed on, and of no others."""
     prediction = platform.predict(seal=False)
     platform.records.seal()
     found = platform.records.find(prediction)["sealed"]
@@ -181,7 +201,7 @@ def test_a_batch_that_another_service_tells_of_is_none(platform: Served, tmp_pat
 
     path = edited(platform.archive(prediction, tmp_path / "a.zip"), tmp_path / "e.zip", change)
     name, detail = broken(verify(path, trust()))
-    assert (name, detail.endswith("service/api: only router may")) == ("log entries", True)
+    assert (name, detail.endswith(f"sealed by another than who answered: {DARIO}")) == ("batch in the log", True)
 
 
 def rollout_event(platform: Served, **changes: Any) -> dict[str, Any]:
@@ -249,7 +269,7 @@ def test_the_witness_that_trust_asks_for_has_cosigned_the_checkpoint(platform: S
 
 def test_over_http_the_archive_comes_whole_and_an_unsealed_one_is_asked_for_later(platform: Served, tmp_path: Path) -> None:
     rig = platform.rig
-    routes = evidence_routes(rig.evidences, ServedPredictions(platform.serving), rig.sentinelnet.authorise)
+    routes = evidence_routes(rig.evidences, ServedPredictions(platform.serving, platform.kept), rig.sentinelnet.authorise)
     app = build_app([routes], [], rig.engine, rig.clock, lambda: None, lambda: None)
     prediction, waiting = platform.predict(), platform.predict(seal=False)
     with TestClient(AsCaller(app), raise_server_exceptions=False) as client:

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from services.core import backends, object_backends
-from services.core.calls import call, client
+from services.core.calls import Peer, call, client
+from services.core.clock import system_clock
 from services.core.errors import BadInput, BadSetting, NotFound
 from services.core.objects import CorruptObject, ObjectStore
+from services.core.tls import client_context, service_id
 from services.core.trust import Trust
 from services.serving.errors import LoadRefused
 from services.serving.predictor.download import initialise
 from services.serving.predictor.folder import VERIFIED, ModelFolder
 from services.serving.predictor.loading import Quarantine, Verified, load_verified
 from services.serving.predictor.order import Order
+from services.serving.predictor.sender import Sender
 from services.serving.predictor.source import Source
+from services.serving.predictor.spool import Spool
 from services.serving.settings import Settings
 
 API_TIMEOUT_S = 5.0
@@ -73,17 +77,35 @@ def load_mounted(settings: Settings, target: Path) -> Verified:
     return load_verified(order, folder, _trust(settings), _quarantine(settings, source))
 
 
-def run_mounted(environ: Mapping[str, str], target: Path, port: int) -> None:
-    """Serves the folder that the initialiser completed, until SIGTERM. Raises as `load_mounted`; BadModel."""
+def run_mounted(environ: Mapping[str, str], target: Path, port: int, records: Path) -> None:
+    """Serves the folder that the initialiser completed, until SIGTERM. Raises as `load_mounted`; BadModel.
+
+    records: folder of prediction records that wait for the API.
+    """
     settings = Settings.from_env(environ)
     # First: what is refused need not wait for the imports.
     verified = load_mounted(settings, target)
     from services.serving.predictor import server
+    from services.serving.predictor.recording import Recorded
 
     _quiet()
     model = server.ServedModel(verified, server.build_model(verified.files))
     model.warm_up()
-    server.serve(model, settings.identity("predictor"), server.in_cluster(port), lambda port: None)
+    identity, order = settings.identity("predictor"), verified.order
+    api = Peer(settings.api_url, client_context(identity), timeout_s=API_TIMEOUT_S)
+    spool = Spool(records, system_clock)
+    sender = Sender(spool, order.deployment, lambda batch: api.call("POST", "/v1/serving/records", batch))
+    sender.start()
+
+    def recorded(app: Any) -> Any:
+        return Recorded(app, spool, order, unrecorded=service_id("api"), clock=system_clock)
+
+    try:
+        server.serve(model, identity, server.in_cluster(port), lambda port: None, recorded)
+    finally:
+        sender.stop()
+        spool.close()
+        api.close()
 
 
 def _quarantine(settings: Settings, source: Source) -> Quarantine:

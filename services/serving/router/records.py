@@ -6,9 +6,7 @@ only what had not been written; a machine that stops may lose the unsealed tail.
 """
 
 import logging
-import mmap
 import os
-import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,12 +23,12 @@ from services.core.errors import BadJson, Unavailable
 from services.core.events import EventDraft, Subject
 from services.core.outbox import Outbox
 from services.serving.errors import UnknownPrediction
+from services.serving.owed import Owed
 from services.serving.router.tables import batches, predictions
 
 BATCH_RECORDS = 2000
 BATCH_MS = 2000
 SEGMENT_BYTES = 64 << 20
-COUNTERS = struct.Struct("<QQ")
 
 log = logging.getLogger(__name__)
 
@@ -71,13 +69,13 @@ class RecordLog:
         self._lock = threading.Lock()
         self._sealing = threading.Lock()
         self._closed: list[Batch] = []
-        self._counters = _Counters(folder / "inflight")
-        self.lost = self._counters.open()
+        self._owed = Owed(folder / "inflight")
+        self.lost = self._owed.open()
         self._file, self._open = self._open_segment(self._recover())
 
     def expect(self) -> None:
         """A prediction began: its record is owed."""
-        self._counters.begin()
+        self._owed.begin()
 
     def append(self, record: dict[str, Any]) -> None:
         """Writes a record that was expected.
@@ -97,7 +95,7 @@ class RecordLog:
                 raise Unavailable("the prediction could not be recorded: the disk is full")
             self._open.opened = self._open.opened or self._clock()
             self._open.add(record["id"], line)
-        self._counters.end()
+        self._owed.end()
 
     def due(self) -> bool:
         """Whether there is a batch to seal now."""
@@ -119,7 +117,7 @@ class RecordLog:
     def close(self) -> None:
         """Seals the rest and says that nothing is owed."""
         self.seal()
-        self._counters.close()
+        self._owed.close()
         os.close(self._file)
 
     def find(self, record_id: str) -> dict[str, Any]:
@@ -270,37 +268,3 @@ def _whole(line: bytes) -> dict[str, Any] | None:
     except BadJson:
         return None
     return value if line.endswith(b"\n") else None
-
-
-class _Counters:
-    """Records begun and written, in a mapped file: the kernel keeps it when the process is killed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._begun = self._ended = 0
-
-    def open(self) -> int:
-        """How many a predecessor still owed; then counts from zero."""
-        if not self._path.exists():
-            self._path.write_bytes(COUNTERS.pack(0, 0))
-        begun, ended = COUNTERS.unpack(self._path.read_bytes())
-        with self._path.open("rb+") as file:
-            self._map = mmap.mmap(file.fileno(), COUNTERS.size)
-        self._store()
-        return max(0, int(begun - ended))
-
-    def begin(self) -> None:
-        self._begun += 1
-        self._store()
-
-    def end(self) -> None:
-        self._ended += 1
-        self._store()
-
-    def close(self) -> None:
-        self._begun = self._ended = 0
-        self._store()
-        self._map.close()
-
-    def _store(self) -> None:
-        COUNTERS.pack_into(self._map, 0, self._begun, self._ended)

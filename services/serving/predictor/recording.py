@@ -1,0 +1,116 @@
+"""Around a predictor in a cluster: each inference leaves a prediction record before its answer leaves, as behind our router."""
+
+import hashlib
+import os
+import time
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.core.clock import Clock
+from services.core.errors import Unavailable
+from services.core.ids import new_id
+from services.serving.predictor.order import Order
+from services.serving.predictor.spool import Spool
+
+INFER = "/infer"
+SALT_BYTES = 16
+OK, ERROR = "ok", "error"
+
+
+class Recorded:
+    """Records what everybody but `unrecorded` asks (the API's golden probes are no predictions), and lets them predict in this one
+    way only: KServe has older ones, which would leave no record.
+
+    An answer is held until it is recorded; one that cannot be recorded is not given.
+    """
+
+    def __init__(self, app: ASGIApp, spool: Spool, order: Order, unrecorded: str, clock: Clock) -> None:
+        self._app, self._spool, self._order, self._unrecorded, self._clock = app, spool, order, unrecorded, clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope.get("spiffe_id") == self._unrecorded:
+            await self._app(scope, receive, send)
+        elif not scope["path"].endswith(INFER):
+            await JSONResponse({"error": "predictions are asked for by POST /v2/models/MODEL/infer"}, 404)(scope, receive, send)
+        else:
+            await self._record(scope, receive, send)
+
+    async def _record(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = _Exchange(self._clock())
+        failure: Exception | None = None
+        self._spool.expect()
+        try:
+            await self._app(exchange.named(scope), exchange.taken_from(receive), exchange.hold)
+        except Exception as error:  # Starlette answered 500 before it raised; that answer is recorded too
+            failure = error
+        try:
+            self._spool.append(exchange.record(self._order))
+        except Unavailable as error:
+            await JSONResponse({"error": str(error)}, 503, {"Retry-After": "1"})(scope, receive, send)
+            return
+        for message in exchange.held(self._order):
+            await send(message)
+        if failure is not None:
+            raise failure
+
+
+class _Exchange:
+    """One request and its answer. ts: epoch milliseconds of its start."""
+
+    def __init__(self, ts: int) -> None:
+        self.id, self._ts, self._begun = new_id("prd"), ts, time.perf_counter()
+        # Who has the salt and the input can show which record is theirs; the record alone does not give the input away.
+        self._salt = os.urandom(SALT_BYTES)
+        self._input, self._output = hashlib.sha256(self._salt), hashlib.sha256()
+        self._status = 0
+        self._messages: list[Message] = []
+
+    def named(self, scope: Scope) -> Scope:
+        """The request under our own id, whatever its sender or the gateway called it: KServe puts it into the answer."""
+        others = [(name, value) for name, value in scope["headers"] if name != b"x-request-id"]
+        return {**scope, "headers": [*others, (b"x-request-id", self.id.encode("ascii"))]}
+
+    def taken_from(self, receive: Receive) -> Receive:
+        async def take() -> Message:
+            message = await receive()
+            self._input.update(message.get("body", b""))
+            return message
+
+        return take
+
+    async def hold(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        self._output.update(message.get("body", b""))
+        self._messages.append(message)
+
+    def record(self, order: Order) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "ts": self._ts,
+            "deployment": order.deployment,
+            "artifactId": order.artifact_id,
+            "inputDigest": "sha256:" + self._input.hexdigest(),
+            "outputDigest": "sha256:" + self._output.hexdigest() if self._status else None,
+            "latencyUs": int((time.perf_counter() - self._begun) * 1e6),
+            "outcome": OK if 0 < self._status < 400 else ERROR,
+            "status": self._status,
+            # The gateway tossed the coin: what it meant for a rollout is not known here.
+            "rollout": None,
+        }
+
+    def held(self, order: Order) -> list[Message]:
+        """The answer, with what the client needs to ask for evidence."""
+        told = {
+            "x-request-id": self.id,
+            "x-prediction-salt": self._salt.hex(),
+            "x-model-version": f"{order.model}@{order.number}",
+            "x-deployment": order.deployment,
+        }
+        added = [(name.encode("ascii"), value.encode("ascii")) for name, value in told.items()]
+        return [
+            {**message, "headers": [*message.get("headers", ()), *added]} if message["type"] == "http.response.start" else message
+            for message in self._messages
+        ]

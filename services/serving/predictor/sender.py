@@ -1,0 +1,56 @@
+"""Carries a predictor's records to the API, which keeps and seals them."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from services.core.errors import AiInfraError
+from services.core.ids import new_id
+from services.serving.predictor.spool import Batch, Spool
+
+PAUSE_S = 0.2
+
+Send = Callable[[dict[str, Any]], object]
+"""Hands a batch to the API, which takes one that it has already. Raises Unavailable: again, later."""
+
+log = logging.getLogger(__name__)
+
+
+class Sender:
+    """A thread of its own. A batch stays in the spool until the API has it, and no later one overtakes it."""
+
+    def __init__(self, spool: Spool, deployment: str, send: Send) -> None:
+        self._spool, self._deployment, self._send = spool, deployment, send
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="records", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """After the last request: hands on what waits, once, and ends."""
+        self._stop.set()
+        self._thread.join()
+        self.step(all_of_them=True)
+
+    def step(self, *, all_of_them: bool = False) -> None:
+        """Hands on the batches that are due, until one is not taken."""
+        try:
+            for name in self._spool.waiting(all_of_them=all_of_them):
+                self._hand_on(self._spool.read(name))
+                self._spool.done(name)
+            if self._spool.lost:
+                self._hand_on(Batch(new_id("bat"), [], recovered=True))
+        except AiInfraError as error:
+            log.warning("prediction records wait: the API does not take them: %s", error)
+
+    def _hand_on(self, batch: Batch) -> None:
+        lost = self._spool.lost
+        body = {"id": batch.id, "deployment": self._deployment, "records": batch.records}
+        self._send(body | {"recovered": batch.recovered, "lost": lost})
+        self._spool.lost -= lost
+
+    def _run(self) -> None:
+        while not self._stop.wait(PAUSE_S):
+            self.step()
