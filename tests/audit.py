@@ -14,8 +14,9 @@ from services.audit.tables import metadata
 from services.core import logfile, merkle, tlog
 from services.core.database import open_engine
 from services.core.events import EventDraft, Subject
-from services.core.logcheck import Kind, Problem, Report, check_log
+from services.core.logcheck import check_log
 from services.core.logentry import NO_PREVIOUS, chain_hash, leaf_bytes
+from services.core.logfindings import Kind, Problem, Report
 from tests import databases
 from tests.fakes.checkpoint_signer import FakeCheckpointSigner
 from tests.fakes.log_store import MemoryLogStore

@@ -5,8 +5,8 @@ from typing import Any
 
 from services.audit.domain import Row
 from services.core.errors import BadInput
-from services.core.logcheck import Findings, Kind
 from services.core.logentry import NO_PREVIOUS, chain_hash, parse_leaf
+from services.core.logfindings import Findings, Kind
 
 
 class TableCheck:

@@ -26,8 +26,9 @@ from services.core import cosignature, logfile, merkle, tlog
 from services.core.database import Writer
 from services.core.errors import BadInput, Conflict, NotFound
 from services.core.keys import BadSignature
-from services.core.logcheck import Findings, Report, check_log
+from services.core.logcheck import check_log
 from services.core.logentry import NO_PREVIOUS, chain_hash
+from services.core.logfindings import Findings, Report
 from services.core.tlog import TILE_WIDTH, BadLogFormat, Checkpoint, VerifierKey
 from services.signing.ports import CheckpointState
 
@@ -79,26 +80,40 @@ class AuditLog:
             if head is not None:
                 try:
                     # Unless a batch simply follows, the table tells what it is: repeated, forged, or after another process's.
-                    return self._append(events, dataclasses.replace(head, entries={}, seqs=dict(head.seqs)), head.seqs)
+                    return self._follow(events, Known(head.size, head.head, {}, dict(head.seqs)))
                 except Conflict:
                     pass
-            return self._append(events, None, head.seqs if head else {})
+            return self._append(events, head.seqs if head else {})
 
-    def _append(self, events: list[dict[str, Any]], head: Known | None, seqs: dict[str, int]) -> list[int]:
-        """head: what the table held when this process last wrote; was more added since, index or seq are taken, and nothing is
-        written. None: ask the table. seqs: of sources in earlier batches, as far as this process knows."""
+    def _follow(self, events: list[dict[str, Any]], known: Known) -> list[int]:
+        """known: what the table held when this process last wrote; was more added since, index or seq are taken, and nothing is
+        written."""
+        indexes, rows = domain.plan(events, known)
+        if len(rows) == 1:
+            self._writer.insert(self._insert, rows[0])
+        elif rows:
+            with self._writer.begin() as connection:
+                connection.exec_driver_sql(self._insert, list[Any](rows))
+        self._wrote(events, rows, known, known.seqs)
+        return indexes
+
+    def _append(self, events: list[dict[str, Any]], seqs: dict[str, int]) -> list[int]:
+        """Asks the table what it holds. seqs: of sources in earlier batches, as far as this process knows."""
         with self._writer.begin() as connection:
             if connection.dialect.name == "postgresql":
                 # One appender at a time: index, prevHash and seq all follow from the rows before. Readers are not held up.
                 connection.exec_driver_sql("LOCK TABLE events IN EXCLUSIVE MODE")
-            known = head or _known(connection, events)
+            known = _known(connection, events)
             indexes, rows = domain.plan(events, known)
             # A crash before the commit leaves nothing; after it, the sender repeats the batch and gets these indexes.
             if rows:
                 connection.exec_driver_sql(self._insert, list[Any](rows))
-        self._head = dataclasses.replace(known, entries={}, seqs={**seqs, **known.seqs})
-        count(events, (row.id for row in rows))
+        self._wrote(events, rows, known, {**seqs, **known.seqs})
         return indexes
+
+    def _wrote(self, events: list[dict[str, Any]], rows: list[domain.Row], known: Known, seqs: dict[str, int]) -> None:
+        self._head = Known(known.size, known.head, {}, seqs)
+        count(events, (row.id for row in rows))
 
     def publish(self) -> Checkpoint | None:
         """The checkpoint over all entries, signed and written; None while there are none. Repeating it is harmless.

@@ -19,8 +19,8 @@ from services.audit.tables import events as table
 from services.core import tlog
 from services.core.canonical import canonical
 from services.core.errors import BadInput, NotFound, TooLarge, Unavailable
-from services.core.logcheck import Kind
 from services.core.logentry import NO_PREVIOUS, chain_hash
+from services.core.logfindings import Kind
 from tests.audit import API, PROXY, Home, append, chained, event, events
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from services.core import logcheck, tlog
-from services.core.logcheck import TIME_BACK_MS, Kind
 from services.core.logentry import parse_leaf
+from services.core.logevents import TIME_BACK_MS
+from services.core.logfindings import Kind
 from tests.audit import API, PROXY, START, Home, append, chained, event, events
 
 UNCHECKABLE = (

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from services.core import keys, merkle, tlog
-from services.core.logcheck import MAX_PROBLEMS, TIME_BACK_MS, Kind, Problem, Report, check_log
+from services.core.logcheck import check_log
 from services.core.logentry import leaf_bytes, parse_leaf
+from services.core.logevents import TIME_BACK_MS
+from services.core.logfindings import MAX_PROBLEMS, Kind, Problem, Report
 from tests.audit import API, PROXY, SIGNER, START, WRONG_ROOT, chained, edited, event, events, rebundled, stored, swapped
 from tests.fakes.log_store import MemoryLogStore
 

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from services.audit.publish import write_tiles
 from services.core import logfile, tlog
-from services.core.logcheck import Report, check_log
+from services.core.logcheck import check_log
 from services.core.logentry import NO_PREVIOUS, chain_hash, parse_leaf
+from services.core.logfindings import Report
 from tests.audit import API, PROXY, SIGNER, chained, event, note, stored
 from tests.fakes.log_store import MemoryLogStore
 

@@ -3,8 +3,10 @@
 import pytest
 
 from services.core import cosignature, keys, merkle, tlog
-from services.core.logcheck import MAX_MISSING, MAX_PROBLEMS, Kind, Problem, check_log
+from services.core.logcheck import check_log
 from services.core.logentry import parse_leaf
+from services.core.logfindings import MAX_PROBLEMS, Kind, Problem
+from services.core.logtree import MAX_MISSING
 from tests.audit import API, SIGNER, WRONG_ROOT, chained, edited, event, events, note, rebundled, stored, swapped
 from tests.fakes.log_store import MemoryLogStore
 

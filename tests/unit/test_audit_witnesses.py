@@ -12,7 +12,7 @@ from services.audit.service import AuditLog
 from services.audit.witnesses import Witness
 from services.core import cosignature, keys, tlog
 from services.core.cosignature import NotWitnessed, open_cosigned
-from services.core.logcheck import Kind
+from services.core.logfindings import Kind
 from services.witness.folder import FolderState, open_key
 from services.witness.http import create_witness_app
 from services.witness.service import Witness as WitnessService
