@@ -11,6 +11,7 @@ from services.api.quarantine import Quarantine
 from services.core import dsse
 from services.core.database import open_engine
 from services.core.digests import sha256
+from services.core.ids import new_id
 from services.core.outbox import Outbox, Relay
 from services.core.statements import DatasetApproval
 from services.core.tls import person_id, service_id
@@ -19,6 +20,7 @@ from services.registry.flags import FlagOrder, active_flags
 from services.registry.models import EvaluationOrder, Registration
 from services.serving.canary import Counts
 from services.serving.domain import DeploymentSpec, RolloutSpec
+from services.serving.kept import KeptRecords, RecordBatch
 from services.serving.rollouts import Rollouts
 from services.serving.router import tables as router_tables
 from services.serving.router.records import RecordLog
@@ -34,7 +36,8 @@ from tests.training import ENVIRONMENT, LOCK, Stage, repository
 from tests.unit.test_serving_service import PROBES, phase, reference
 
 APPROVERS = ("ada", "ben", "cyd")
-DARIO, EVE, ROUTER = person_id("dario"), person_id("eve"), service_id("router")
+DARIO, EVE = person_id("dario"), person_id("eve")
+ROUTER, PREDICTOR = service_id("router"), service_id("predictor")
 RUNS = ("run-1", "run-2")
 """Completed runs of a platform that is made ready: of different weights."""
 
@@ -59,6 +62,7 @@ class Flow:
         versions = ServedVersions(rig.registry(), rig.evidences, ports.store, lambda: rig.trust, rig.clock, rig.log)
         self.serving = Serving(rig.engine, ports.events, rig.clock, versions, ports.policy, self.backend)
         self.rollouts = Rollouts(self.serving, ListedProbes(PROBES))
+        self.kept = KeptRecords(rig.engine, ports.store, ports.events, rig.clock)
         self.quarantine = Quarantine(rig.models, rig.evidences, self.serving)
         self.router_engine = open_engine(databases.url(rig.folder, "router", "sqlite"))
         router_tables.metadata.create_all(self.router_engine)
@@ -244,6 +248,18 @@ def _sealed(flow: Flow, tag: str) -> None:
     flow.records.seal()
 
 
+def _batch(flow: Flow, tag: str) -> RecordBatch:
+    """What a predictor in a cluster hands on."""
+    deployment = flow.serving.get(flow.deployed(tag))
+    now, digest = flow.rig.clock(), deployment["artifact_id"]
+    record = {
+        "id": f"prd-{now:012x}{0:020x}", "ts": now, "deployment": deployment["id"], "artifactId": digest, "inputDigest": digest,
+        "outputDigest": digest, "latencyUs": 1, "outcome": "ok", "status": 200, "rollout": None,
+    }  # fmt: skip
+    batch = {"id": new_id("bat"), "deployment": deployment["id"], "records": [record], "recovered": False, "lost": 0}
+    return RecordBatch.from_json(batch)
+
+
 def _append(flow: Flow, record: dict[str, Any]) -> None:
     flow.records.expect()
     flow.writes.take("router", "append a record", lambda: flow.records.append(record))
@@ -277,6 +293,7 @@ STEPS = (
     ),
     Step("record a prediction", Flow.record, _append),
     Step("seal predictions", Flow.recorded, lambda flow, it: flow.records.seal()),
+    Step("keep a predictor's records", _batch, lambda flow, it: flow.kept.keep(it, PREDICTOR)),
     Step("deliver the router's events", _sealed, lambda flow, it: flow.router_relay.flush()),
     Step("deliver the platform's events", Flow.registered, lambda flow, it: flow.rig.relay.flush()),
     Step("publish a checkpoint", _unpublished, lambda flow, it: flow.rig.audit.publish()),

@@ -386,9 +386,13 @@ def test_a_mirrored_rollout_is_refused_before_anything_happens(rig: Rig) -> None
     assert rig.rollouts.all() == []
 
 
-def test_a_prediction_has_no_record_here(rig: Rig) -> None:
-    with pytest.raises(NotFound, match="keeps no predictions"):
-        rig.backend.prediction("prd-1")
+def test_a_prediction_without_a_record_may_be_on_its_way_for_a_moment(rig: Rig) -> None:
+    with pytest.raises(Unavailable, match="not here yet") as refused:
+        rig.backend.prediction(f"prd-{rig.now:012x}{0:020x}")
+    assert refused.value.retryable
+    for unknown in (f"prd-{rig.now - 31_000:012x}{0:020x}", "prd-1"):
+        with pytest.raises(NotFound, match="no record"):
+            rig.backend.prediction(unknown)
 
 
 def test_counts_wait_for_prometheus(rig: Rig, kserve: KServeStandIn) -> None:
