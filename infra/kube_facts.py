@@ -36,11 +36,11 @@ TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
 """Kind → where its pods' spec is."""
 PODLESS: Final = frozenset(
     {
-        "Certificate", "ClusterIssuer", "ClusterQueue", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "EC2NodeClass", "Gateway",
-        "GatewayClass", "HTTPRoute", "HorizontalPodAutoscaler", "Issuer", "LocalQueue", "Namespace", "NetworkPolicy", "NodePool",
-        "PersistentVolume", "PersistentVolumeClaim", "PodDisruptionBudget", "PodMonitor", "PriorityClass", "PrometheusRule",
-        "ResourceFlavor", "Role", "RoleBinding", "Secret", "Service", "ServiceAccount", "ServiceMonitor", "StorageClass",
-        "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "WorkloadPriorityClass",
+        "BackendTLSPolicy", "Certificate", "ClusterIssuer", "ClusterQueue", "ClusterRole", "ClusterRoleBinding", "ConfigMap",
+        "EC2NodeClass", "EnvoyProxy", "Gateway", "GatewayClass", "HTTPRoute", "HorizontalPodAutoscaler", "Issuer", "LocalQueue",
+        "Namespace", "NetworkPolicy", "NodePool", "PersistentVolume", "PersistentVolumeClaim", "PodDisruptionBudget", "PodMonitor",
+        "PriorityClass", "PrometheusRule", "ResourceFlavor", "Role", "RoleBinding", "Secret", "Service", "ServiceAccount",
+        "ServiceMonitor", "StorageClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "WorkloadPriorityClass",
     }
 )  # fmt: skip
 """Kinds without pods of their own. Any other kind is refused, so that no pod goes by unseen."""

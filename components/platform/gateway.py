@@ -1,4 +1,8 @@
-"""The way in for inference requests: Envoy Gateway, and one Gateway whose load balancer is within the network only."""
+"""The way in for inference requests: Envoy Gateway, and one Gateway whose load balancer is within the network only.
+
+To predictors it speaks mutual TLS, as `gateway`. Whom it finds there it checks by a BackendTLSPolicy for each of their Services,
+which the serving back end writes with the models (`services.serving.gateway`).
+"""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -6,14 +10,19 @@ from typing import Any, Final
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.apiextensions import CustomResource
-from pulumi_kubernetes.helm.v3 import Release
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from components.platform.chart import Chart, release, sized
+from services.core.tls import service_id
 
 CHART: Final = Chart(name="oci://docker.io/envoyproxy/gateway-helm")
 API: Final = "gateway.networking.k8s.io/v1"
+OWN: Final = "gateway.envoyproxy.io"
+CERTIFICATES: Final = "cert-manager.io/v1"
 NAME: Final = "inference"
+CLIENT: Final = "gateway"
+"""Who it is to predictors."""
+KEY: Final = {"algorithm": "ECDSA", "size": 256, "encoding": "PKCS8", "rotationPolicy": "Always"}
 INTERNAL: Final = {
     "service.beta.kubernetes.io/aws-load-balancer-type": "nlb",
     "service.beta.kubernetes.io/aws-load-balancer-internal": "true",
@@ -37,30 +46,41 @@ class GatewayArgs:
 
 
 class Gateway(pulumi.ComponentResource):
-    """TLS ends here, and requests go on to predictors. Routes are KServe's to write."""
+    """TLS of clients ends here, and requests go on to predictors over TLS of its own. Routes are KServe's to write."""
 
     def __init__(self, name: str, args: GatewayArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("ai-infra:platform:Gateway", name, None, opts)
         self._args = args
         made = release("envoy-gateway", CHART, args.version, args.namespace, _values(args), ResourceOptions(parent=self))
-        self._certificate()
-        self._gateway(made)
+        self._certificate(NAME, {"dnsNames": [f"*.{args.domain}"], "usages": ["digital signature", "server auth"]})
+        client = self._certificate(CLIENT, {"uris": [service_id(CLIENT)], "usages": ["digital signature", "client auth"]})
+        proxy = self._proxy(ResourceOptions(parent=self, depends_on=[made, client]))
+        self._gateway(ResourceOptions(parent=self, depends_on=[made, proxy]))
         self.register_outputs({})
 
-    def _certificate(self) -> None:
-        spec = {
-            "secretName": f"{NAME}-tls",
+    def _certificate(self, name: str, of: dict[str, Any]) -> CustomResource:
+        """By the environment's own authority: no other one's is believed by predictors."""
+        spec = of | {
+            "secretName": f"{name}-tls",
             "duration": "2160h",
             "renewBefore": "720h",
-            "privateKey": {"algorithm": "ECDSA", "size": 256, "encoding": "PKCS8", "rotationPolicy": "Always"},
-            "dnsNames": [f"*.{self._args.domain}"],
-            "usages": ["digital signature", "server auth"],
+            "privateKey": KEY,
             "issuerRef": {"name": self._args.issuer, "kind": "ClusterIssuer", "group": "cert-manager.io"},
         }
-        self._object("cert-manager.io/v1", "Certificate", self._args.namespace, spec, ResourceOptions(parent=self))
+        return self._object(CERTIFICATES, "Certificate", self._args.namespace, spec, ResourceOptions(parent=self), name)
 
-    def _gateway(self, made: Release) -> None:
-        args, after = self._args, ResourceOptions(parent=self, depends_on=[made])
+    def _proxy(self, opts: ResourceOptions) -> CustomResource:
+        """How Envoy speaks to predictors.
+
+        Not as `Gateway.spec.tls.backend`: Envoy Gateway before 1.8 does not read it, and later ones let it replace all of this.
+        The versions have to be said: as a client Envoy offers TLS 1.2 at most, and predictors take 1.3.
+        """
+        secret = {"group": "", "kind": "Secret", "name": f"{CLIENT}-tls", "namespace": self._args.namespace}
+        spec = {"backendTLS": {"clientCertificateRef": secret, "minVersion": "1.3", "maxVersion": "1.3"}}
+        return self._object(f"{OWN}/v1alpha1", "EnvoyProxy", self._args.namespace, spec, opts)
+
+    def _gateway(self, after: ResourceOptions) -> None:
+        args = self._args
         controller = {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"}
         kind = self._object(API, "GatewayClass", None, controller, after)
         listener = {
@@ -74,12 +94,19 @@ class Gateway(pulumi.ComponentResource):
                 "kinds": [{"kind": "HTTPRoute"}],
             },
         }
-        spec = {"gatewayClassName": NAME, "infrastructure": {"annotations": INTERNAL}, "listeners": [listener]}
+        proxy = {"group": OWN, "kind": "EnvoyProxy", "name": NAME}
+        spec = {
+            "gatewayClassName": NAME,
+            "infrastructure": {"annotations": INTERNAL, "parametersRef": proxy},
+            "listeners": [listener],
+        }
         self._object(API, "Gateway", args.namespace, spec, ResourceOptions(parent=self, depends_on=[kind]))
 
-    def _object(self, api: str, kind: str, namespace: str | None, spec: dict[str, Any], opts: ResourceOptions) -> CustomResource:
-        metadata = ObjectMetaArgs(name=NAME, namespace=namespace)
-        return CustomResource(f"{NAME}-{kind.lower()}", api, kind, metadata=metadata, spec=spec, opts=opts)
+    def _object(
+        self, api: str, kind: str, namespace: str | None, spec: dict[str, Any], opts: ResourceOptions, name: str = NAME
+    ) -> CustomResource:
+        metadata = ObjectMetaArgs(name=name, namespace=namespace)
+        return CustomResource(f"{name}-{kind.lower()}", api, kind, metadata=metadata, spec=spec, opts=opts)
 
 
 def _values(args: GatewayArgs) -> dict[str, Any]:

@@ -20,8 +20,10 @@ from components.platform.storage import Storage, StorageArgs
 from components.platform.taints import GPU, SPOT
 from components.platform.telemetry import Telemetry, TelemetryArgs
 from components.platform.vault import Vault, VaultArgs
+from services.core.settings import ENVIRONMENTS
 from tests.infra.graphs import all_layers
 from tests.infra.recorded import Graph, recorded
+from tests.peers import GO
 
 VAULT = VaultArgs(
     namespace="vault",
@@ -137,6 +139,42 @@ def test_gateway_is_within_the_network_speaks_tls_and_takes_routes_of_models_onl
     assert (listener["protocol"], listener["hostname"]) == ("HTTPS", "*.i.example.com")
     selected = {"from": "Selector", "selector": {"matchLabels": {"kubernetes.io/metadata.name": "models-dev"}}}
     assert listener["allowedRoutes"]["namespaces"] == selected
+
+
+def test_gateway_calls_predictors_by_a_certificate_of_its_own_and_in_the_tls_that_they_take() -> None:
+    graph = recorded(ALL["envoy-gateway"])
+    certificate = graph["Certificate", "gateway-certificate"].inputs
+    assert certificate["metadata"] == {"name": "gateway", "namespace": "envoy-gateway-system"}
+    spec = certificate["spec"]
+    assert (spec["uris"], spec.get("dnsNames"), spec["usages"]) == (
+        ["spiffe://ai-infra.local/service/gateway"],
+        None,
+        ["digital signature", "client auth"],
+    )
+    assert spec["issuerRef"] == {"name": "ai-infra", "kind": "ClusterIssuer", "group": "cert-manager.io"}
+    proxy = graph["EnvoyProxy", "inference-envoyproxy"]
+    assert proxy.inputs["spec"]["backendTLS"] == {
+        "clientCertificateRef": {
+            "group": "", "kind": "Secret", "name": spec["secretName"], "namespace": "envoy-gateway-system",
+        },
+        "minVersion": "1.3",
+        "maxVersion": "1.3",
+    }  # fmt: skip
+    assert proxy.depends == {"envoy-gateway", "gateway-certificate"}
+    # Elsewhere it would replace the versions too, or not be read at all.
+    gateway = graph["Gateway", "inference-gateway"]
+    assert "tls" not in gateway.inputs["spec"]
+    assert gateway.inputs["spec"]["infrastructure"]["parametersRef"] == {
+        "group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": "inference",
+    }  # fmt: skip
+    assert proxy.inputs["metadata"] == gateway.inputs["metadata"]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_gateways_objects_are_judged_by_the_definitions_of_the_chart_that_is_installed(environment: str) -> None:
+    (_, platform, _) = all_layers(environment)
+    (found,) = [item for item in platform.resources if item.name == "envoy-gateway"]
+    assert found.inputs["version"] == GO["envoy-gateway"].version
 
 
 def test_vault_agrees_by_raft_unseals_by_kms_speaks_tls_and_keeps_its_record_on_a_disk_of_its_own() -> None:

@@ -34,6 +34,7 @@ BROKEN: Final[Mapping[str, tuple[Path, Any, str]]] = {
     "ConfigMap": (("data", "dep"), 1, "data"),
     "Deployment": (("spec", "selector"), {"matchLabels": {"app": "another"}}, "selector"),
     "EC2NodeClass": (("spec", "role"), "somebody", "exactly one of"),
+    "EnvoyProxy": (("spec", "backendTLS", "maxVersion"), "1.2", "minVersion must be smaller or equal"),
     "Gateway": (("spec", "listeners", 0, "protocol"), "UDP", "tls must not be specified"),
     "GatewayClass": (("spec", "controllerName"), "nobody", "controllerName"),
     "InferenceService": (("spec", "predictor", "minReplicas"), "one", "minReplicas"),
