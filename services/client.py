@@ -38,18 +38,21 @@ DATASET_FIELDS = {"name", "version", "licence", "source", "pii", "parents", "dir
 
 
 class Client:
-    """api, router: base URLs; key: the person's signing key, for what a person signs."""
+    """api, router: base URLs; key: the person's signing key, for what a person signs; traceparent: the trace that calls of the API
+    belong to (W3C Trace Context), empty for none."""
 
-    def __init__(self, api: str, router: str, identity: Identity, key: PrivateKey | None = None) -> None:
+    def __init__(self, api: str, router: str, identity: Identity, key: PrivateKey | None = None, traceparent: str = "") -> None:
         self._http = http_client(api, identity, timeout_s=120.0)
+        if traceparent:
+            self._http.headers["traceparent"] = traceparent
         self._router = http_client(router, identity, timeout_s=10.0)
         self._key = key
 
     @classmethod
-    def connect(cls, home: Home, person: str, *, second_key: bool = False) -> Self:
+    def connect(cls, home: Home, person: str, *, second_key: bool = False, traceparent: str = "") -> Self:
         """As one of the home's people, to the platform that runs there."""
-        endpoints = home.endpoints
-        return cls(endpoints["api"], endpoints["router"], home.person(person), home.signing_key(person, second_key))
+        endpoints, identity = home.endpoints, home.person(person)
+        return cls(endpoints["api"], endpoints["router"], identity, home.signing_key(person, second_key), traceparent)
 
     def __enter__(self) -> Self:
         return self

@@ -32,7 +32,7 @@ from services.audit.folder import FolderStore
 from services.audit.http import create_router as audit_routes
 from services.audit.service import AuditLog
 from services.audit.witnesses import Witness
-from services.core import backends, object_backends, tlog
+from services.core import backends, logs, object_backends, tlog, tracing
 from services.core.clock import system_clock
 from services.core.database import open_engine
 from services.core.errors import AiInfraError, BadSetting, NotFound
@@ -123,7 +123,8 @@ def open_ground(settings: Settings) -> Ground:
     engine, audit_engine = open_engine(settings.database), open_engine(settings.audit_database)
     upgrade(engine, "platform")
     upgrade(audit_engine, "audit")
-    store: ObjectStore = backends.load(object_backends, settings.object_backend, env=settings.env).open_store(settings.objects)
+    opened = backends.load(object_backends, settings.object_backend, env=settings.env)
+    store = tracing.traced_store(opened.open_store(settings.objects))
     signing = open_client(settings.signing_url, home.service("api"))
     trust = TrustFile(settings.trust)
     audit = AuditLog(
@@ -286,11 +287,10 @@ def _resolver(datasets: Datasets, artifacts: Artifacts, models: Models) -> Calla
 def main() -> int:
     """Serves until SIGTERM. Exit status 2 for a setting that is wrong, 1 for anything else."""
     die_with_supervisor(os.environ)
-    logging.basicConfig(level=logging.INFO, format="api: %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.configure("api", logging.INFO)
     try:
         settings = Settings.from_env(os.environ)
+        tracing.start("api", settings.env, settings.collector)
         app = build_platform(settings)
         asyncio.run(serve(app, host=settings.host, port=settings.port, identity=settings.home.service("api")))
     except AiInfraError as error:

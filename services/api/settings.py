@@ -16,7 +16,8 @@ LOCK = Path(__file__).resolve().parents[2] / "requirements" / "demo.lock"
 class Settings:
     """trust: trust.json; database, audit_database: SQLAlchemy URLs; objects: where the object store's backend keeps its bytes;
     policy_url: of the OPA server, for the policy engine `opa`;
-    lock: the hashed requirements file that training runs with. Everything has a default below AI_INFRA_HOME.
+    lock: the hashed requirements file that training runs with; collector: of traces, empty for none. All else has a default
+    below AI_INFRA_HOME.
     """
 
     env: str
@@ -35,6 +36,7 @@ class Settings:
     lock: Path
     signing_url: str
     router_url: str
+    collector: str
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -57,6 +59,7 @@ class Settings:
             lock=Path(environ.get("AI_INFRA_LOCK", LOCK)),
             signing_url=environ.get("AI_INFRA_SIGNING_URL", "https://127.0.0.1:8445"),
             router_url=environ.get("AI_INFRA_ROUTER_URL", "https://127.0.0.1:8444"),
+            collector=settings.collector(environ),
         )
         found._refuse_development()
         return found

@@ -52,11 +52,17 @@ def home() -> "Home":
 
 @contextmanager
 def connected(person: str, *, second_key: bool = False) -> Iterator["Client"]:
-    """A client of the running platform, as one of the home's people."""
+    """A client of the running platform, as one of the home's people. A pipeline that has a trace says so in TRACEPARENT."""
     from services.client import Client
 
-    with Client.connect(home(), person, second_key=second_key) as client:
+    given = os.environ.get("TRACEPARENT", "")
+    traceparent = given if _TRACEPARENT.fullmatch(given) else ""
+    with Client.connect(home(), person, second_key=second_key, traceparent=traceparent) as client:
         yield client
+
+
+_TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""What is none of W3C Trace Context begins a new trace, and stops nobody."""
 
 
 _STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")

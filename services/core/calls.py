@@ -8,7 +8,7 @@ import httpx
 import orjson
 import urllib3
 
-from services.core import errors
+from services.core import errors, tracing
 from services.core.tls import Identity, client_context
 
 
@@ -46,6 +46,7 @@ def call(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
     raise error_of(response)
 
 
+JSON = {"content-type": "application/json"}
 KEPT = 40
 """Connections to one server that stay open: as many as threads that answer requests."""
 
@@ -76,7 +77,7 @@ class Peer:
         content = None if body is None else orjson.dumps(body)
         try:
             # One attempt: whoever calls knows whether the call may be repeated.
-            got = self._pool.urlopen(method, path, content, {"content-type": "application/json"}, retries=False, redirect=False)
+            got = self._pool.urlopen(method, path, content, JSON | tracing.headers(), retries=False, redirect=False)
         except urllib3.exceptions.HTTPError as error:
             raise errors.Unavailable(f"{self._url} did not answer: {type(error).__name__} {error}") from error
         return Answer(got.status, got.data)

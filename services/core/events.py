@@ -86,14 +86,13 @@ class EventDraft:
     payload: dict[str, Any] = field(default_factory=dict)
     manifest_ref: str | None = None
     signature_ref: str | None = None
-    trace_id: str = ""
 
     def __post_init__(self) -> None:
         if self.type not in TYPES:
             raise BadInput(f"{self.type!r} is no event type: {sorted(TYPES)}")
 
-    def to_event(self, *, event_id: str, source: str, seq: int, ts: int) -> dict[str, Any]:
-        """The event without prevHash. seq: from 1, gapless per source; ts: epoch milliseconds."""
+    def to_event(self, *, event_id: str, source: str, seq: int, ts: int, trace_id: str = "") -> dict[str, Any]:
+        """The event without prevHash. seq: from 1, gapless per source; ts: epoch milliseconds; trace_id: of what caused it."""
         return {
             "version": VERSION,
             "id": event_id,
@@ -105,6 +104,6 @@ class EventDraft:
             "subject": self.subject.to_json(),
             "manifestRef": self.manifest_ref,
             "signatureRef": self.signature_ref,
-            "traceId": self.trace_id,
+            "traceId": trace_id,
             "payload": self.payload,
         }

@@ -10,11 +10,12 @@ import uvicorn
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from services.core import errors
+from services.core import errors, tracing
 from services.core.canonical import parse
 from services.core.ids import new_id
 from services.core.metrics import CONTENT_TYPE, PATH, Gauge, Measured, exposition
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 4 << 20
 """Bytes of a JSON body. Object uploads have a route of their own, which streams."""
+
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""Of FastAPI: once a library or a variable turned it on, it would tell whole URLs, and messages of exceptions. See `tracing`."""
+
 
 def problem(status: int, kind: str, detail: str, **more: Any) -> JSONResponse:
     """RFC 9457 problem details. `retryable` is ours: the same call may succeed later."""
@@ -49,7 +54,7 @@ def create_app(
     unlimited: path prefixes to which PUT streams a body that its route limits; idempotent: its middleware takes Idempotency-Key;
     options: FastAPI's own (lifespan…).
     """
-    app = FastAPI(title=title, version=version, **options)
+    app = FastAPI(title=title, version=version, telemetry=NO_TELEMETRY, **options)
     describe(app, idempotent=idempotent)
     app.add_middleware(_Envelope, unlimited=unlimited)
     app.add_middleware(Measured)
@@ -96,7 +101,7 @@ async def serve(app: ASGIApp, *, host: str, port: int, identity: Identity, ready
         BadSetting: the port is taken.
     """
     config = uvicorn.Config(
-        app, http=TlsIdentityProtocol, log_level="warning", access_log=False, timeout_graceful_shutdown=1,
+        tracing.traced(app), http=TlsIdentityProtocol, log_level="warning", access_log=False, timeout_graceful_shutdown=1,
         ssl_certfile=identity.cert, ssl_keyfile=identity.key,
     )  # fmt: skip
     config.load()
@@ -236,5 +241,9 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 async def _unknown(request: Request, error: Exception) -> JSONResponse:
     # With %r: a path may hold control characters, which steer the terminal that shows the log.
-    log.error("unexpected error in %s %r", request.method, request.url.path, exc_info=error)
-    return problem(500, "Internal", "an unexpected error; the service's log names it by the request id", retryable=False)
+    request_id = request.state.request_id
+    log.error("unexpected error in %s %r, request %s", request.method, request.url.path, request_id, exc_info=error)
+    answer = problem(500, "Internal", "an unexpected error; the service's log names it by the request id", retryable=False)
+    # This answer is made outside of the envelope.
+    answer.headers["x-request-id"] = request_id
+    return answer

@@ -29,6 +29,7 @@ from sqlalchemy import (
     update,
 )
 
+from services.core import tracing
 from services.core.canonical import canonical, parse
 from services.core.clock import Clock
 from services.core.database import begin
@@ -95,7 +96,7 @@ class Outbox:
         last = connection.execute(_newest(self.table)).first()
         seq, ts = (1, self.clock()) if last is None else (last.seq + 1, self._after(parse(last.event)["ts"]))
         event_id = new_id("evt")
-        event = draft.to_event(event_id=event_id, source=self.source, seq=seq, ts=ts)
+        event = draft.to_event(event_id=event_id, source=self.source, seq=seq, ts=ts, trace_id=tracing.trace_id())
         leaf_bytes(require_event(event), NO_PREVIOUS)
         connection.execute(_insert(self.table), {"seq": seq, "id": event_id, "event": canonical(event)})
         return event_id
@@ -170,6 +171,10 @@ class Relay:
         Raises:
             Unavailable: an event is not in the log yet; retry.
         """
+        with tracing.step("audit append"):
+            return self._wait_for(event_ids)
+
+    def _wait_for(self, event_ids: list[str]) -> dict[str, int]:
         found = self._flush()
         if not found.keys() >= set(event_ids):
             # Another flush took them.

@@ -27,6 +27,14 @@ def number(environ: Mapping[str, str], name: str, default: float, low: float, hi
     return value
 
 
+def collector(environ: Mapping[str, str]) -> str:
+    """Base URL of what takes traces, as OpenTelemetry names the variable; empty: nobody does. Raises BadSetting."""
+    url = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    if url and not url.startswith(("http://", "https://")):
+        raise BadSetting(f"OTEL_EXPORTER_OTLP_ENDPOINT={url}: want http://HOST:4318 or https://HOST:4318, of OTLP over HTTP")
+    return url
+
+
 def port(environ: Mapping[str, str], name: str, default: int) -> int:
     """A TCP port; 0 takes a free one. Raises BadSetting."""
     return int(number(environ, name, default, 0, 65_535))

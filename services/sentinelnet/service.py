@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.engine import Row
 
-from services.core import dsse, rego
+from services.core import dsse, rego, tracing
 from services.core.bundle import Bundle, load_bundle, to_tar
 from services.core.canonical import canonical, parse
 from services.core.clock import Clock
@@ -72,8 +72,9 @@ class SentinelNet:
             PolicyChanged: another bundle became active. Nothing was recorded; build the input again.
             Unavailable: database, store or (with `logged`) the log is away; retry. Only with `logged` may the decision stand.
         """
-        published = self.active()
-        return self._record(action, facts, subject, actor, self._bundle(published), published, logged)
+        with tracing.step("policy decision", action=action):
+            published = self.active()
+            return self._record(action, facts, subject, actor, self._bundle(published), published, logged)
 
     def authorise(self, actor: str, operation: str) -> None:
         """Whether the actor may do this, by the roles that trust gives it.
@@ -258,7 +259,9 @@ class SentinelNet:
     def _verdict(self, bundle: Bundle, value: Mapping[str, Any]) -> Verdict:
         expected = bundle.rules_for(value["action"])
         try:
-            return decide(self._engine.evaluate(bundle, value), expected)
+            with tracing.step("policy evaluation"):
+                result = self._engine.evaluate(bundle, value)
+            return decide(result, expected)
         except EvaluationFailed as error:
             return decide(None, expected, str(error))
 

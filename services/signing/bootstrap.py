@@ -1,6 +1,7 @@
 """Puts the signing proxy together: the only file of the service that names concrete classes and meets the environment."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
-from services.core import keys, tlog
+from services.core import keys, logs, tlog, tracing
 from services.core.backends import load
 from services.core.calls import Peer
 from services.core.clock import system_clock
@@ -90,8 +91,10 @@ def open_signers(settings: Settings) -> Mapping[str, Signer]:
 def main(environ: Mapping[str, str] = os.environ) -> int:
     """Serves until SIGTERM. Exit status 2 for a setting that is wrong, 1 for anything else."""
     die_with_supervisor(environ)
+    logs.configure("signing-proxy", logging.WARNING)
     try:
         settings = Settings.from_env(environ)
+        tracing.start("signing-proxy", settings.env, settings.collector)
         proxy = build(settings)
     except AiInfraError as error:
         sys.stderr.write(f"signing-proxy: {error}\n")

@@ -5,12 +5,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Table, bindparam, insert, select, update
 
-from services.core import dsse, keys, merkle, tlog
+from services.core import dsse, keys, merkle, tlog, tracing
 from services.core.clock import Clock
 from services.core.database import begin
 from services.core.digests import sha256
 from services.core.events import EventDraft, Subject
-from services.core.keys import BadSignature
+from services.core.keys import BadSignature, Signature
 from services.core.outbox import Outbox, Relay
 from services.core.statements import Manifest
 from services.core.trust import Trust
@@ -116,7 +116,7 @@ class SigningService:
         # 2. Sign. A crash here is as one after 1.
         signer = self._signer(domain.AUDIT_KEY)
         text = tlog.Checkpoint(origin, size, root).text()
-        return tlog.sign_note(text, origin, signer.public_key(), lambda message: signer.sign(message).sig)
+        return tlog.sign_note(text, origin, signer.public_key(), lambda message: _timed(domain.AUDIT_KEY, signer, message).sig)
 
     def last_checkpoint(self, origin: str) -> CheckpointState | None:
         """See ports.SigningProxy."""
@@ -154,7 +154,7 @@ class SigningService:
     def _checked_signature(self, job: _Job) -> Signed:
         signer, message = self._signer(job.key), dsse.pae(dsse.PAYLOAD_TYPE, job.payload)
         key = signer.public_key()
-        signature = signer.sign(message)
+        signature = _timed(job.key, signer, message)
         try:
             keys.verify(key, message, signature.sig)
         except BadSignature as error:
@@ -212,6 +212,11 @@ class SigningService:
             connection.execute(insert(checkpoints), {"origin": self._origin, **new})
         else:
             connection.execute(_ADVANCE, {"of_origin": self._origin, **new})
+
+
+def _timed(key: str, signer: Signer, message: bytes) -> Signature:
+    with tracing.step("signature", key=key):
+        return signer.sign(message)
 
 
 def _checkpoint(connection: Connection, origin: str) -> CheckpointState | None:

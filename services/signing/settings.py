@@ -21,7 +21,7 @@ class Settings:
 
     signers: key name → its backend; keys: key name → what that backend calls it.
     timeout_s: seconds one call of the key service may take; log_timeout_s: one append to the log.
-    caller: SPIFFE identity of the only client.
+    caller: SPIFFE identity of the only client; collector: of traces, empty for none.
     """
 
     env: str
@@ -37,6 +37,7 @@ class Settings:
     source: str = service_id("signing-proxy")
     timeout_s: float = 0.8
     log_timeout_s: float = 5.0
+    collector: str = ""
 
     @property
     def identity(self) -> Identity:
@@ -60,6 +61,7 @@ class Settings:
             keys={name: _key(environ, name, signers[name], folder) for name in KEY_NAMES},
             timeout_s=settings.number(environ, "AI_INFRA_SIGNER_TIMEOUT_S", 0.8, 0.01, 60),
             log_timeout_s=settings.number(environ, "AI_INFRA_LOG_TIMEOUT_S", 5.0, 0.01, 60),
+            collector=settings.collector(environ),
         )
         found._refuse_development()
         return found

@@ -43,9 +43,10 @@ def test_a_path_does_not_steer_the_terminal_that_shows_the_log(caplog: pytest.Lo
         raise RuntimeError("a fault of ours")
 
     with caplog.at_level(logging.ERROR), TestClient(app, raise_server_exceptions=False) as client:
-        assert client.get("/x%1b%5b2Jall%20is%20well").status_code == 500
+        answer = client.get("/x%1b%5b2Jall%20is%20well")
+    assert answer.status_code == 500
     told = [record.getMessage() for record in caplog.records if record.name == "services.core.http"]
-    assert told == [r"unexpected error in GET '/x\x1b[2Jall is well'"]
+    assert told == [rf"unexpected error in GET '/x\x1b[2Jall is well', request {answer.headers['x-request-id']}"]
 
 
 class NeverAsked(ScriptedBackend):
