@@ -51,7 +51,7 @@ def of_ours(name: str) -> bool:
 
 def predictor_metrics() -> set[str]:
     """What a predictor exports, by its own definitions."""
-    names = {measure.OUTCOMES, *(f"{measure.SECONDS}_{end}" for end in ("bucket", "count", "sum"))}
+    names = {measure.OUTCOMES, measure.BEHIND, *(f"{measure.SECONDS}_{end}" for end in ("bucket", "count", "sum"))}
     known = {sample for family in REGISTRY.collect() for sample in (family.name, f"{family.name}_total")}
-    assert {measure.OUTCOMES, measure.SECONDS} <= known
+    assert {measure.OUTCOMES, measure.SECONDS, measure.BEHIND} <= known
     return names

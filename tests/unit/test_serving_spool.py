@@ -73,9 +73,11 @@ def test_what_the_api_does_not_take_is_handed_on_again_in_order(pod: Pod) -> Non
         write(spool, number)
         pod.now += BATCH_MS
         sender.step()
+    assert sender.behind_s > 0
     pod.away = None
     sender.step()
     assert pod.told == [([1], False, 0), ([2], False, 0)]
+    assert sender.behind_s == 0
 
 
 def test_what_the_api_refuses_stays_and_nothing_overtakes_it(pod: Pod) -> None:

@@ -85,7 +85,7 @@ def run_mounted(environ: Mapping[str, str], target: Path, port: int, records: Pa
     settings = Settings.from_env(environ)
     # First: what is refused need not wait for the imports.
     verified = load_mounted(settings, target)
-    from services.serving.predictor import server
+    from services.serving.predictor import measure, server
     from services.serving.predictor.recording import Recorded
 
     _quiet()
@@ -95,6 +95,7 @@ def run_mounted(environ: Mapping[str, str], target: Path, port: int, records: Pa
     api = Peer(settings.api_url, client_context(identity), timeout_s=API_TIMEOUT_S)
     spool = Spool(records, system_clock)
     sender = Sender(spool, order.deployment, lambda batch: api.call("POST", "/v1/serving/records", batch))
+    measure.behind.set_function(lambda: sender.behind_s)
     sender.start()
 
     def recorded(app: Any) -> Any:

@@ -6,11 +6,12 @@ Every process has a label of its own, so that its counters only rise: a restarte
 import time
 from uuid import uuid4
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 OUTCOMES = "ai_infra_predictions_total"
 SECONDS = "ai_infra_prediction_seconds"
+BEHIND = "ai_infra_predictions_behind_seconds"
 OK, ERROR = "ok", "error"
 STEP = 1.25
 """Factor between two bounds: that of a rollout's default latency tolerance, by which bounds then move onto bounds."""
@@ -21,6 +22,8 @@ _outcomes = Counter(OUTCOMES, "Inference requests that were answered.", ["deploy
 _seconds = Histogram(
     SECONDS, "Seconds until a good answer.", ["deployment", "process"], buckets=tuple(bound / 1e6 for bound in BOUNDS_US)
 )
+
+behind = Gauge(BEHIND, "Seconds since the API took no more prediction records; 0 while it does.")
 
 
 class Measured:

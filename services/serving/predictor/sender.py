@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ class Sender:
     def __init__(self, spool: Spool, deployment: str, send: Send) -> None:
         self._spool, self._deployment, self._send = spool, deployment, send
         self._stop = threading.Event()
+        self._behind: float | None = None
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
 
     def start(self) -> None:
@@ -34,6 +36,11 @@ class Sender:
         self._thread.join()
         self.step(all_of_them=True)
 
+    @property
+    def behind_s(self) -> float:
+        """Seconds since the API took no more; 0 while it does."""
+        return 0.0 if self._behind is None else time.monotonic() - self._behind
+
     def step(self, *, all_of_them: bool = False) -> None:
         """Hands on the batches that are due, until one is not taken."""
         try:
@@ -42,8 +49,11 @@ class Sender:
                 self._spool.done(name)
             if self._spool.lost:
                 self._hand_on(Batch(new_id("bat"), [], recovered=True))
+            self._behind = None
         except AiInfraError as error:
-            log.warning("prediction records wait: the API does not take them: %s", error)
+            if self._behind is None:
+                self._behind = time.monotonic()
+                log.warning("prediction records wait: the API does not take them: %s", error)
 
     def _hand_on(self, batch: Batch) -> None:
         lost = self._spool.lost
