@@ -429,6 +429,18 @@ def test_prometheus_reads_the_counters_and_nothing_else(world: S3World, address:
         assert found.get(f"{address}/v2/models/{MODEL}").status_code == 403
 
 
+OTHERWISE = ("/", "/metrics", "/docs", "/v1/models", f"/v2/models/{MODEL}/infer/", f"/v2/repository/models/{MODEL}/unload")
+
+
+@pytest.mark.parametrize("caller", ["gateway", "api"])
+def test_who_asks_for_predictions_reaches_nothing_else(world: S3World, address: str, caller: str) -> None:
+    with client(world, caller) as found:
+        assert [path for path in OTHERWISE if found.get(f"{address}{path}").status_code != 403] == []
+        assert [path for path in OTHERWISE if found.post(f"{address}{path}", json={}).status_code != 403] == []
+        wanted = ("/v2", "/v2/health/live", "/v2/health/ready", f"/v2/models/{MODEL}", f"/v2/models/{MODEL}/ready")
+        assert [path for path in wanted if not found.get(f"{address}{path}").is_success] == []
+
+
 def test_nobody_else_is_answered(world: S3World, address: str) -> None:
     for name in ("router", "predictor"):
         with client(world, name) as found:

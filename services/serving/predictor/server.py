@@ -38,6 +38,8 @@ from services.serving.predictor.measure import Measured
 
 WEIGHTS = re.compile(r"[^/]+\.safetensors")
 CONFIG = "config.json"
+INFERENCE = re.compile(r"/v2(/health/(live|ready)|/models/[^/]+(/ready|/infer)?)?")
+"""The Open Inference Protocol v2. Danger: KServe's server also loads and unloads models, and answers older protocols."""
 METRICS = "/metrics"
 MAX_ROWS = 4096
 GRACE_S = 2
@@ -118,18 +120,22 @@ class ServedModel(Model):  # type: ignore[misc]  # kserve has no types
 
 @dataclass(frozen=True, kw_only=True)
 class Door:
-    """Where a predictor is reached, and by which services. port: 0 takes a free one; scrapers: may read /metrics, and no more."""
+    """Where a predictor is reached, and by which services. port: 0 takes a free one; callers: may ask for predictions, and no more;
+    scrapers: may read /metrics, and no more."""
 
     host: str
     port: int
     callers: frozenset[str]
-    scrapers: frozenset[str] = frozenset()
+    scrapers: frozenset[str]
 
     def opens(self, caller: str | None, path: str) -> bool:
-        return caller in self.callers or (path == METRICS and caller in self.scrapers)
+        if path == METRICS:
+            return caller in self.scrapers
+        return caller in self.callers and INFERENCE.fullmatch(path) is not None
 
 
-BESIDE_THE_ROUTER = Door(host="127.0.0.1", port=0, callers=frozenset({service_id("router")}))
+ROUTER = frozenset({service_id("router")})
+BESIDE_THE_ROUTER = Door(host="127.0.0.1", port=0, callers=ROUTER, scrapers=ROUTER)
 
 
 def in_cluster(port: int) -> Door:
@@ -139,16 +145,16 @@ def in_cluster(port: int) -> Door:
 
 
 class _Guarded:
-    """Refuses every client that the door does not open to."""
+    """Refuses every client, and every path, that the door does not open to."""
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
         self._app, self._door = app, door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._door.opens(scope.get("spiffe_id"), scope["path"]):
-            await JSONResponse({"error": f"only {', '.join(sorted(self._door.callers))} may call a predictor"}, 403)(
-                scope, receive, send
-            )
+            callers = ", ".join(sorted(self._door.callers))
+            refusal = f"only {callers} may call a predictor, and only by the Open Inference Protocol v2"
+            await JSONResponse({"error": refusal}, 403)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
