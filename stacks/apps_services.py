@@ -23,6 +23,7 @@ def api_args(config: AppsStack, ground: GroundOutputs, platform: PlatformOutputs
         store=ground.store_names[STORE],
         retention_days=wanted.retention_days,
         prometheus_url=platform.prometheus_url,
+        otlp_url=platform.otlp_url,
         training=Training(image=wanted.training_image, runs=VOLUME, queue=wanted.queue, priority=wanted.priority),
         storage_class=CLASS,
         witnesses=wanted.witnesses.urls,
@@ -39,4 +40,5 @@ def proxy_args(config: AppsStack, ground: GroundOutputs, platform: PlatformOutpu
         aliases={name: ground.signing_aliases[name] for name in IN_KMS},
         versions=config.apps.key_versions,
         vault_url=platform.vault_url,
+        otlp_url=platform.otlp_url,
     )

@@ -40,7 +40,8 @@ class Training:
 @dataclass(frozen=True, kw_only=True)
 class ApiArgs:
     """image, opa_image: with digests; database: HOST:PORT; store: a bucket with object lock, in which each object is kept for
-    retention_days; disk: quantity, for the log's tiles and what is being trained; witnesses: of the log, verifier key → URL."""
+    retention_days; otlp_url: base, of what takes traces; disk: quantity, for the log's tiles and what is being trained; witnesses:
+    of the log, verifier key → URL."""
 
     environment: str
     region: str
@@ -51,6 +52,7 @@ class ApiArgs:
     store: Input[str]
     retention_days: int
     prometheus_url: Input[str]
+    otlp_url: Input[str]
     training: Training
     storage_class: str
     disk: str = "20Gi"
@@ -100,6 +102,7 @@ def settings(args: ApiArgs) -> dict[str, Input[str]]:
         "AI_INFRA_KUBE_URL": "https://kubernetes.default.svc",
         "AI_INFRA_SERVING": "kserve",
         "AI_INFRA_PROMETHEUS_URL": args.prometheus_url,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": args.otlp_url,
         "AI_INFRA_COMPUTE": "kuberay",
         "AI_INFRA_TRAINING_IMAGE": args.training.image,
         "AI_INFRA_TRAINING_RUNS": RUNS,

@@ -23,6 +23,7 @@ PREDICTOR_PORT: Final = 8080
 RAY_DASHBOARD: Final = 8265
 VAULT_PORT: Final = 8200
 PROMETHEUS_PORT: Final = 9090
+OTLP_PORT: Final = 4318
 POSTGRESQL_PORT: Final = 5432
 WITNESS_PORT: Final = 8450
 HTTPS: Final = 443
@@ -99,6 +100,13 @@ CALLS: Final = (
     Call(caller=PREDICTOR, callee="objects", tcp=(HTTPS,), settings=("AI_INFRA_OBJECTS",), why="the bytes that it verifies"),
     Call(caller=PROXY, callee="keys", tcp=(HTTPS,), why="KMS, through the VPC's own endpoint"),
     Call(caller=PROXY, callee="vault", tcp=(VAULT_PORT,), settings=("VAULT_ADDR",), why="transit keys"),
+    *(
+        Call(
+            caller=ours, callee="collector", tcp=(OTLP_PORT,), settings=("OTEL_EXPORTER_OTLP_ENDPOINT",),
+            why="traces of what it answers",
+        )
+        for ours in (API, PROXY)
+    ),
     Call(caller=TRAINING, callee=TRAINING, why="Ray's head, workers and submitter, on ports that they choose"),
     Call(caller="kuberay", callee=TRAINING, tcp=(RAY_DASHBOARD,), why="the operator asks the head how a job is"),
     Call(caller="gateway", callee=PREDICTOR, tcp=(PREDICTOR_PORT,), why="inference requests"),
@@ -145,6 +153,7 @@ class Places:
             "gateway": Pods(namespace=self.gateway),
             "kuberay": Pods(namespace="kuberay"),
             "prometheus": Pods(namespace="monitoring", labels=((NAME, "prometheus"),)),
+            "collector": Pods(namespace="monitoring", labels=((NAME, "opentelemetry-collector"),)),
             "vault": Pods(namespace="vault", labels=((NAME, "vault"),)),
             "database": Addresses(blocks=self.database_blocks),
             "kubernetes": Addresses(blocks=(API_SERVER, *self.node_blocks)),

@@ -25,7 +25,7 @@ IN_VAULT: Final = ("builder", "evaluator", "sentinelnet")
 @dataclass(frozen=True, kw_only=True)
 class SigningProxyArgs:
     """image: with its digest; database: HOST:PORT; aliases: of the keys in KMS, by name; versions: of the keys in Vault: a new one
-    signs when it is named here; vault_role: by which the proxy logs in."""
+    signs when it is named here; vault_role: by which the proxy logs in; otlp_url: base, of what takes traces."""
 
     environment: str
     region: str
@@ -35,6 +35,7 @@ class SigningProxyArgs:
     aliases: Mapping[str, Input[str]]
     versions: Mapping[str, int]
     vault_url: Input[str]
+    otlp_url: Input[str]
     vault_role: str = PROXY
 
     def __post_init__(self) -> None:
@@ -86,4 +87,5 @@ def settings(args: SigningProxyArgs) -> dict[str, Input[str]]:
         "VAULT_CACERT": f"{CERTS}/ca.crt",
         "VAULT_ROLE": args.vault_role,
         "VAULT_ROLE_TOKEN": f"{VAULT}/token",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": args.otlp_url,
     }

@@ -37,6 +37,7 @@ API_ARGS = ApiArgs(
     store="ai-infra-dev-artifacts",
     retention_days=1,
     prometheus_url="http://prometheus.monitoring.svc:9090",
+    otlp_url="http://collector.monitoring.svc:4318",
     training=Training(image=JOBS, runs="runs", queue="research", priority="normal"),
     storage_class="encrypted",
     witnesses={"witness.example+0000+key": "https://witness.example:8450"},
@@ -50,6 +51,7 @@ PROXY_ARGS = SigningProxyArgs(
     aliases={"manifest": "alias/ai-infra-dev-manifest", "audit": "alias/ai-infra-dev-audit"},
     versions=dict.fromkeys(IN_VAULT, 1),
     vault_url="https://vault-active.vault.svc:8200",
+    otlp_url="http://collector.monitoring.svc:4318",
 )
 CERTIFICATES = CertificatesArgs(
     issuer="ai-infra",

@@ -25,6 +25,7 @@ HOSTS = {
     "kubernetes.default.svc": "kubernetes",
     urlsplit(str(API_ARGS.prometheus_url)).hostname: "prometheus",
     urlsplit(str(PROXY_ARGS.vault_url)).hostname: "vault",
+    urlsplit(str(API_ARGS.otlp_url)).hostname: "collector",
     str(API_ARGS.database).split(":")[0]: "database",
     str(API_ARGS.store): "objects",
     urlsplit(storage_args().objects).hostname: "objects",
