@@ -1,7 +1,7 @@
 """The router before KServe, as rows of the common report; measured by benchmarks.router."""
 
 from benchmarks.harness import Figure, Row, Size, Target
-from benchmarks.router import PASSES, compare
+from benchmarks.router import PASSES, compare, overload
 
 CLIENTS = 8
 
@@ -17,4 +17,15 @@ def measure(size: Size) -> list[Row]:
         ours, theirs = (Figure.of([found[side][field]]) for side in ("router", "direct"))
         ratio = Figure(*(found["router/direct"][key][name] for name in ("median", "least", "most")))
         rows.append(Row(work=work, unit=unit, ours=ours, peer=theirs, peer_name=peer, ratio=ratio, target=limits[key], note=note))
-    return rows
+    return [*rows, _overloaded(size)]
+
+
+def _overloaded(size: Size) -> Row:
+    found = overload(CLIENTS, size.of(5, 1), size.rounds, PASSES)
+    full, calm = (Figure.of([found[side]["p95_ms"]]) for side in ("overloaded", "unloaded"))
+    told = found["accepted p95, overloaded/unloaded"]
+    return Row(
+        work="router under twice its load, p95 of what it accepts", unit="ms", ours=full, peer=calm, peer_name="its own load",
+        ratio=Figure(*(told[name] for name in ("median", "least", "most"))), target=Target(2.0, "lower", "ratio"),
+        note=f"{CLIENTS} clients keep it busy; with three times as many the rest is answered {found['statuses']}",
+    )  # fmt: skip
