@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from services.core.archive import ordered
 from services.core.storedzip import Writer
 
 Members = dict[str, bytes]
@@ -16,7 +17,12 @@ def read(path: Path) -> Members:
 
 
 def write(path: Path, members: Mapping[str, bytes]) -> Path:
-    """In the form that the platform writes."""
+    """In the form and order that the platform writes."""
+    return write_in_order(path, {name: members[name] for name in ordered(members)})
+
+
+def write_in_order(path: Path, members: Mapping[str, bytes]) -> Path:
+    """In the form that the platform writes, members one after the other as given."""
     with path.open("wb") as file:
         target = Writer(file)
         for name, data in members.items():

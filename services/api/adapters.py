@@ -105,7 +105,7 @@ class LogSnapshot:
         self.audit.publish()
         note = self.audit.checkpoint().encode()
         yield "checkpoint", note
-        for path in logfile.paths(tlog.unverified_checkpoint(note).size):
+        for path in sorted(logfile.paths(tlog.unverified_checkpoint(note).size)):
             yield path, self.audit.tile(path)
 
 

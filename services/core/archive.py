@@ -3,6 +3,8 @@
 Its form is `storedzip`. An archive is about a promotion, or about one prediction of the version that was promoted.
 """
 
+from collections.abc import Iterable
+
 VERSION = 2
 
 INDEX = "evidence.json"
@@ -37,12 +39,12 @@ FIXED = (
     DECISION,
     DECISION_INPUT,
     EVALUATION,
-    PROVENANCE,
-    ARTIFACT_SIGNATURE,
-    FILES,
     POLICY,
     POLICY_SIGNATURE,
     MODEL_SIGNATURE,
+    PROVENANCE,
+    ARTIFACT_SIGNATURE,
+    FILES,
     CHECKPOINT,
 )
 """Members that every archive has."""
@@ -52,8 +54,16 @@ OF_PREDICTION = (PREDICTION, PREDICTION_PROOF, DEPLOY_INPUT, DEPLOY_POLICY, DEPL
 
 FOLDERS = (MODEL, DATASETS, DATASET_APPROVALS, LOG)
 
+# The checkpoint stands with its log, which is read after all that it tells of.
+_PLACES = {name: place for place, name in enumerate((*(name for name in FIXED if name != CHECKPOINT), *OF_PREDICTION))}
+
 WEIGHTS_UP_TO = 1 << 30
 """Bytes of a model that an archive holds, unless less is asked for; a larger one is given to the verifier as a folder."""
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Members in the one order that an archive has: those of a fixed name as listed above, then those of folders by name."""
+    return sorted(names, key=lambda name: (_PLACES.get(name, len(_PLACES)), name))
 
 
 def hex_name(folder: str, digest: str, suffix: str = ".json") -> str:

@@ -1,7 +1,8 @@
 """Zip files in one exact form: members stored as they are, one after the other, every header field fixed.
 
-Any zip program reads them. We read no others: of two files with the same members one is ours, to the last byte, so no byte stands
-outside of what a checksum or a digest covers. Stored members unpack to no more than was sent, contiguous ones do not overlap.
+Any zip program reads them. We read no others: of two files with the same members in the same order one is ours, to the last byte,
+so no byte stands outside of what a checksum or a digest covers. Which order is right is for the reader's caller to say. Stored
+members unpack to no more than was sent, contiguous ones do not overlap.
 """
 
 import hashlib

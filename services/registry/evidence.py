@@ -157,16 +157,18 @@ class Evidences:
             "prediction": prediction and prediction.record["id"],
             "deployDecision": prediction and prediction.deployment["decision_id"],
         }
+        # In the order that the verifier asks for; the log after all that it has to tell of, and before what cannot change.
         target.add(archive.INDEX, canonical(index))
-        if prediction is not None:
-            self._write_prediction(target, prediction)
         self._write_promotion(target, manifest, promotion)
         self._write_version(target, version, files)
-        if weights:
-            for entry in files:
-                target.stream(archive.MODEL + entry.path, entry.size, self._chunks(entry))
+        if prediction is not None:
+            self._write_prediction(target, prediction)
+        self._write_datasets(target, version["ancestors"])
         for path, data in self.log.snapshot():
             target.add(archive.LOG + path, data)
+        if weights:
+            for entry in sorted(files):
+                target.stream(archive.MODEL + entry.path, entry.size, self._chunks(entry))
 
     def _write_prediction(self, target: Writer, prediction: Prediction) -> None:
         decision = prediction.deployment["decision_id"]
@@ -195,10 +197,13 @@ class Evidences:
         target.add(archive.PROVENANCE, self.store.get(version["provenance"]))
         target.add(archive.ARTIFACT_SIGNATURE, self.store.get(version["signature"]))
         target.add(archive.FILES, tree_bytes(files))
-        for dataset in version["ancestors"]:
+
+    def _write_datasets(self, target: Writer, datasets: list[str]) -> None:
+        approvals = {stored for dataset in datasets for stored in self.datasets.approvals(dataset)["envelopes"]}
+        for stored in sorted(approvals):
+            target.add(archive.hex_name(archive.DATASET_APPROVALS, stored, ".dsse.json"), self.store.get(stored))
+        for dataset in sorted(datasets):
             target.add(archive.hex_name(archive.DATASETS, dataset), self.store.get(dataset))
-            for stored in self.datasets.approvals(dataset)["envelopes"]:
-                target.add(archive.hex_name(archive.DATASET_APPROVALS, stored, ".dsse.json"), self.store.get(stored))
 
     def _chunks(self, entry: FileEntry) -> Iterator[bytes]:
         with self.store.open(entry.sha256) as source:

@@ -5,7 +5,7 @@ from typing import Any
 
 from services.core import archive, dsse, logfile, oms, quorum, tlog
 from services.core.bundle import load_bundle
-from services.core.canonical import canonical, parse
+from services.core.canonical import canonical, first_double, parse
 from services.core.cosignature import open_cosigned
 from services.core.digests import sha256, tree_bytes, tree_digest
 from services.core.facts import Evidence, promotion_input, run_key
@@ -27,6 +27,9 @@ def checkpoint(walk: Walk) -> str:
     # A line that nobody here can check could be changed without being found.
     require(not found.unknown, f"it bears a signature of {', '.join(found.unknown)}, which trust does not know: name its key in "
                                "log.witnesses of trust.json; with witnessThreshold 0 it is checked and not needed")  # fmt: skip
+    lines = tlog.split_note(walk.members[archive.CHECKPOINT])[1]
+    double = first_double(f"{line.name}+{line.key_id.hex()}" for line in lines)
+    require(double is None, f"it bears two signatures of {double}: one key signs once")
     seen = f"cosigned by {', '.join(sorted(witnesses))}" if witnesses else "no witness: trust asks for none"
     return f"{size} entries of {origin}, signed by {walk.trust.log_vkey.split('+')[0]}, {seen}"
 

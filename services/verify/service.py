@@ -56,6 +56,7 @@ def _check_members(walk: Walk) -> bool:
         raise BrokenLink(f"member {missing[0]!r} is missing: the archive is about a prediction")
     if unknown := sorted(name for name in names - known if not name.startswith(archive.FOLDERS)):
         raise BrokenLink(f"member {unknown[0]!r} is none that this archive has: nothing in it is taken on its own word")
+    require(list(walk.members) == archive.ordered(names), "its members stand in another order than they are written in")
     return predicted
 
 

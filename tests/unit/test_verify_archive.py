@@ -20,7 +20,7 @@ from services.core.canonical import canonical, parse
 from services.core.storedzip import BadZip, Reader
 from services.verify.service import verify
 from services.verify.walk import Own
-from tests.archives import Members, edited, flipped, read, write
+from tests.archives import Members, edited, flipped, read, write, write_in_order
 from tests.predictions import SALT, Served, served
 from tests.registry import WEIGHTS, Rig, opened, trust
 
@@ -318,6 +318,16 @@ def test_a_member_that_stands_there_twice_is_refused(whole: Path, tmp_path: Path
         warnings.simplefilter("ignore")
         target.writestr(layout.MANIFEST, b"{}")
     assert "twice" in verify(path, TRUST).links[0].detail
+
+
+def test_the_same_members_in_another_order_are_refused(whole: Path, tmp_path: Path) -> None:
+    members, path = read(whole), tmp_path / "e.zip"
+    names = list(members)
+    for at in range(len(names) - 1):
+        swapped = [*names[:at], names[at + 1], names[at], *names[at + 2 :]]
+        found = verify(write_in_order(path, {name: members[name] for name in swapped}), TRUST).links[0]
+        assert (found.name, found.status, "another order" in found.detail) == ("archive", "broken", True), swapped[at]
+    assert broken_link(write_in_order(path, members)) is None
 
 
 def test_bytes_around_the_members_are_refused(whole: Path, tmp_path: Path) -> None:

@@ -61,6 +61,11 @@ def checkpoint_of_another_key(members: Members) -> None:
     members[layout.CHECKPOINT] = note.replace("— ", "— x", 1).encode()
 
 
+def checkpoint_signed_twice(members: Members) -> None:
+    """The log's own signature line again: nothing in it is wrong."""
+    members[layout.CHECKPOINT] += members[layout.CHECKPOINT].splitlines(keepends=True)[-1]
+
+
 def grown_checkpoint(members: Members) -> None:
     lines = members[layout.CHECKPOINT].split(b"\n")
     lines[1] = str(int(lines[1]) + 1).encode()
@@ -220,6 +225,7 @@ BUNDLE_TAR = to_tar(BUNDLE)
         (another_deploy_input, "deployment decision"),
         (other_deploy_policies, "deployment decision"),
         (checkpoint_of_another_key, "log checkpoint"),
+        (checkpoint_signed_twice, "log checkpoint"),
         (grown_checkpoint, "log checkpoint"),
         (edited_entry, "log entries"),
         (manifest_by_another_key, "manifest signature"),

@@ -245,9 +245,9 @@ def test_policies_that_changed_after_the_promotion_decide_on_the_deployment(tmp_
         assert verify(tmp_path / "e.zip", rig.trust).broken is None
 
 
-def witnessed(members: dict[str, bytes], key: Any, name: str = "w.example") -> None:
+def witnessed(members: dict[str, bytes], key: Any, at: int = 1_800_000_000) -> None:
     text, _ = tlog.split_note(members[layout.CHECKPOINT])
-    members[layout.CHECKPOINT] += cosignature.cosign(text, name, key, 1_800_000_000).encode()
+    members[layout.CHECKPOINT] += cosignature.cosign(text, "w.example", key, at).encode()
 
 
 def test_the_witness_that_trust_asks_for_has_cosigned_the_checkpoint(platform: Served, tmp_path: Path) -> None:
@@ -265,6 +265,10 @@ def test_the_witness_that_trust_asks_for_has_cosigned_the_checkpoint(platform: S
     )  # fmt: skip
     changed = edited(cosigned, tmp_path / "e.zip", lambda m: m.update({layout.CHECKPOINT: flipped(m[layout.CHECKPOINT], -3)}))
     assert broken(verify(changed, known))[0] == "log checkpoint"
+    # Two times of one witness are two good signatures; the log's service asks each witness once.
+    twice = edited(cosigned, tmp_path / "twice.zip", lambda members: witnessed(members, key, at=1_800_000_001))
+    key_id = known.witnesses[0].key_id.hex()
+    assert broken(verify(twice, known)) == ("log checkpoint", f"it bears two signatures of w.example+{key_id}: one key signs once")
 
 
 def test_over_http_the_archive_comes_whole_and_an_unsealed_one_is_asked_for_later(platform: Served, tmp_path: Path) -> None:
