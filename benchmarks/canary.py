@@ -281,7 +281,7 @@ def main() -> None:
     found = summary(chosen, results)
     print(json.dumps(found, indent=2) if options.json else "\n".join(canary_page.table(found)))
     if options.page:
-        canary_page.write(options.page, {options.title: found})
+        canary_page.write(options.page, {options.title: {"summary": found, "results": results}})
     raise SystemExit(0 if found["holds"] else 1)
 
 

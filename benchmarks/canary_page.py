@@ -1,4 +1,4 @@
-"""The page of canary campaigns: a table and a plot, drawn from the summaries that `benchmarks.canary` wrote.
+"""The page of canary campaigns: a table and a plot, and beside them the results of every rollout that they are drawn from.
 
     python -m benchmarks.canary_page docs "On a quiet machine=quiet.json" "Beside other work=busy.json"
 """
@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-PAGE_FILE, PLOT_FILE = "canary.md", "canary.svg"
+PAGE_FILE, PLOT_FILE, DATA_FILE = "canary.md", "canary.svg", "canary.json"
 BAR, LEFT, WIDTH = 22, 190, 760
 MOST = 10_000.0
 """Requests at the right end of the plot's logarithmic axis."""
@@ -23,18 +23,20 @@ TITLE = """# Canary campaign
 Rollouts on real servers: controller, router, KServe predictors with planted faults, a load generator, all on the same two cores.
 Each verdict is computed again from the sealed prediction records alone. *Canary requests*: those counted until the verdict, beyond
 the 20 of the declared warm-up; golden probes need none. *Not claimed*: below what the test can see with so many requests; what came
-out is shown, and is no promise. The test itself is in [ADR 11](adr/0011-sequential-canary-test.md).
+out is shown, and is no promise. The test itself is in [ADR 11](adr/0011-sequential-canary-test.md); every rollout is in
+[canary.json](canary.json).
 """
 
 
 def write(folder: Path, campaigns: Mapping[str, Mapping[str, Any]]) -> None:
-    """Page and plot. campaigns: summaries by title; the plot is of the first."""
+    """Page, plot and data. campaigns: summary and results by title; the plot is of the first."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / DATA_FILE).write_text(json.dumps(campaigns, separators=(",", ":")) + "\n")
     first = next(iter(campaigns.values()))
-    (folder / PLOT_FILE).write_text(plot(first["scenarios"]))
+    (folder / PLOT_FILE).write_text(plot(first["summary"]["scenarios"]))
     lines = [TITLE, f"![Canary requests until a planted fault was found]({PLOT_FILE})"]
-    for title, summary in campaigns.items():
-        lines += ["", f"## {title}", "", *table(summary)]
+    for title, campaign in campaigns.items():
+        lines += ["", f"## {title}", "", *table(campaign["summary"])]
     (folder / PAGE_FILE).write_text("\n".join(lines) + "\n")
 
 
@@ -88,7 +90,7 @@ def main() -> None:
     parser.add_argument("campaigns", nargs="+", help="TITLE=FILE, with what `benchmarks.canary --out FILE` wrote")
     options = parser.parse_args()
     pairs = [text.rpartition("=")[::2] for text in options.campaigns]
-    write(options.folder, {title: json.loads(Path(file).read_text())["summary"] for title, file in pairs})
+    write(options.folder, {title: json.loads(Path(file).read_text()) for title, file in pairs})
 
 
 if __name__ == "__main__":
