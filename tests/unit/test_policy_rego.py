@@ -5,18 +5,29 @@ from typing import Any
 import pytest
 
 from services.core import rego
-from services.core.bundle import BadBundle
+from services.core.bundle import BadBundle, Bundle
 from services.core.errors import BadJson
 from services.core.rego_lint import problems
-from tests.sentinelnet import BUNDLE, GOOD, NOW, blocking, edited
+from tests.sentinelnet import BUNDLE, GOOD, NOW
 
 RULE = "authz/operation/operation.rego"
 PASS = '{"rule": "authz.operation", "verdict": "pass", "reasons": []}'
+DENY = '{"rule": "authz.operation", "verdict": "deny", "reasons": ["no"]}'
 HEAD = "package sentinelnet.authz.operation\n\nimport rego.v1\n\n"
+DECISION = """package sentinelnet
+
+import rego.v1
+
+wanted := object.get(data.actions, input.action, [])
+
+decision contains data.sentinelnet.authz.operation.report if "authz.operation" in wanted
+"""
 
 
-def _with(body: str) -> Any:
-    return edited({RULE: (HEAD + body).encode()})
+def _with(body: str, decision: str = DECISION, limits: str = "{}") -> Bundle:
+    """A bundle of one rule, which compiles quickly."""
+    data = f'{{"actions": {{"authz": ["authz.operation"]}}, "limits": {limits}}}'
+    return Bundle({"data.json": data.encode(), "decision.rego": decision.encode(), RULE: (HEAD + body).encode()})
 
 
 @pytest.mark.parametrize("action", sorted(GOOD))
@@ -87,9 +98,9 @@ def test_a_refused_bundle_says_the_first_problem_and_how_many_more(body: str, to
 
 
 def test_two_reports_of_one_rule_do_not_make_a_bundle() -> None:
-    text = BUNDLE.files["decision.rego"] + f"\n\ndecision contains {PASS}\n".encode()
+    twice = f"{DECISION}\ndecision contains {DENY}\n"
     with pytest.raises(BadBundle, match="the rule reported 2 times"):
-        rego.check_bundle(edited({"decision.rego": text}))
+        rego.check_bundle(_with(f"report := {PASS}\n", twice))
 
 
 def test_texts_are_compared_as_written() -> None:
@@ -142,9 +153,8 @@ def test_every_problem_is_told_with_its_line() -> None:
 
 
 def test_words_in_comments_and_texts_are_no_calls() -> None:
-    words = b'\n# http.send("x") and `with input as`\nnote := "time.now_ns() with input as"\n\nraw := `rand.intn(1)`\n'
-    text = BUNDLE.files[RULE] + words
-    rego.check_bundle(edited({RULE: text}))
+    words = '\n# http.send("x") and `with input as`\nnote := "time.now_ns() with input as"\n\nraw := `rand.intn(1)`\n'
+    rego.check_bundle(_with(f"report := {PASS}\n{words}"))
 
 
 def test_bundle_without_one_of_its_rules_is_refused() -> None:
@@ -155,11 +165,10 @@ def test_bundle_without_one_of_its_rules_is_refused() -> None:
 
 
 def test_bundles_do_not_mix() -> None:
-    blocked = blocking("sha256:" + "d" * 64)
-    given = {**GOOD["train"], "action": "train"}
+    body = f"report := {PASS} if data.limits.open\n\nreport := {DENY} if not data.limits.open\n"
+    opened, closed = (_with(body, limits=f'{{"open": {value}}}') for value in ("true", "false"))
     for _ in range(2):
-        assert [r["rule"] for r in rego.verdict_on(blocked, given).refusals] == ["dataset.blocked"]
-        assert rego.verdict_on(BUNDLE, given).passed
+        assert [rego.verdict_on(bundle, {"action": "authz"}).passed for bundle in (opened, closed)] == [True, False]
 
 
 def test_numbers_and_texts_reach_the_rules_exactly() -> None:
