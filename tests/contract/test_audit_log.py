@@ -283,20 +283,23 @@ def test_verify_compares_the_table_with_what_was_published(home: Home, damage: s
     assert (Kind.TABLE, 21) in {(problem.kind, problem.index) for problem in audit.verify().problems}
 
 
-def test_an_append_that_failed_leaves_the_next_one_a_connection(home: Home, audit: AuditLog) -> None:
+@pytest.mark.parametrize("count", [1, 2], ids=["one event, a statement", "several, a transaction"])
+@pytest.mark.parametrize("fault", ["before_cursor_execute", "after_cursor_execute"])
+def test_an_append_that_failed_leaves_the_next_one_a_connection(home: Home, audit: AuditLog, count: int, fault: str) -> None:
     audit.append(events(2))
-    strikes = iter([OperationalError("COMMIT", {}, Exception("disk I/O error"))])
+    durable = "INSERT" if count == 1 else "COMMIT"
+    strikes = iter([OperationalError(durable, {}, Exception("disk I/O error"))])
 
     def strike(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if statement == "COMMIT" and (error := next(strikes, None)) is not None:
+        if statement.startswith(durable) and (error := next(strikes, None)) is not None:
             raise error
 
-    listen(home.engine, "before_cursor_execute", strike)
+    listen(home.engine, fault, strike)
     with pytest.raises(Unavailable):
-        audit.append([event(3)])
-    assert audit.append(events(4)) == [0, 1, 2, 3]
-    assert home.open().append([event(5)]) == [4]
-    assert audit.append([event(6)]) == [5]
+        audit.append(events(count, 3))
+    assert audit.append(events(2 + count)) == list(range(2 + count))
+    assert home.open().append([event(3 + count)]) == [2 + count]
+    assert audit.append([event(4 + count)]) == [3 + count]
 
 
 def test_verify_blames_the_files_and_not_the_table_for_a_damaged_entry(home: Home) -> None:

@@ -69,7 +69,7 @@ class Writes:
 
 
 class _Commits:
-    """What the open transaction of an engine changed; one at a time, as in the tests."""
+    """What the open transaction of an engine changed; one at a time, as in the tests. A change outside of one commits itself."""
 
     def __init__(self, writes: Writes, component: str) -> None:
         self._writes, self._component = writes, component
@@ -81,21 +81,30 @@ class _Commits:
         event.listen(engine, "after_cursor_execute", self._after)
 
     def _before(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith(CHANGES):
-            table = statement.removeprefix(next(start for start in CHANGES if statement.startswith(start))).split()[0]
+        change = next((start for start in CHANGES if statement.startswith(start)), None)
+        if change is not None:
+            table = statement.removeprefix(change).split()[0]
             self._tables += [table] if table not in self._tables else []
         if statement.startswith("ROLLBACK"):
             self._tables = []
-        if statement == "COMMIT":
+        if statement == "COMMIT" or (change is not None and not _in_transaction(connection)):
             what, self._tables = "commit " + " + ".join(self._tables), []
-            self._strikes = self._writes.strikes(self._component, what)
-            if self._strikes and self._writes.fault is not None and self._writes.fault.mode == "fails":
+            strikes = self._writes.strikes(self._component, what)
+            if strikes and self._writes.fault is not None and self._writes.fault.mode == "fails":
                 raise OperationalError(statement, {}, Exception("disk I/O error"))
+            self._strikes = strikes
 
     def _after(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if statement == "COMMIT" and self._strikes:
+        if self._strikes:
             self._strikes = False
             raise OperationalError(statement, {}, Exception("disk I/O error"))
+
+
+def _in_transaction(connection: Any) -> bool:
+    driver = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        return bool(driver.in_transaction)
+    return bool(driver.info.transaction_status != driver.info.transaction_status.IDLE)
 
 
 class _Named(Steps):
