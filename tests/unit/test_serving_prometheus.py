@@ -1,9 +1,14 @@
-"""What predictors export, scraped, becomes a rollout's counts. Prometheus is a stand-in that knows the two queries."""
+"""What predictors export, scraped, becomes a rollout's counts. Prometheus is a stand-in that knows the two queries; promtool, which
+is Prometheus' own evaluation, has to give the same."""
 
 import asyncio
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import generate_latest
 from starlette.types import Message, Receive, Scope, Send
 
@@ -12,8 +17,9 @@ from services.serving import canary
 from services.serving.canary import Counts, Phase
 from services.serving.inference import Split
 from services.serving.predictor.measure import BOUNDS_US, OUTCOMES, SECONDS, Measured
-from services.serving.prometheus import Arms, Metrics
+from services.serving.prometheus import Arms, Metrics, buckets_query, outcomes_query
 from tests.fakes.prometheus import PrometheusStandIn
+from tests.peers import need
 
 T0 = 1_700_000_000
 SETTLE_S = 60.0
@@ -135,3 +141,44 @@ async def answered(deployment: str, statuses: list[int], raises: int) -> None:
     for _ in range(raises):
         with pytest.raises(RuntimeError):
             await measured({"type": "http", "path": "/v2/models/m/infer"}, receive, send)
+
+
+SCRAPED = {
+    (OUTCOMES, ("dep-c", "p1", "outcome", "ok")): [0, 40, 80, 120, 160],
+    (OUTCOMES, ("dep-c", "p1", "outcome", "error")): [0, 0, 1, 1, 3],
+    # Its pod is gone after two minutes.
+    (OUTCOMES, ("dep-c", "p2", "outcome", "ok")): [0, 10, 20],
+    (OUTCOMES, ("dep-s", "p3", "outcome", "ok")): [0, 900, 1800, 2700, 3600],
+    (f"{SECONDS}_bucket", ("dep-c", "p1", "le", "0.001")): [0, 30, 60, 90, 120],
+    (f"{SECONDS}_bucket", ("dep-c", "p1", "le", "+Inf")): [0, 40, 80, 120, 160],
+    (f"{SECONDS}_bucket", ("dep-c", "p2", "le", "+Inf")): [0, 10, 20],
+}
+"""Series → what is scraped each minute. Labels: deployment, process, and one more with its value."""
+
+
+@pytest.mark.parametrize(("seconds", "minute"), [(600, 4), (600, 3), (90, 4), (30, 1)])
+def test_prometheus_itself_evaluates_the_queries_as_the_stand_in_does(
+    prometheus: PrometheusStandIn, tmp_path: Path, seconds: int, minute: int
+) -> None:
+    series = []
+    for (name, (deployment, process, label, value)), numbers in SCRAPED.items():
+        labels = {"deployment": deployment, "process": process, label: value}
+        prometheus.samples += [(name, labels, 60.0 * at, number) for at, number in enumerate(numbers)]
+        text = ", ".join(f'{key}="{item}"' for key, item in labels.items())
+        series.append({"series": f"{name}{{{text}}}", "values": " ".join(map(str, [*numbers, *["_"] * (5 - len(numbers))]))})
+    checks = []
+    with prometheus.client() as client:
+        for query in (outcomes_query("dep-c", seconds), buckets_query("dep-c", seconds)):
+            found = client.get("/api/v1/query", params={"query": query, "time": str(60 * minute)}).json()["data"]["result"]
+            samples = [{"labels": _labels(item["metric"]), "value": float(item["value"][1])} for item in found]
+            assert samples
+            checks.append({"expr": query, "eval_time": f"{minute}m", "exp_samples": samples})
+    test = {"rule_files": [], "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": checks}]}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(test))
+    command = [need("promtool"), "test", "rules", "test.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _labels(metric: dict[str, Any]) -> str:
+    return "{" + ", ".join(f'{name}="{value}"' for name, value in metric.items()) + "}"
