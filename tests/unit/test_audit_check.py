@@ -1,6 +1,8 @@
 """Whoever tampers with a log is found, and the report says by which name. `signed` tampering has the log's own key."""
 
+import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from services.core import logcheck, tlog
 from services.core.logentry import parse_leaf
 from services.core.logevents import TIME_BACK_MS
-from services.core.logfindings import Kind
+from services.core.logfindings import Kind, Report
 from tests.audit import API, PROXY, START, Home, append, chained, event, events
 
 UNCHECKABLE = (
@@ -266,6 +268,32 @@ def test_the_first_thousand_problems_are_kept_and_the_rest_counted(home: Home) -
     home.sign(leaves)
     report = home.check()
     assert (len(report.problems), report.more) == (1000, 201)
+
+
+def peak(check: Callable[[], Report], size: int) -> int:
+    """The most bytes that a check of an honest log held at once."""
+    tracemalloc.start()
+    report = check()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (report.ok, report.size) == (True, size)
+    return most
+
+
+@pytest.mark.parametrize("by", ["the offline check", "audit verify"])
+def test_memory_does_not_grow_with_the_log(tmp_path: Path, by: str) -> None:
+    """With a kept checkpoint, so that nothing is left out; `audit verify` compares the table too."""
+    peaks, sizes = [], (1_500, 6_000)
+    for size in sizes:
+        home = Home(tmp_path / str(size))
+        home.filled(256)
+        kept = home.note()
+        append(home.open(), size - 256, 257)
+        home.open().publish()
+        check = partial(home.check, kept) if by == "the offline check" else partial(home.open().verify, kept.encode())
+        peaks.append(peak(check, size))
+    # Less than a hash in Python takes, for each entry that the longer log has more: nothing is kept of them.
+    assert peaks[1] - peaks[0] < 64 * (sizes[1] - sizes[0])
 
 
 def test_the_tree_of_a_log_is_bound_to_its_origin(home: Home) -> None:
