@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -135,12 +136,14 @@ def make_home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start_world(home: Path) -> Iterator[World]:
+def start_world(home: Path, more: Mapping[str, str] = MappingProxyType({})) -> Iterator[World]:
+    """more: settings of the proxy."""
     log, port = start_log(Identity.in_folder(home / "services" / "api")), free_port()
     environment = {
         "AI_INFRA_HOME": str(home),
         "AI_INFRA_SIGNING_PORT": str(port),
         "AI_INFRA_API_URL": f"https://127.0.0.1:{log.port}",
+        **more,
     }
     made = World(home, log, port, environment)
     try:
@@ -335,8 +338,9 @@ def one_key_for_two(home: Path) -> dict[str, str]:
         (lambda home: {"AI_INFRA_SIGNER": "absent"}, "AI_INFRA_KEY_BUILDER is missing"),
         (lambda home: {"AI_INFRA_SIGNING_PORT": "http"}, "want a number"),
         (lambda home: {"AI_INFRA_TRUST": str(home / "absent.json")}, "ai-infra init"),
+        (lambda home: {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "want http://HOST:4318"),
     ],
-    ids=["mode", "audit key", "trust", "one key", "database", "plain HTTP", "key files", "env", "backend", "port", "no trust"],
+    ids=["mode", "audit key", "trust", "one key", "database", "plain HTTP", "keys", "env", "backend", "port", "no trust", "URL"],
 )
 def test_the_proxy_does_not_start_with_a_wrong_setting(
     spoil: Callable[[Path], dict[str, str]], said: str, home: Path, capsys: pytest.CaptureFixture[str]
