@@ -1,4 +1,4 @@
-"""Tracing within one process: nothing of it when it is off, what an error leaves in spans and in the log, which settings are refused."""
+"""Tracing within one process: nothing of it when it is off, what an error leaves in spans and log, which settings are refused."""
 
 import subprocess
 import sys
