@@ -95,7 +95,8 @@ def _accounts(cluster: ApiServer) -> None:
     kube.close()
 
 
-def _make(vault: Vault, kind: str, given: dict[str, Any]) -> None:
+def _make(vault: Vault, kind: str, given: dict[str, Any], api_server: str | None = None) -> None:
+    """api_server: another one than the cluster's, for Vault to ask."""
     post = vault.root.post
     match kind:
         case "Mount":
@@ -105,7 +106,7 @@ def _make(vault: Vault, kind: str, given: dict[str, Any]) -> None:
         case "AuthBackendConfig":
             # Not in a pod, it has no token of its own: it asks with that of an administrator.
             ca, local = vault.cluster.identity.ca.read_text(), {"disable_local_ca_jwt": True, "token_reviewer_jwt": ADMIN}
-            reached = {"kubernetes_host": vault.cluster.url, "kubernetes_ca_cert": ca}
+            reached = {"kubernetes_host": api_server or vault.cluster.url, "kubernetes_ca_cert": ca}
             answer = post(f"/auth/{given['backend']}/config", json=reached | local)
         case "AuthBackendRole":
             names = {"bound_service_account_names", "bound_service_account_namespaces", "audience", "token_policies"}
@@ -194,3 +195,24 @@ def test_the_api_has_no_role_to_log_in_by(vault: Vault) -> None:
 def test_the_proxys_token_does_nothing_but_sign(vault: Vault, method: str, path: str) -> None:
     with vault.log_in(PROXY, vault.token_of(PROXY)) as proxy:
         assert proxy.request(method, path, json={} if method == "POST" else None).status_code == 403
+
+
+def test_without_the_api_server_the_proxy_signs_for_as_long_as_its_token_lives(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text(vault.token_of(PROXY))
+    monkeypatch.setenv("VAULT_ADDR", vault.address)
+    monkeypatch.setenv("VAULT_ROLE", PROXY)
+    monkeypatch.setenv("VAULT_ROLE_TOKEN", str(tmp_path / "token"))
+    signer = load(backends, "vault", env="prod").open_signer("transit/builder:1", 5.0)
+    signer.sign(b"before")
+    (made,) = [item for item in recorded(lambda: VaultAccess("vault", VAULT)).values() if item.type == "AuthBackendConfig"]
+    _make(vault, made.type, made.inputs, api_server=f"https://127.0.0.1:{free_port()}")
+    try:
+        signer.sign(b"with the token that it has")
+        vault.root.put("/sys/leases/revoke-prefix/auth/kubernetes").raise_for_status()
+        with pytest.raises(KeyRefused, match="Forbidden"):
+            signer.sign(b"with another one")
+    finally:
+        _make(vault, made.type, made.inputs)
+    signer.sign(b"after")
