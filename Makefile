@@ -24,8 +24,8 @@ ON_POSTGRESQL := tests/faults/test_host.py tests/faults/test_table.py tests/faul
 	tests/unit/test_signing_domain.py tests/unit/test_sentinelnet_service.py tests/unit/test_training_service.py \
 	tests/unit/test_serving_service.py
 
-mutation: .venv/.dev ## how many small changes of the code behind verdicts the tests notice (minutes; MODULES="core/merkle.py …", OUT=folder)
-	$(BIN)/python -m tests.mutation $(MODULES) $(if $(OUT),--out $(OUT))
+mutation: .venv/.dev ## how many small changes of the code behind verdicts the tests notice (an hour; MODULES="core/merkle.py …", OUT=folder, RECORD=1)
+	$(BIN)/python -m tests.mutation $(MODULES) $(if $(OUT),--out $(OUT)) $(if $(RECORD),--record)
 
 check: .venv/.dev ## linters and types
 	$(BIN)/ruff check .

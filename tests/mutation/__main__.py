@@ -1,10 +1,11 @@
 """Changes the code in small ways (mutmut) and counts how many of the changes the tests notice.
 
-    python -m tests.mutation [MODULE…] [--out FOLDER] [--least PERCENT]
+    python -m tests.mutation [MODULE…] [--out FOLDER] [--record]
 
 Works on a copy of the tree, so no checkout changes meanwhile. Each module is judged by its own quick tests only: what those do not
 notice counts as survived, even if a slow test elsewhere would notice it. A change that makes the tests hang (a loop that no longer
-ends) counts as noticed. mutmut changes the bodies of functions; constants of a module and most decorated functions it leaves alone.
+ends) counts as noticed; one that mutmut did not get to judge does not. mutmut changes the bodies of functions; constants of a
+module and most decorated functions it leaves alone.
 """
 
 import argparse
@@ -15,24 +16,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("services", "tests", "policies", "requirements", "examples")
+from tests.mutation.scores import ROOT, TESTS, Score, count, read, record, table
 
-TESTS = {
-    "core/canonical.py": ("unit/test_canonical.py",),
-    "core/quorum.py": ("unit/test_quorum.py",),
-    "core/logentry.py": ("unit/test_logentry.py",),
-    "core/logcheck.py": ("unit/test_audit_check.py", "unit/test_audit_findings.py", "unit/test_audit_tree.py"),
-    "core/merkle.py": ("unit/test_merkle.py",),
-    "core/verdict.py": ("unit/test_policy_verdict.py",),
-    "core/facts.py": ("unit/test_facts.py",),
-    "core/rego.py": ("unit/test_policy_rego.py",),
-}
-"""Module below services/ → the tests that it is judged by."""
+COPIED = ("services", "tests", "policies", "requirements", "examples")
 
 CONFTEST = """
 from hypothesis import Phase, settings
@@ -48,46 +36,31 @@ MEMORY = 4 << 30
 UNLIMITED = ("core/rego.py",)
 """The policy engine's allocator reserves more address space than that before it starts."""
 
-NOTICED = ("killed", "timeout", "segfault")
 MUTMUT = (sys.executable, "-m", "mutmut")
-
-
-@dataclass(frozen=True)
-class Score:
-    """How the mutants of one module ended. survivors: the changes, as diffs."""
-
-    module: str
-    noticed: int
-    total: int
-    seconds: float
-    survivors: tuple[str, ...]
-
-    @property
-    def percent(self) -> float:
-        return 100 * self.noticed / self.total
 
 
 def main() -> int:
     """Exit status 1 if a module's score is below --least."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(TESTS)}; default: all")
-    parser.add_argument("--out", type=Path, help="folder for mutation.json, mutation.md and the survivors' diffs")
+    parser.add_argument("--out", type=Path, help="folder for the survivors' diffs: what to write tests for")
+    parser.add_argument("--record", action="store_true", help="write the figures into docs/mutation.json and docs/mutation.md")
     parser.add_argument("--least", type=float, default=80.0, help="percent that each module must reach")
     options = parser.parse_args()
     if unknown := set(options.modules) - set(TESTS):
         parser.error(f"no such module: {', '.join(sorted(unknown))}")
     scores = []
     for module in options.modules or TESTS:
-        scores.append(score(module))
-        print(_row(scores[-1]), flush=True)
-        if options.out is not None:
-            write(options.out, scores)
+        scores.append(score(module, options.out))
+        print(table(scores[-1:]), flush=True)
+        if options.record:
+            # Read again each time: runs over other modules may go on beside this one.
+            record(read() | {module: scores[-1]})
     return int(any(found.percent < options.least for found in scores))
 
 
-def score(module: str) -> Score:
+def score(module: str, out: Path | None) -> Score:
     """Changes one module and runs its tests on each change."""
-    begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         tree = Path(folder)
         _prepare(tree, module)
@@ -101,24 +74,20 @@ def score(module: str) -> Score:
         words = _results(tree, environ)
         if set(words.values()) == {"not checked"}:
             raise SystemExit(f"{module}: its tests do not pass without a change:\n{done.stdout.decode()[-4000:]}")
-        survivors = tuple(
-            subprocess.run([*MUTMUT, "show", name], cwd=tree, env=environ, capture_output=True, text=True, check=True).stdout
-            for name, word in sorted(words.items())
-            if word not in NOTICED
-        )
-    noticed = sum(word in NOTICED for word in words.values())
-    return Score(module, noticed, len(words), time.monotonic() - begun, survivors)
+        found = count(module, (tree / "services" / module).read_bytes(), words.values())
+        if out is not None:
+            _write_diffs(out / f"{Path(module).stem}.diff", tree, environ, words)
+    return found
 
 
-def write(folder: Path, scores: list[Score]) -> None:
-    """The results for machines, for people, and what to write tests for."""
-    folder.mkdir(parents=True, exist_ok=True)
-    values = [asdict(found) | {"percent": round(found.percent, 1)} for found in scores]
-    (folder / "mutation.json").write_text(json.dumps(values, indent=2) + "\n")
-    lines = ["| module | tests | mutants | noticed | score |", "|---|---|---|---|---|", *map(_row, scores)]
-    (folder / "mutation.md").write_text("\n".join(lines) + "\n")
-    for found in scores:
-        (folder / f"{Path(found.module).stem}.diff").write_text("\n".join(found.survivors))
+def _write_diffs(path: Path, tree: Path, environ: dict[str, str], words: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        for name, word in sorted(words.items()):
+            if word not in ("killed", "segfault"):
+                show = [*MUTMUT, "show", name]
+                shown = subprocess.run(show, cwd=tree, env=environ, capture_output=True, text=True, check=True)
+                file.write(f"# {word}\n{shown.stdout}\n")
 
 
 def _prepare(tree: Path, module: str) -> None:
@@ -147,11 +116,6 @@ def _results(tree: Path, environ: dict[str, str]) -> dict[str, str]:
     done = subprocess.run([*MUTMUT, "results", "--all", "true"], cwd=tree, env=environ, capture_output=True, text=True, check=True)
     pairs = [line.strip().rpartition(": ") for line in done.stdout.splitlines() if ": " in line]
     return {name: word for name, _, word in pairs}
-
-
-def _row(found: Score) -> str:
-    tests = ", ".join(f"`{name}`" for name in TESTS[found.module])
-    return f"| `{found.module}` | {tests} | {found.total} | {found.noticed} | {found.percent:.1f} % |"
 
 
 if __name__ == "__main__":
