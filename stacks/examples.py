@@ -14,6 +14,7 @@ import yaml
 from services.core.digests import FileEntry, sha256
 from services.core.kube import Object
 from services.core.settings import ENVIRONMENTS
+from services.serving.gateway import backend_policies
 from services.serving.inference import Place, Predictor, Split, allowed, inference_service, serving_runtime
 from services.serving.predictor.order import Order
 from services.serving.storage_container import storage_container
@@ -44,11 +45,13 @@ def examples(environment: str) -> dict[Path, str]:
     assert isinstance(platform, PlatformStack)
     place = Place()
     stable, canary = (Predictor(order=_order(environment, number), replicas=REPLICAS[environment]) for number in (1, 2))
+    service = inference_service(place, stable, canary, CANARY)
     objects = {
         "inference/storage-container": storage_container(storage_args(apps)),
         "inference/serving-runtime": serving_runtime(runtime_args(apps)),
         "inference/servable-models": allowed(place.of(environment), [stable.order, canary.order]),
-        "inference/digits": inference_service(place, stable, canary, CANARY),
+        "inference/digits": service,
+        **{f"inference/{policy['metadata']['name']}": policy for policy in backend_policies(place, service)},
         "jobs/digits": ray_job(_job(apps, platform)),
     }
     return {Path(environment, f"{name}.yaml"): HEADER + _text(item) for name, item in objects.items()}

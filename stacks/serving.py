@@ -3,7 +3,7 @@
 from typing import Final
 
 from components.apps.calls import API_PORT
-from components.apps.certificates import secret_of, service_names
+from components.apps.certificates import service_names
 from components.apps.common import TRUST_MAP
 from services.serving.inference import Place, RuntimeArgs
 from services.serving.storage_container import StorageArgs
@@ -24,7 +24,7 @@ def runtime_args(config: AppsStack) -> RuntimeArgs:
         api=API,
         requests={"cpu": "1", "memory": "2Gi"},
         limits={"cpu": "2", "memory": "2Gi"},
-        identity=secret_of("predictor"),
+        identity=place.identity,
         trust=TRUST_MAP,
     )
 

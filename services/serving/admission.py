@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from services.core.kube import Object, Resource
+from services.serving import gateway
 from services.serving.inference import ALLOWED, DEPLOYMENT, MANAGED, MODE, SERVICES, Place
 from services.serving.predictor.source import SCHEME, URI
 
@@ -127,6 +128,7 @@ def role() -> Object:
         "metadata": {"name": "ai-infra-serving", "labels": dict(MANAGED)},
         "rules": [
             _rule(SERVICES.group, SERVICES.plural, (*WATCHED, "create", "patch", "delete")),
+            _rule(gateway.POLICIES.group, gateway.POLICIES.plural, (*WATCHED, "create", "patch", "delete")),
             _rule("", "pods", WATCHED),
             # What is to be created has no name yet that a rule could hold it to.
             _rule("", "configmaps", (*WATCHED, "create")),

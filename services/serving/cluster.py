@@ -1,4 +1,5 @@
-"""Brings serving's desired state about in a Kubernetes cluster: one InferenceService a route, and the list of what may be served.
+"""Brings serving's desired state about in a Kubernetes cluster: one InferenceService a route, what the gateway needs to reach its
+predictors, and the list of what may be served.
 
 Each look compares all that is wanted with all that is there, so a look that broke off anywhere is finished by the next one, in this
 process or another. It decides nothing: weights, promotion, rollback and quarantine are in the desired state already.
@@ -12,6 +13,7 @@ from services.core.clock import Clock
 from services.core.errors import AiInfraError, Unavailable
 from services.core.kube import FieldConflict, Kube, Object, Resource
 from services.core.kubewatch import Key, Mirror, key_of
+from services.serving.gateway import POLICIES, SERVICE, backend_policies
 from services.serving.inference import CONFIG_MAPS, SERVICES, Place, Predictor, Split, allowed, inference_service
 from services.serving.predictor.order import Order
 
@@ -22,12 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class Cluster:
-    """environment: the one that this cluster serves; services, lists: what is in its namespace of ours. One of it at a time writes;
-    two for a moment agree, as both do the same."""
+    """environment: the one that this cluster serves; services, lists, policies: what is in its namespace of ours. One of it at a
+    time writes; two for a moment agree, as both do the same."""
 
-    def __init__(self, kube: Kube, place: Place, environment: str, clock: Clock, services: Mirror, lists: Mirror) -> None:
+    def __init__(
+        self, kube: Kube, place: Place, environment: str, clock: Clock, services: Mirror, lists: Mirror, policies: Mirror
+    ) -> None:
         self._kube, self._place, self._environment, self._clock = kube, place, environment, clock
-        self._services, self._lists = services, lists
+        self._services, self._lists, self._policies = services, lists, policies
         self._applied: dict[tuple[str, Key], Object] = {}
         """What this process applied last, by (plural, key)."""
 
@@ -37,7 +41,7 @@ class Cluster:
         Raises:
             Unavailable: the cluster did not answer, or refused some of it; the rest is done, and the next look tries again.
         """
-        services, lists = self._services.objects(), self._lists.objects()
+        services, lists, policies = self._services.objects(), self._lists.objects(), self._policies.objects()
         orders = {item["deployment"]: _predictor(item) for item in desired["deployments"]}
         routes = [route for route in desired["routes"] if route["environment"] == self._environment]
         wanted = {key_of(item): item for item in self._wanted(routes, orders, services)}
@@ -51,12 +55,19 @@ class Cluster:
         if wanted or services or lists:
             served = [found.order for found in orders.values() if found.order.environment == self._environment]
             self._put(CONFIG_MAPS, allowed(self._place.of(self._environment), served), lists, troubles)
-        # 2. What is served. A crash in between leaves some routes at their new weights and some at their old ones.
+        # 2. What is served. A crash in between leaves some routes at their new weights and some at their old ones, and none that
+        #    leads to where the gateway would speak plain HTTP.
         for item in wanted.values():
-            self._put(SERVICES, item, services, troubles)
+            if self._reachable(item, policies, troubles):
+                self._put(SERVICES, item, services, troubles)
         # 3. What is no longer served, or is under quarantine. By uid: what somebody made anew under the name is looked at first.
         for key in services.keys() - wanted.keys():
-            self._remove(key, services[key], troubles)
+            self._remove(SERVICES, key, services[key], troubles)
+        # 4. What the gateway no longer needs: mostly a later look's, as KServe changes routes after us.
+        needed = {key_of(policy) for item in wanted.values() for policy in backend_policies(self._place, item)}
+        for key in policies.keys() - needed:
+            if not _in_use(policies[key], services, wanted):
+                self._remove(POLICIES, key, policies[key], troubles)
         if troubles:
             raise Unavailable(f"{len(troubles)} objects of the cluster wait: {'; '.join(troubles)[:1000]}")
 
@@ -95,6 +106,13 @@ class Cluster:
             return Split(rollout=rollout["id"], phases=((rollout["weight"], now),))
         return longest.at(rollout["weight"], now)
 
+    def _reachable(self, service: Object, there: dict[Key, Object], troubles: list[str]) -> bool:
+        """Writes the policies of a service. Whether each is there: if it was before, a rollback does not wait for its repair."""
+        needed = backend_policies(self._place, service)
+        for policy in needed:
+            self._put(POLICIES, policy, there, troubles)
+        return all(key in there or (POLICIES.plural, key) in self._applied for key in map(key_of, needed))
+
     def _put(self, resource: Resource, wanted: Object, there: dict[Key, Object], troubles: list[str]) -> None:
         key = key_of(wanted)
         if self._applied.get((resource.plural, key)) == wanted and covers(there.get(key), wanted):
@@ -114,15 +132,27 @@ class Cluster:
             log.warning("%s %s: somebody else changed what is ours, and it is taken back: %s", resource.plural, name, error)
             self._kube.apply(resource, wanted, force=True)
 
-    def _remove(self, key: Key, found: Object, troubles: list[str]) -> None:
+    def _remove(self, resource: Resource, key: Key, found: Object, troubles: list[str]) -> None:
         if "deletionTimestamp" in found["metadata"]:
             return
         try:
-            self._kube.delete(SERVICES, key[1], key[0], uid=found["metadata"]["uid"])
+            self._kube.delete(resource, key[1], key[0], uid=found["metadata"]["uid"])
         except AiInfraError as error:
-            troubles.append(f"{SERVICES.plural} {'/'.join(key)}: {error}")
+            troubles.append(f"{resource.plural} {'/'.join(key)}: {error}")
             return
-        self._applied.pop((SERVICES.plural, key), None)
+        self._applied.pop((resource.plural, key), None)
+
+
+def _in_use(policy: Object, services: dict[Key, Object], wanted: dict[Key, Object]) -> bool:
+    """Whether a route may still lead to what a surplus policy is for: until its service is gone, or is as wanted and KServe has
+    seen that, which it says after it has changed the routes."""
+    meta = policy["metadata"]
+    key = (meta["namespace"], meta["labels"].get(SERVICE, ""))
+    service = services.get(key)
+    if service is None:
+        return False
+    seen = service.get("status", {}).get("observedGeneration") == service["metadata"]["generation"]
+    return not (seen and key in wanted and covers(service, wanted[key]))
 
 
 def _predictor(item: dict[str, Any]) -> Predictor:

@@ -56,18 +56,23 @@ IDENTITY_MOUNTS = [
     {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108  # the container's own
 ]
 """Of the predictor and of its storage initialiser; the volumes are the runtime's."""
-_NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,34}[a-z0-9])?")
 _HASHED = re.compile(r".*-[0-9a-f]{10}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where predictors run. namespace: their namespaces are this, "-" and the environment; runtime: a ServingRuntime there;
-    account: their service account, which is not `default`."""
+    """Where predictors run, and who they are.
+
+    namespace: their namespaces are this, "-" and the environment; runtime: a ServingRuntime there; account: their service account,
+    which is not `default`; identity: the secret there with their certificate and its authority's; host: the name in it.
+    """
 
     namespace: str = "models"
     runtime: str = "ai-infra"
     account: str = "predictor"
+    identity: str = "predictor-tls"
+    host: str = "predictor"
 
     def of(self, environment: str) -> str:
         return f"{self.namespace}-{environment}"
@@ -114,10 +119,11 @@ class Split:
 
 
 def service_name(model: str) -> str:
-    """A DNS label of at most 40 characters; a model's name that is none gets a hash, so that no two models share one."""
+    """A DNS label of at most 36 characters: KServe's names of a canary's objects are longer by up to 27, and may have 63. A model's
+    name that is none gets a hash, so that no two models share one."""
     if _NAME.fullmatch(model) and not _HASHED.fullmatch(model):
         return model
-    plain = re.sub(r"[^a-z0-9]+", "-", f"m-{model}" if not model[0].isalpha() else model)[:29].strip("-")
+    plain = re.sub(r"[^a-z0-9]+", "-", f"m-{model}" if not model[0].isalpha() else model)[:25].strip("-")
     return f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:10]}"
 
 
@@ -136,6 +142,8 @@ def inference_service(place: Place, stable: Predictor, canary: Predictor | None 
     if canary is not None:
         percent = round(split.weight * 100) if split is not None else 0
         canaries = [{"predictor": _predictor(place, canary) | {"name": _variant(canary.order)}, "trafficPercent": percent}]
+    # KServe refuses a canary that says maxReplicas, and one with more replicas than stable.
+    predictor = _predictor(place, stable) | {"maxReplicas": stable.replicas}
     return {
         "apiVersion": f"{SERVICES.group}/{SERVICES.version}",
         "kind": "InferenceService",
@@ -145,7 +153,7 @@ def inference_service(place: Place, stable: Predictor, canary: Predictor | None 
             "labels": dict(MANAGED),
             "annotations": {MODE: "RawDeployment"} | ({} if split is None else {ROLLOUT: split.to_text()}),
         },
-        "spec": {"predictor": _predictor(place, stable), "canary": canaries},
+        "spec": {"predictor": predictor, "canary": canaries},
     }
 
 
@@ -166,7 +174,6 @@ def _predictor(place: Place, predictor: Predictor) -> Object:
         # Where it can be had: replicas that go down with one node, or zone, are one.
         "topologySpreadConstraints": [_spread(order, key) for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")],
         "minReplicas": predictor.replicas,
-        "maxReplicas": predictor.replicas,
         "model": {
             # The definition wants a canary's container named; KServe's own default is this.
             "name": CONTAINER,

@@ -73,6 +73,24 @@ def test_what_a_pod_is_given_is_made_by_somebody(environment: str) -> None:
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_gateway_knows_predictors_by_what_their_certificate_says(environment: str) -> None:
+    found = everything(environment)
+    [issued] = [
+        item["spec"] for item in found
+        if item["kind"] == "Certificate" and item["spec"]["secretName"] == "predictor-tls"
+        and item["metadata"]["namespace"] == f"models-{environment}"
+    ]  # fmt: skip
+    policies = [item for item in found if item["kind"] == "BackendTLSPolicy"]
+    assert {item["metadata"]["name"] for item in policies} == {"digits-predictor", "digits-v2-00000002-predictor"}
+    for item in policies:
+        validation = item["spec"]["validation"]
+        assert item["metadata"]["namespace"] == f"models-{environment}"
+        assert [name["uri"] for name in validation["subjectAltNames"]] == issued["uris"]
+        assert [validation["hostname"]] == issued["dnsNames"]
+        assert [reference["name"] for reference in validation["caCertificateRefs"]] == [issued["secretName"]]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_pod_of_ours_is_opened_by_one_policy(environment: str) -> None:
     policies = [item for item in everything(environment) if item["kind"] == "NetworkPolicy"]
     opening = [item for item in policies if item["metadata"]["name"] != "default-deny"]

@@ -10,7 +10,10 @@ import pytest
 
 from services.core.errors import NotFound, Unavailable
 from services.core.kube import Kube, Object, Resource
-from tests.kube.apiserver import ADMIN, ApiServer
+from services.serving.inference import SERVICES, Place
+from tests.fakes.kserve import KServeStandIn
+from tests.kube.apiserver import ADMIN, SERVING, ApiServer
+from tests.kube.rig import Rig, grant, new_place, open_rig, probing
 from tests.peers import ROOT, need
 from tests.serving import wait_for
 
@@ -50,6 +53,28 @@ def kube(cluster: ApiServer) -> Iterator[Kube]:
     client = Kube(cluster.access(), "tests")
     yield client
     client.close()
+
+
+@pytest.fixture
+def place(kube: Kube) -> Iterator[Place]:
+    found = new_place(kube)
+    yield found
+    for item in kube.list(SERVICES, found.of("staging"))["items"]:
+        kube.delete(SERVICES, item["metadata"]["name"], found.of("staging"))
+
+
+@pytest.fixture
+def rig(kube: Kube, cluster: ApiServer, place: Place, tmp_path: Path) -> Iterator[Rig]:
+    """With no more rights than the backend's role."""
+    grant(kube, place)
+    with open_rig(tmp_path, cluster.access(SERVING), place, predictors=probing(lambda path: True)) as found:
+        yield found
+
+
+@pytest.fixture
+def kserve(cluster: ApiServer) -> Iterator[KServeStandIn]:
+    with KServeStandIn(Kube(cluster.access(), "kserve-stand-in")) as found:
+        yield found
 
 
 def install(server: ApiServer, found: list[bytes]) -> None:

@@ -1,5 +1,6 @@
 """Serving as the API process has it, on the backend `kserve`, over a real API server. Prometheus and KServe are stand-ins."""
 
+import itertools
 import json
 import ssl
 from collections.abc import Callable, Iterator
@@ -17,10 +18,11 @@ from services.core.errors import AiInfraError, Unavailable
 from services.core.kube import Access, Kube, Object, Resource
 from services.core.outbox import Outbox, outbox_table
 from services.core.tls import service_id
-from services.serving import inference, tables
+from services.serving import admission, inference, tables
 from services.serving.backends.kserve import KServeBackend
 from services.serving.cluster import MANAGER
 from services.serving.domain import DeploymentSpec, Probe, RolloutSpec, Servable
+from services.serving.gateway import POLICIES, predictor_services
 from services.serving.inference import SERVICES, Place
 from services.serving.prometheus import Metrics
 from services.serving.rollouts import Rollouts
@@ -30,6 +32,8 @@ from tests.fakes.serving import AllowAll, ListedProbes, StoredVersions
 from tests.serving import wait_for
 
 NAMESPACES = Resource("", "v1", "namespaces")
+BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings")
+NUMBERS = itertools.count()
 ACTOR = "spiffe://ai-infra.local/person/dario"
 PROBES = [Probe(f"golden:{n}", (float(n),), str(n % 10)) for n in range(300)]
 SETTLE_S = 60.0
@@ -65,7 +69,7 @@ class Rig:
         clock = lambda: self.now  # noqa: E731
         metrics = Metrics(self.prometheus.client(), SETTLE_S)
         self.backend = KServeBackend(
-            lambda: Kube(self.access, MANAGER, self.transport), self.place, "staging", metrics, self.predictors, "localhost", clock
+            lambda: Kube(self.access, MANAGER, self.transport), self.place, "staging", metrics, self.predictors, clock
         )
         self.versions = StoredVersions({("digits", n): servable(n) for n in (1, 2, 3)})
         events = Outbox(outbox, service_id("api"), clock)
@@ -127,6 +131,17 @@ def _served(item: Object) -> tuple[str, list[tuple[str, int]]]:
     return stable, [(found["predictor"]["labels"][inference.DEPLOYMENT], found["trafficPercent"]) for found in canaries]
 
 
+def reachable(kube: Kube, place: Place) -> list[str]:
+    """Services to which the gateway speaks TLS."""
+    items = kube.list(POLICIES, place.of("staging"))["items"]
+    return sorted(target["name"] for item in items for target in item["spec"]["targetRefs"])
+
+
+def led_to(kube: Kube, place: Place) -> list[str]:
+    """Services to which KServe's routes lead."""
+    return sorted(name for service in kube.list(SERVICES, place.of("staging"))["items"] for name in predictor_services(service))
+
+
 class Killed(BaseException):
     """The process died. No code of ours catches it."""
 
@@ -175,3 +190,40 @@ def probing(right: Callable[[str], bool]) -> httpx.Client:
         return httpx.Response(200, json={"outputs": [{"name": "label", "data": labels}]})
 
     return httpx.Client(transport=httpx.MockTransport(answer))
+
+
+def new_place(kube: Kube) -> Place:
+    """Namespaces of a test's own."""
+    place = Place(namespace=f"models{next(NUMBERS)}")
+    kube.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.of("staging")}})
+    return place
+
+
+def grant(kube: Kube, place: Place) -> None:
+    """The backend's role in the place's namespace, to the user of the SERVING token."""
+    role = admission.role()
+    name, group = role["metadata"]["name"], "rbac.authorization.k8s.io"
+    kube.apply(admission.CLUSTER_ROLES, role)
+    bound = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": name, "namespace": place.of("staging")},
+        "subjects": [{"kind": "User", "name": "serving", "apiGroup": group}],
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+    }
+    kube.apply(BINDINGS, bound)
+
+
+def traffic(rig: Rig, stable: str, canary: str, weight: float, failing: int = 0) -> None:
+    """Half an hour ago each arm's counters had risen; requests: 3,000 by weight, `failing` of the canary's failed."""
+    at_s = rig.now / 1000 - 1800
+    name = "ai_infra_predictions_total"
+    for deployment, share, failed in ((stable, 1 - weight, 0), (canary, weight, failing)):
+        before = [
+            value for series, labels, _, value in rig.prometheus.samples
+            if (series, labels["deployment"], labels["outcome"]) == (name, deployment, "ok")
+        ]  # fmt: skip
+        labels = {"deployment": deployment, "process": "p"}
+        total = max(before, default=0.0) + 3000 * share - failed
+        rig.prometheus.samples.append((name, labels | {"outcome": "ok"}, at_s, total))
+        rig.prometheus.samples.append((name, labels | {"outcome": "error"}, at_s, float(failed)))

@@ -103,7 +103,14 @@ def test_names_of_services_are_dns_labels_and_no_two_models_share_one() -> None:
     assert names[0] == "digits"
     assert names[2] == "digits-v2"
     assert len(set(names)) == len(models)
-    assert all(len(name) <= 40 and name[0].isalpha() and name[-1].isalnum() and name == name.lower() for name in names)
+    assert all(len(name) <= 36 and name[0].isalpha() and name[-1].isalnum() and name == name.lower() for name in names)
+
+
+def test_a_canary_says_its_replicas_once_as_kserve_refuses_more() -> None:
+    spec = inference.inference_service(PLACE, predictor(1, 2), predictor(2, 2))["spec"]
+    [canary] = spec["canary"]
+    assert (spec["predictor"]["minReplicas"], spec["predictor"]["maxReplicas"]) == (2, 2)
+    assert (canary["predictor"]["minReplicas"], "maxReplicas" in canary["predictor"]) == (2, False)
 
 
 def test_a_split_remembers_every_weight_and_reads_back() -> None:

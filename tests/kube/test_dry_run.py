@@ -26,6 +26,7 @@ NAMESPACES: Final = Resource("", "v1", "namespaces")
 Path = tuple[str | int, ...]
 
 BROKEN: Final[Mapping[str, tuple[Path, Any, str]]] = {
+    "BackendTLSPolicy": (("spec", "validation", "wellKnownCACertificates"), "System", "must not contain both"),
     "Certificate": (("spec", "usages"), ["everything"], "usages"),
     "ClusterIssuer": (("spec", "ca"), "secret", "ca"),
     "ClusterQueue": (("spec", "preemption"), {"borrowWithinCohort": {"policy": "LowerPriority"}}, "reclaimWithinCohort=Never"),

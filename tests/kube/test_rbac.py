@@ -33,6 +33,7 @@ WATCH = {"get", "list", "watch"}
 TABLE: Mapping[tuple[str, str], Verbs] = {
     (API, MODELS): {
         "inferenceservices.serving.kserve.io": WATCH | {"create", "patch", "delete"},
+        "backendtlspolicies.gateway.networking.k8s.io": WATCH | {"create", "patch", "delete"},
         "pods": WATCH,
         "configmaps": WATCH | {"create"},
         f"configmaps/{ALLOWED}": {"patch"},

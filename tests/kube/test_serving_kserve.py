@@ -1,9 +1,7 @@
 """The serving backend `kserve` on a real API server: rollouts, competing writers, restarts, kills. KServe itself is a stand-in."""
 
-import itertools
 import logging
 import ssl
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,63 +10,16 @@ import pytest
 from services.core.errors import BadInput, NotFound, Unavailable
 from services.core.kube import Kube, Resource
 from services.core.kubewatch import Mirror
-from services.serving import admission
 from services.serving.backends.kserve import PODS
 from services.serving.domain import DeploymentSpec
 from services.serving.inference import ALLOWED, CONFIG_MAPS, DEPLOYMENT, MANAGED, SELECTOR, SERVICES, Place, Split
 from tests.fakes.kserve import KServeStandIn
-from tests.kube.apiserver import SERVING, ApiServer
+from tests.kube.apiserver import ApiServer
 from tests.kube.conftest import definitions, install
-from tests.kube.rig import ACTOR, NAMESPACES, Dying, Killed, Rig, open_rig, probing, seen, servable
+from tests.kube.rig import ACTOR, NAMESPACES, Dying, Killed, Rig, led_to, new_place, open_rig, reachable, seen, servable, traffic
 from tests.serving import wait_for
 
-NUMBERS = itertools.count()
 ACCOUNTS = Resource("", "v1", "serviceaccounts")
-BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings")
-
-
-def new_place(kube: Kube) -> Place:
-    """Namespaces of a test's own."""
-    place = Place(namespace=f"models{next(NUMBERS)}")
-    kube.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.of("staging")}})
-    return place
-
-
-def grant(kube: Kube, place: Place) -> None:
-    """The backend's role in the place's namespace, to the user of the SERVING token."""
-    role = admission.role()
-    name, group = role["metadata"]["name"], "rbac.authorization.k8s.io"
-    kube.apply(admission.CLUSTER_ROLES, role)
-    bound = {
-        "apiVersion": f"{group}/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": name, "namespace": place.of("staging")},
-        "subjects": [{"kind": "User", "name": "serving", "apiGroup": group}],
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
-    }
-    kube.apply(BINDINGS, bound)
-
-
-@pytest.fixture
-def place(kube: Kube) -> Iterator[Place]:
-    found = new_place(kube)
-    yield found
-    for item in kube.list(SERVICES, found.of("staging"))["items"]:
-        kube.delete(SERVICES, item["metadata"]["name"], found.of("staging"))
-
-
-@pytest.fixture
-def rig(kube: Kube, cluster: ApiServer, place: Place, tmp_path: Path) -> Iterator[Rig]:
-    """With no more rights than the backend's roles."""
-    grant(kube, place)
-    with open_rig(tmp_path, cluster.access(SERVING), place, predictors=probing(lambda path: True)) as found:
-        yield found
-
-
-@pytest.fixture
-def kserve(cluster: ApiServer) -> Iterator[KServeStandIn]:
-    with KServeStandIn(Kube(cluster.access(), "kserve-stand-in")) as found:
-        yield found
 
 
 def test_a_deployment_is_served_and_listed(rig: Rig, kube: Kube, kserve: KServeStandIn) -> None:
@@ -271,7 +222,7 @@ def test_two_controllers_agree_on_a_rollouts_times(rig: Rig, kube: Kube, kserve:
 def test_a_controller_killed_at_a_write_is_finished_by_the_next(
     kube: Kube, cluster: ApiServer, place: Place, tmp_path: Path, step: str, at: int, answered: bool
 ) -> None:
-    """Writes: the list, the service of the model; or its removal."""
+    """Writes: the list, the gateway's policies, the service of the model; or its removal."""
     access = cluster.access()
     with open_rig(tmp_path, access, place) as before:
         if step != "deploy":
@@ -291,12 +242,13 @@ def test_a_controller_killed_at_a_write_is_finished_by_the_next(
     with open_rig(tmp_path, access, place) as after:
         after.look()
         wait_for(lambda: settled(after, kube) == expected, "the next process finishes")
+        wait_for(lambda: settled(after, kube) is not None and reachable(kube, place) == led_to(kube, place), "the gateway knows it")
 
 
 def in_touch(rig: Rig) -> bool:
     try:
-        rig.backend.health("none")
-        rig.backend._cluster.split_of("none")
+        for mirror in rig.backend._mirrors:
+            mirror.objects()
     except Unavailable:
         return False
     return True
@@ -327,7 +279,8 @@ def test_a_restarted_api_server_is_found_again_and_an_expired_watch_lists_anew(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    found = [text for text in definitions() if b"inferenceservices.serving.kserve.io" in text]
+    kinds = (b"inferenceservices.serving.kserve.io", b"backendtlspolicies.gateway.networking.k8s.io")
+    found = [text for text in definitions() if any(kind in text for kind in kinds)]
     (tmp_path / "server").mkdir()
     server = ApiServer(tmp_path / "server")
     server.start()
@@ -405,18 +358,3 @@ def test_counts_wait_for_prometheus(rig: Rig, kserve: KServeStandIn) -> None:
     with pytest.raises(Unavailable, match="Prometheus"):
         rig.rollouts.advance(rollout["id"])
     assert rig.rollouts.get(rollout["id"])["state"] == "running"
-
-
-def traffic(rig: Rig, stable: str, canary: str, weight: float, failing: int = 0) -> None:
-    """Half an hour ago each arm's counters had risen; requests: 3,000 by weight, `failing` of the canary's failed."""
-    at_s = rig.now / 1000 - 1800
-    name = "ai_infra_predictions_total"
-    for deployment, share, failed in ((stable, 1 - weight, 0), (canary, weight, failing)):
-        before = [
-            value for series, labels, _, value in rig.prometheus.samples
-            if (series, labels["deployment"], labels["outcome"]) == (name, deployment, "ok")
-        ]  # fmt: skip
-        labels = {"deployment": deployment, "process": "p"}
-        total = max(before, default=0.0) + 3000 * share - failed
-        rig.prometheus.samples.append((name, labels | {"outcome": "ok"}, at_s, total))
-        rig.prometheus.samples.append((name, labels | {"outcome": "error"}, at_s, float(failed)))

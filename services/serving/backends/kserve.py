@@ -17,6 +17,7 @@ from services.serving.canary import Counts
 from services.serving.cluster import MANAGER, Cluster
 from services.serving.domain import DeploymentHealth, Pair, Probe, Reference
 from services.serving.errors import UnknownPrediction
+from services.serving.gateway import POLICIES
 from services.serving.inference import CONFIG_MAPS, DEPLOYMENT, SELECTOR, SERVICES, Place, variant_of
 from services.serving.predictor.client import ask
 from services.serving.prometheus import Arms, Metrics
@@ -42,20 +43,20 @@ def open_backend(environ: Mapping[str, str], identity: Identity) -> "KServeBacke
     if not (url := environ.get("AI_INFRA_PROMETHEUS_URL", "")):
         raise BadSetting("AI_INFRA_PROMETHEUS_URL is not set: the backend kserve judges canaries by Prometheus")
     settle_s = settings.number(environ, "AI_INFRA_PROMETHEUS_SETTLE_S", 60, 0, 3600)
-    place = Place(namespace=environ.get("AI_INFRA_KUBE_NAMESPACE", Place.namespace))
-    host = environ.get("AI_INFRA_PREDICTOR_HOST", "predictor")
+    namespace, host = environ.get("AI_INFRA_KUBE_NAMESPACE", Place.namespace), environ.get("AI_INFRA_PREDICTOR_HOST", Place.host)
     metrics = Metrics(httpx.Client(base_url=url, timeout=TIMEOUT_S), settle_s)
     predictors = httpx.Client(verify=client_context(identity), timeout=TIMEOUT_S)
     access = Access.from_env(environ)
     environment = settings.environment(environ)
-    return KServeBackend(lambda: Kube(access, MANAGER), place, environment, metrics, predictors, host, system_clock)
+    place = Place(namespace=namespace, host=host)
+    return KServeBackend(lambda: Kube(access, MANAGER), place, environment, metrics, predictors, system_clock)
 
 
 class KServeBackend:
     """Implements ServingBackend. Thread-safe but for `follow`, which one thread calls.
 
     connect: a client of the API server, for each thread its own; environment: the one that this cluster serves; predictors: a
-    client with the API's certificate; host: the name in the predictors' certificate.
+    client with the API's certificate.
     """
 
     mirrors = False
@@ -67,15 +68,15 @@ class KServeBackend:
         environment: str,
         metrics: Metrics,
         predictors: httpx.Client,
-        host: str,
         clock: Clock,
     ) -> None:
-        self._metrics, self._predictors, self._host, self._clock = metrics, predictors, host, clock
-        kinds, namespace = (SERVICES, CONFIG_MAPS, PODS), place.of(environment)
-        self._services, self._lists, self._pods = (Mirror(connect(), kind, SELECTOR, namespace) for kind in kinds)
-        self._cluster = Cluster(connect(), place, environment, clock, self._services, self._lists)
+        self._metrics, self._predictors, self._host, self._clock = metrics, predictors, place.host, clock
+        kinds, namespace = (SERVICES, PODS, CONFIG_MAPS, POLICIES), place.of(environment)
+        self._mirrors = [Mirror(connect(), kind, SELECTOR, namespace) for kind in kinds]
+        self._services, self._pods, lists, policies = self._mirrors
+        self._cluster = Cluster(connect(), place, environment, clock, self._services, lists, policies)
         self._desired: dict[str, Any] = {"deployments": [], "routes": []}
-        for mirror in (self._services, self._lists, self._pods):
+        for mirror in self._mirrors:
             mirror.start()
 
     def follow(self, desired: Callable[[], dict[str, Any]]) -> None:
@@ -83,7 +84,7 @@ class KServeBackend:
         self._cluster.follow(self._desired)
 
     def close(self) -> None:
-        for mirror in (self._services, self._lists, self._pods):
+        for mirror in self._mirrors:
             mirror.stop()
 
     def health(self, deployment: str) -> DeploymentHealth:
