@@ -35,7 +35,7 @@ RUNBOOKS: Final[Mapping[str, str]] = {
     "ClusterQueue": "runbooks/gpu-pool-pending.md",
     "LocalQueue": "runbooks/gpu-pool-pending.md",
     "Deployment": "runbooks/service-down.md",
-    "Certificate": "runbooks/access-refused.md",
+    "Certificate": "runbooks/certificate-expires.md",
 }
 
 

@@ -77,7 +77,8 @@ def _values(args: CertManagerArgs) -> dict[str, Any]:
         "resources": sized("50m", "128Mi"),
         "webhook": {"replicaCount": args.replicas, "podDisruptionBudget": budget, "resources": sized("50m", "64Mi")},
         "cainjector": {"resources": sized("50m", "256Mi")},
-        "prometheus": {"enabled": True, "servicemonitor": {"enabled": True}},
+        # Its series are about other namespaces than its own.
+        "prometheus": {"enabled": True, "servicemonitor": {"enabled": True, "honorLabels": True}},
     }
 
 

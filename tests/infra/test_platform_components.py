@@ -250,6 +250,11 @@ def test_whoever_may_edit_a_namespace_may_not_have_certificates_of_services_made
     assert _values("cert-manager")["global"]["rbac"] == {"aggregateClusterRoles": False}
 
 
+def test_series_of_a_certificate_have_its_namespace_and_not_the_controllers() -> None:
+    # Else Prometheus calls it `exported_namespace`: the alert would name the controller's, and tell two of one name not apart.
+    assert _values("cert-manager")["prometheus"]["servicemonitor"] == {"enabled": True, "honorLabels": True}
+
+
 def test_volumes_are_encrypted_and_outlive_their_claims() -> None:
     made = recorded(lambda: Storage("storage", StorageArgs(key_arn="arn:disks")))["StorageClass", "storage-encrypted"].inputs
     assert made["parameters"] == {"type": "gp3", "encrypted": "true", "kmsKeyId": "arn:disks"}

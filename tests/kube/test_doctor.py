@@ -101,7 +101,7 @@ def test_what_does_not_work_yet_says_why(kubectl: Kubectl, there: Kube) -> None:
     assert found["Deployment doctored/api"].detail == "0 of 2 replicas are ready"
     assert found["Deployment doctored/api"].remedy == "runbooks/service-down.md"
     assert found["Certificate doctored/api"].detail == "no controller has said that it is Ready"
-    assert (ROOT / found["Certificate doctored/api"].remedy).is_file()
+    assert found["Certificate doctored/api"].remedy == "runbooks/certificate-expires.md"
     assert "ConfigMap doctored/settings" not in found
     assert "Namespace doctored" not in found
 

@@ -12,7 +12,7 @@ from tests.peers import ROOT, need
 from tests.unit.test_runbooks import commands
 
 PAGES = [*sorted((ROOT / "runbooks").glob("*.md")), ROOT / "deployment.md"]
-PLACES = {"ENV": "dev", "MODEL": "digits", "POD": "pod", "NAME": "name", "NODE": "node"}
+PLACES = {"NAMESPACE": "default", "ENV": "dev", "MODEL": "digits", "POD": "pod", "NAME": "name", "NODE": "node"}
 READING = ("get", "describe")
 FINE = ("No resources found", "NotFound")
 """What kubectl says when it has understood."""
