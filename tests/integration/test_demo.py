@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from services.core.errors import Refused
 from services.core.trust import Trust
 from services.demo.material import make_repository
 from services.demo.witness import witnessed
-from services.home import Home, create
+from services.home import POLICIES, Home, create
 from services.supervisor import Platform, free_ports
 from services.verify.service import verify
 from tests import archives
@@ -165,15 +166,81 @@ def test_a_person_without_the_role_is_refused_and_nothing_changes(running: Home)
         assert trainer.models() == before
 
 
+def command(home: Home, *words: str, code: int = 0) -> Any:
+    """What `ai-infra … --json` answers, with this exit code: on stdout or, an error, on stderr."""
+    whole = [sys.executable, "-m", "services.cli", *words, "--json"]
+    done = subprocess.run(whole, capture_output=True, text=True, check=False, env=os.environ | {"AI_INFRA_HOME": str(home.root)})
+    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
+    return json.loads(done.stdout or done.stderr)
+
+
 def test_the_command_line_shows_the_same(running: Home) -> None:
-    environ = os.environ | {"AI_INFRA_HOME": str(running.root)}
-    command = [sys.executable, "-m", "services.cli", "model", "list", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
-    assert json.loads(done.stdout)[0]["stage"] == "prod"
-    absent = [*command[:3], "model", "show", "digits@99", "--json"]
-    missing = subprocess.run(absent, capture_output=True, text=True, check=False, env=environ)
-    assert missing.returncode == 3
-    assert json.loads(missing.stderr)["error"] == "NotFound"
+    assert command(running, "model", "list")[0]["stage"] == "prod"
+    assert command(running, "model", "show", "digits@99", code=3)["error"] == "NotFound"
+
+
+def test_the_command_line_tells_what_a_stage_held_at_an_index_and_at_a_time_with_proofs(running: Home, tmp_path: Path) -> None:
+    with Client.connect(running, "aude") as auditor:
+        promoted = [entry for entry in auditor.events(type="promotion.completed") if entry["event"]["payload"]["to"] == "prod"]
+    index, ts = promoted[0]["index"], promoted[0]["event"]["ts"]
+    show = ("registry", "show", "digits@prod")
+    assert command(running, *show, "--as-of", str(index - 1))["version"] is None
+    found = command(running, *show, "--as-of", str(index), "--proof", str(tmp_path / "proofs"))
+    assert (found["version"]["model"], found["version"]["number"], found["entries"]) == ("digits", 1, index + 1)
+    moment = datetime.fromtimestamp(ts / 1000, UTC).isoformat(timespec="milliseconds")
+    assert command(running, *show, "--as-of", moment)["version"] == found["version"]
+    # Without the platform, from the log's own folder: the same answer.
+    log = ("--log", str(running.root / "log"), "--trust", str(running.root / "trust.json"))
+    assert command(running, *show, "--as-of", str(index), *log)["version"] == found["version"]
+    assert command(running, *show, "--as-of", "9999999", code=3)["error"] == "NotFound"
+    assert command(running, *show, "--as-of", "2999-01-01T00:00:00Z", code=2)["error"] == "BadInput"
+    names = {path.name for path in (tmp_path / "proofs").iterdir()}
+    assert names == {f"{item['index']}.{kind}" for item in found["restsOn"] for kind in ("tlog-proof", "json")}
+
+
+def test_the_command_line_checks_a_proof_offline_and_refuses_that_of_another_entry(running: Home, tmp_path: Path) -> None:
+    command(running, "audit", "prove", "7", "-o", str(tmp_path / "7.tlog-proof"))
+    for index in (7, 8):
+        (tmp_path / f"{index}.json").write_text(json.dumps(command(running, "audit", "show", str(index))))
+    check = ("audit", "check-proof", str(tmp_path / "7.tlog-proof"))
+    trust = ("--trust", str(running.root / "trust.json"))
+    found = command(running, *check, str(tmp_path / "7.json"), *trust)
+    assert (found["index"], list(found["witnesses"])) == (7, [witness.name for witness in running.trust.witnesses])
+    assert command(running, *check, str(tmp_path / "8.json"), *trust, code=1)["error"] == "BadProof"
+    assert command(running, *check, str(tmp_path / "none.json"), *trust, code=2)["error"] == "BadInput"
+
+
+def test_the_command_line_decides_the_past_again(running: Home) -> None:
+    """The policies of the repository do not block the demo's data set, as the active ones do."""
+    simulate = ("policy", "simulate", "--bundle", str(POLICIES))
+    found = command(running, *simulate, code=5)
+    changes = [(item["was"], item["now"], rule["rule"]) for item in found["decisions"] for rule in item["changes"]]
+    assert ("deny", "pass", "dataset.blocked") in changes
+    assert found["counts"]["changed"] == len(found["decisions"])
+    none = {"unchanged": 0, "changed": 0, "failed": 0}
+    assert command(running, *simulate, "--since", "2999-01-01T00:00:00Z")["counts"] == none
+    replayed = command(running, "policy", "replay", "--all")
+    assert replayed == {"counts": none | {"unchanged": sum(found["counts"].values())}, "decisions": []}
+    assert command(running, "policy", "replay", "dec-none", code=3)["error"] == "NotFound"
+    assert command(running, "policy", "replay", code=2)["error"] == "BadInput"
+
+
+def test_the_command_line_reconciles_and_verifies_the_log(running: Home) -> None:
+    found = command(running, "audit", "reconcile")
+    assert (found["problems"], found["rows"] > 50, found["events"] > 100) == ([], True, True)
+    assert command(running, "audit", "verify", "--against", str(running.root / "log" / "checkpoint"))["notCheckable"] == []
+    assert command(running, "audit", "reconcile", "--as", "nobody", code=3)["error"] == "NotFound"
+
+
+def test_the_command_line_writes_evidence_that_verifies_until_it_is_changed(running: Home, tmp_path: Path) -> None:
+    archive, trust = tmp_path / "evidence.zip", ("--trust", str(running.root / "trust.json"))
+    written = command(running, "evidence", "digits@1", "--env", "prod", "-o", str(archive))
+    assert written == {"file": str(archive), "size": archive.stat().st_size}
+    assert command(running, "verify", str(archive), *trust)["verified"]
+    archives.edited(archive, tmp_path / "edited.zip", lambda members: members.update({"log/checkpoint": b"none\n"}))
+    assert command(running, "verify", str(tmp_path / "edited.zip"), *trust, code=1)["brokenLink"] == "log checkpoint"
+    assert command(running, "evidence", "digits@99", "-o", str(tmp_path / "none.zip"), code=3)["error"] == "NotFound"
+    assert command(running, "evidence", "prd-none", "--env", "prod", code=2)["error"] == "BadInput"
 
 
 def test_a_fresh_home_trains_the_same_artifact(told: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
