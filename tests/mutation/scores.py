@@ -17,7 +17,7 @@ TESTS = {
     "core/logfindings.py": ("unit/test_log_findings.py", "unit/test_audit_findings.py"),
     "core/logevents.py": ("unit/test_audit_findings.py",),
     "core/logtree.py": ("unit/test_audit_tree.py", "unit/test_audit_findings.py"),
-    "core/logcheck.py": ("unit/test_audit_findings.py", "unit/test_audit_witnesses.py"),
+    "core/logcheck.py": ("unit/test_log_checkpoints.py", "unit/test_audit_findings.py"),
     "core/merkle.py": ("unit/test_merkle.py",),
     "core/tlog.py": ("unit/test_tlog.py", "unit/test_tlog_tiles.py"),
     "core/verdict.py": ("unit/test_policy_verdict.py",),
