@@ -12,7 +12,7 @@ from tests.openapi import ALMIGHTY, Findings, explore, served_copy
 
 pytestmark = pytest.mark.timeout(1200)  # the demo may have to run first
 
-EXAMPLES = 3
+EXAMPLES = 8
 """Generated requests for each operation and kind of data; `python -m tests.openapi` makes more."""
 
 
