@@ -185,6 +185,22 @@ def test_a_changed_byte_in_any_member_breaks_a_link_by_name(whole: Path, tmp_pat
     assert broken.detail
 
 
+SMALL = (
+    layout.CHECKPOINT, layout.INDEX, layout.FILES, layout.PREDICTION, layout.PREDICTION_PROOF, "log/tile/#0", "model/#0", "model/#1",
+)  # fmt: skip
+"""Of these every byte is tried: they are short, and their links come early in the walk. The others are tried at places."""
+
+
+@pytest.mark.parametrize("label", SMALL)
+def test_every_byte_of_a_small_member_counts(whole: Path, tmp_path: Path, label: str) -> None:
+    members, path = read(whole), tmp_path / "e.zip"
+    name = member(members, label)
+    held = members[name]
+    for at in range(len(held)):
+        changed = bytes([held[at] ^ 1 << RNG.randrange(8)])
+        assert broken_link(write(path, members | {name: held[:at] + changed + held[at + 1 :]})) in ABOUT_PREDICTION, (at, changed)
+
+
 @pytest.mark.parametrize("label", labels())
 def test_bytes_appended_to_any_member_break_it(whole: Path, tmp_path: Path, label: str) -> None:
     def change(members: Members) -> None:
