@@ -186,7 +186,8 @@ def test_a_changed_byte_in_any_member_breaks_a_link_by_name(whole: Path, tmp_pat
 
 
 SMALL = (
-    layout.CHECKPOINT, layout.INDEX, layout.FILES, layout.PREDICTION, layout.PREDICTION_PROOF, "log/tile/#0", "model/#0", "model/#1",
+    layout.CHECKPOINT, layout.INDEX, layout.FILES, layout.PREDICTION, layout.PREDICTION_PROOF,
+    "log/tile/#0", "model/#0", "model/#1",
 )  # fmt: skip
 """Of these every byte is tried: they are short, and their links come early in the walk. The others are tried at places."""
 
