@@ -3,6 +3,7 @@
 from pulumi import ResourceOptions
 from pulumi_vault import Provider as Vault
 
+from components.apps.admission import Admission
 from components.apps.api import api
 from components.apps.calls import API, PREDICTOR, PROXY, TRAINING, Places
 from components.apps.certificates import Certificates, CertificatesArgs, Holder, secret_of, service_names
@@ -14,10 +15,11 @@ from components.apps.signing_proxy import IN_VAULT, signing_proxy
 from components.apps.vault_access import Account as VaultAccount
 from components.apps.vault_access import VaultAccess, VaultAccessArgs, signing_paths
 from components.apps.workload import Workload
-from services.serving import admission
-from services.serving.inference import Place, serving_runtime
+from services.serving.admission import role as serving_role
+from services.serving.inference import serving_runtime
 from services.serving.storage_container import storage_container
 from services.training import rayjob
+from stacks.apps_admission import admission_args
 from stacks.apps_services import api_args, proxy_args
 from stacks.cluster import after, cluster_provider, reference
 from stacks.config import AppsStack
@@ -36,9 +38,11 @@ def apps(config: AppsStack) -> None:
     opts = ResourceOptions(providers=[cluster_provider(config, ground), vault])
     network = NetworkPolicies("network", NetworkPoliciesArgs(places=_places(config, ground)), opts)
     rights = Rbac("rbac", _rights(config), opts)
-    certificates = Certificates("certificates", _certificates(config, platform), opts)
+    wanted = _certificates(config, platform)
+    admission = Admission("admission", admission_args(config, wanted.holders), opts)
+    certificates = Certificates("certificates", wanted, after(opts, admission))
     access = VaultAccess("vault-access", _vault(config), opts)
-    Serving("serving", _serving(config), opts)
+    Serving("serving", _serving(config), after(opts, admission))
     # What starts has its network closed, its rights and its certificate; the proxy's keys are there.
     ready = after(opts, network, rights, certificates)
     Workload(API, api(api_args(config, ground, platform)), ready)
@@ -64,7 +68,7 @@ def _rights(config: AppsStack) -> RbacArgs:
     return RbacArgs(
         accounts=[Account(namespace=ours, name=PREDICTOR), Account(namespace=jobs, name=TRAINING)],
         grants=[
-            Grant(role=admission.role(), account=caller, namespace=ours),
+            Grant(role=serving_role(), account=caller, namespace=ours),
             Grant(role=rayjob.role(), account=caller, namespace=jobs),
         ],
     )
@@ -87,8 +91,6 @@ def _vault(config: AppsStack) -> VaultAccessArgs:
 
 def _serving(config: AppsStack) -> ServingArgs:
     return ServingArgs(
-        policy=admission.policy(Place()),
-        binding=admission.binding(),
         runtime=serving_runtime(runtime_args(config)),
         storage=storage_container(storage_args(config)),
     )

@@ -40,13 +40,15 @@ class Witnesses(Model):
 
 
 class AppsConfig(Model):
-    """image: of all services; training_image: of Ray's pods, which KubeRay starts by a shell; opa_image: beside the API.
+    """image: of all services; former_images: of predictors that started with them, and may start with them again; training_image:
+    of Ray's pods, which KubeRay starts by a shell; opa_image: beside the API.
 
     retention_days: in which nobody deletes an object, as the ground's store of artifacts has it; queue, priority: of jobs that name
     none; vault_address: of Vault, for whoever deploys; key_versions: of the keys in Vault that sign.
     """
 
     image: Image
+    former_images: Annotated[tuple[Image, ...], Field(strict=False)]
     training_image: Image
     opa_image: Image
     retention_days: Positive

@@ -16,6 +16,8 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 from components.platform.chart import Chart, release, sized
 
 CHART: Final = Chart(name="cert-manager", repository="https://charts.jetstack.io")
+ACCOUNT: Final = "cert-manager"
+"""Service account of the controller: the only one that may ask the authority (`services.core.certificate_admission`)."""
 API: Final = "cert-manager.io/v1"
 GROUP: Final = "cert-manager.io"
 AUTHORITY: Final = "ai-infra"
@@ -72,6 +74,7 @@ def _values(args: CertManagerArgs) -> dict[str, Any]:
         "global": {"rbac": {"aggregateClusterRoles": False}},
         # Kept with what was made of them when the release goes.
         "crds": {"enabled": True, "keep": True},
+        "serviceAccount": {"name": ACCOUNT},
         "replicaCount": args.replicas,
         "podDisruptionBudget": budget,
         "resources": sized("50m", "128Mi"),

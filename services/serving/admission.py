@@ -7,13 +7,13 @@ signature (CEL has no such function): whoever loads the model does that.
 from collections.abc import Iterable
 from typing import Final
 
+from services.core import admission
+from services.core.admission import SPEC_CHANGES, refuse_unless
 from services.core.kube import Object, Resource
 from services.serving import gateway
 from services.serving.inference import ALLOWED, DEPLOYMENT, MANAGED, MODE, SERVICES, Place
 from services.serving.predictor.source import SCHEME, URI
 
-POLICIES = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies")
-BINDINGS = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings")
 CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles")
 NAME: Final = "ai-infra-servable-models"
 SPEC: Final = ("predictor", "canary")
@@ -31,92 +31,58 @@ WATCHED: Final = ("get", "list", "watch")
 
 
 def policy(place: Place) -> Object:
-    """Refuses what is not pinned, not listed, or comes from elsewhere. An error in an expression refuses too."""
+    """Refuses what is not pinned, not listed, or comes from elsewhere."""
     one = "has(p.model) && has(p.model.storageUri)"
     listed = "p.model.storageUri.split('/')[2] in variables.listed && variables.listed[p.model.storageUri.split('/')[2]]"
-    return {
-        "apiVersion": f"{POLICIES.group}/{POLICIES.version}",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": NAME, "labels": dict(MANAGED)},
-        "spec": {
-            "failurePolicy": "Fail",
-            "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
-            "matchConstraints": {
-                "resourceRules": [
-                    {
-                        "apiGroups": [SERVICES.group],
-                        "apiVersions": ["*"],
-                        "operations": ["CREATE", "UPDATE"],
-                        "resources": [SERVICES.plural],
-                    }
-                ]
-            },
-            # A service whose version was withdrawn must still lose its finalizers.
-            "matchConditions": [
-                {
-                    "name": "spec-changes",
-                    "expression": "request.operation == 'CREATE' || object.spec != oldObject.spec"
-                    f" || {_notes('object')} != {_notes('oldObject')}",
-                }
-            ],
-            "variables": [
-                {"name": "canaries", "expression": "has(object.spec.canary) ? object.spec.canary.map(c, c.predictor) : []"},
-                {"name": "predictors", "expression": "[object.spec.predictor] + variables.canaries"},
-                {"name": "listed", "expression": "has(params.data) ? params.data : {}"},
-                {"name": "notes", "expression": _notes("object")},
-            ],
-            "validations": [
-                _validation(
-                    f"variables.predictors.all(p, {one} && p.model.storageUri.matches('^{URI}$'))",
-                    f"model.storageUri is not pinned: want {SCHEME}DEPLOYMENT/ARTIFACT/MANIFEST/BUNDLE, the last three as sha256:…",
-                ),
-                _validation(
-                    f"variables.predictors.all(p, {one} && {listed} == p.model.storageUri)",
-                    f"the manifest is not listed in ConfigMap {ALLOWED}: deploy by `ai-infra deploy`, which decides and lists",
-                ),
-                _validation(
-                    f"variables.predictors.all(p, {one} && has(p.model.runtime) && p.model.runtime == '{place.runtime}')",
-                    f"model.runtime is not {place.runtime}",
-                ),
-                _validation(
-                    f"object.spec.all(k, k in {_listed(SPEC)})",
-                    f"only {_words(SPEC)} have a manifest: leave out all else of the spec",
-                ),
-                _validation(
-                    f"variables.predictors.all(p, p.all(k, k in {_listed(PREDICTOR)}))",
-                    f"a predictor has more than model.storageUri: it may have {_words(PREDICTOR)}",
-                ),
-                _validation(
-                    f"variables.predictors.all(p, has(p.model) && p.model.all(k, k in {_listed(MODEL)}))",
-                    f"a model brings a program or data of its own: it may have {_words(MODEL)}",
-                ),
-                _validation(
-                    f"variables.predictors.all(p, {one} && has(p.labels) && '{DEPLOYMENT}' in p.labels"
-                    f" && p.labels['{DEPLOYMENT}'] == p.model.storageUri.split('/')[2])",
-                    f"label {DEPLOYMENT} is not the deployment of model.storageUri: its pods would be taken for another's",
-                ),
-                _validation(
-                    "variables.notes.all(k, !k.contains('kserve.io/')"
-                    f" || (k == '{MODE}' && variables.notes[k] in {_listed(MODES)}))",
-                    f"an annotation tells KServe to serve otherwise: of its own only {MODE} may be there",
-                ),
-            ],
-        },
+    refusals = (
+        refuse_unless(
+            f"variables.predictors.all(p, {one} && p.model.storageUri.matches('^{URI}$'))",
+            f"model.storageUri is not pinned: want {SCHEME}DEPLOYMENT/ARTIFACT/MANIFEST/BUNDLE, the last three as sha256:…",
+        ),
+        refuse_unless(
+            f"variables.predictors.all(p, {one} && {listed} == p.model.storageUri)",
+            f"the manifest is not listed in ConfigMap {ALLOWED}: deploy by `ai-infra deploy`, which decides and lists",
+        ),
+        refuse_unless(
+            f"variables.predictors.all(p, {one} && has(p.model.runtime) && p.model.runtime == '{place.runtime}')",
+            f"model.runtime is not {place.runtime}",
+        ),
+        refuse_unless(
+            f"dyn(object.spec).all(k, k in {_listed(SPEC)})",
+            f"only {_words(SPEC)} have a manifest: leave out all else of the spec",
+        ),
+        refuse_unless(
+            f"variables.predictors.all(p, p.all(k, k in {_listed(PREDICTOR)}))",
+            f"a predictor has more than model.storageUri: it may have {_words(PREDICTOR)}",
+        ),
+        refuse_unless(
+            f"variables.predictors.all(p, has(p.model) && p.model.all(k, k in {_listed(MODEL)}))",
+            f"a model brings a program or data of its own: it may have {_words(MODEL)}",
+        ),
+        refuse_unless(
+            f"variables.predictors.all(p, {one} && has(p.labels) && '{DEPLOYMENT}' in p.labels"
+            f" && p.labels['{DEPLOYMENT}'] == p.model.storageUri.split('/')[2])",
+            f"label {DEPLOYMENT} is not the deployment of model.storageUri: its pods would be taken for another's",
+        ),
+        refuse_unless(
+            f"variables.notes.all(k, !k.contains('kserve.io/') || (k == '{MODE}' && variables.notes[k] in {_listed(MODES)}))",
+            f"an annotation tells KServe to serve otherwise: of its own only {MODE} may be there",
+        ),
+    )
+    variables = {
+        # Objects whose fields are gone through as those of a map.
+        "canaries": "has(object.spec.canary) ? object.spec.canary.map(c, dyn(c.predictor)) : []",
+        "predictors": "[dyn(object.spec.predictor)] + variables.canaries",
+        "listed": "has(params.data) ? params.data : {}",
+        "notes": _notes("object"),
     }
+    changes = f"{SPEC_CHANGES} || {_notes('object')} != {_notes('oldObject')}"
+    return admission.policy(NAME, SERVICES, refusals, variables=variables, when=changes, parameter="ConfigMap")
 
 
 def binding() -> Object:
-    """Puts the policy in force in every namespace, each with its own list; without a list nothing is served there."""
-    return {
-        "apiVersion": f"{BINDINGS.group}/{BINDINGS.version}",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": NAME, "labels": dict(MANAGED)},
-        "spec": {
-            "policyName": NAME,
-            "paramRef": {"name": ALLOWED, "parameterNotFoundAction": "Deny"},
-            "validationActions": ["Deny"],
-        },
-    }
+    """In force in every namespace, each with its own list; without a list nothing is served there."""
+    return admission.binding(NAME, parameter=ALLOWED)
 
 
 def role() -> Object:
@@ -152,7 +118,3 @@ def _listed(names: Iterable[str]) -> str:
 
 def _words(names: Iterable[str]) -> str:
     return ", ".join(names)
-
-
-def _validation(expression: str, message: str) -> Object:
-    return {"expression": expression, "message": message, "reason": "Forbidden"}

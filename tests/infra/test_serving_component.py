@@ -1,24 +1,16 @@
-"""What the program makes for predictors: exactly what the serving service states, guarded from the first moment."""
+"""What the program makes for predictors: exactly what the serving service states."""
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from components.apps.serving import Serving, ServingArgs
-from services.serving.admission import binding, policy
 from services.serving.inference import Place, Predictor, inference_service, serving_runtime
 from services.serving.storage_container import storage_container
 from tests.infra.recorded import Graph, recorded
 from tests.kube.objects import order, runtime_args, storage_args
 
-ARGS = ServingArgs(
-    policy=policy(Place()),
-    binding=binding(),
-    storage=storage_container(storage_args()),
-    runtime=serving_runtime(runtime_args("models-staging")),
-)
-STATED = (ARGS.policy, ARGS.binding, ARGS.storage, ARGS.runtime)
+ARGS = ServingArgs(storage=storage_container(storage_args()), runtime=serving_runtime(runtime_args("models-staging")))
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +20,12 @@ def made() -> Graph:
 
 def test_objects_are_those_that_the_service_states(made: Graph) -> None:
     found: dict[str, Any] = {kind: item.inputs for (kind, _), item in made.items() if "spec" in item.inputs}
-    assert {kind: found[kind] for kind in found if kind != "PodDisruptionBudget"} == {item["kind"]: item for item in STATED}
+    stated = {item["kind"]: item for item in (ARGS.storage, ARGS.runtime)}
+    assert {kind: found[kind] for kind in found if kind != "PodDisruptionBudget"} == stated
 
 
-def test_nothing_can_be_served_before_the_policy_is_in_force(made: Graph) -> None:
-    order = [item["kind"] for item in STATED]
-    waits = {kind: made[kind, f"serving-{kind}"].depends for kind in order}
-    assert [f"serving-{before}" in waits[kind] for before, kind in pairwise(order)] == [True, True, True]
+def test_a_runtime_comes_after_what_initialises_its_models(made: Graph) -> None:
+    assert "serving-storage" in made["ServingRuntime", "serving-runtime"].depends
 
 
 def test_one_predictor_at_a_time_may_be_taken_away(made: Graph) -> None:
