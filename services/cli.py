@@ -9,6 +9,7 @@ from services.commands import (
     data,
     doctor,
     infra,
+    login,
     models,
     platform,
     policy,
@@ -16,6 +17,7 @@ from services.commands import (
     quarantine,
     serving,
     training,
+    trust,
     verify,
     witness,
 )
@@ -30,7 +32,10 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-for group in (platform, data, training, models, promotion, serving, quarantine, policy, audit, verify, witness, infra, doctor):
+GROUPS = (
+    platform, login, data, training, models, promotion, serving, quarantine, policy, audit, trust, verify, witness, infra, doctor,
+)  # fmt: skip
+for group in GROUPS:
     group.add_to(app)
 
 

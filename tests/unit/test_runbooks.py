@@ -32,7 +32,7 @@ def fault(words: list[str]) -> str | None:
             return f"no command {words[0]}"
         command, words = command.commands[words[0]], words[1:]
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    unknown = [word for word in words if word.startswith("-") and word.split("=")[0] not in known | {"--help"}]
+    unknown = [word for word in words if word.startswith("-") and word != "-" and word.split("=")[0] not in known | {"--help"}]
     return f"no option {unknown[0]}" if unknown else None
 
 
@@ -57,7 +57,8 @@ def test_the_commands_of_a_runbook_exist(path: Path) -> None:
 def test_the_commands_of_a_page_exist(page: str) -> None:
     text = (ROOT / page).read_text()
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
-    lines = [part.strip() for line in blocks.splitlines() for part in line.split("#")[0].split("&&")]
+    lines = [part.strip() for line in blocks.splitlines() for part in re.split(r"&& | \| ", line.split("#")[0])]
+    lines = [re.sub(r"^([A-Z_]+=\S+ )+", "", line) for line in lines]
     called = [shlex.split(line) for line in lines if line.startswith(("ai-infra ", "make "))]
     called += commands(re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     ours = [words for words in called if words[:1] == ["ai-infra"]]
