@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -427,6 +428,18 @@ def test_prometheus_reads_the_counters_and_nothing_else(world: S3World, address:
         counted = [s for family in families for s in family.samples if s.name == "ai_infra_predictions_total" and s.value]
         assert {(sample.labels["outcome"], sample.labels["deployment"][:4]) for sample in counted} == {("ok", "dep-")}
         assert found.get(f"{address}/v2/models/{MODEL}").status_code == 403
+
+
+def test_a_predictor_takes_tls_1_3_and_not_the_older_one_that_envoy_offers_unless_told(world: S3World, address: str) -> None:
+    taken = {}
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = client_context(world.service("gateway"))
+        # In this order, so that it is never a range without a version.
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.maximum_version = context.minimum_version = version
+        with httpx.Client(verify=context) as found:
+            taken[version] = answers(found, address)
+    assert taken == {ssl.TLSVersion.TLSv1_2: False, ssl.TLSVersion.TLSv1_3: True}
 
 
 OTHERWISE = ("/", "/metrics", "/docs", "/v1/models", f"/v2/models/{MODEL}/infer/", f"/v2/repository/models/{MODEL}/unload")
