@@ -22,10 +22,15 @@ def calls(page: Path) -> list[list[str]]:
     """Of kubectl, with names in place of capitals."""
     text = page.read_text()
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
-    lines = [shlex.split(line.split("#")[0].split(" | ")[0]) for line in blocks.splitlines() if line.startswith("kubectl ")]
+    lines = [_piped(shlex.split(line.split("#")[0])) for line in blocks.splitlines() if line.startswith("kubectl ")]
     plain = [words for words in commands(re.sub(r"```.*?```", "", text, flags=re.DOTALL)) if words[:1] == ["kubectl"]]
     known = re.compile("|".join(PLACES))
     return [[known.sub(lambda found: PLACES[found.group()], word) for word in words[1:]] for words in lines + plain]
+
+
+def _piped(words: list[str]) -> list[str]:
+    """The first command of a pipe."""
+    return words[: words.index("|")] if "|" in words else words
 
 
 def run(cluster: ApiServer, folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
