@@ -15,7 +15,7 @@ from pulumi_aws import eks, iam
 NETWORK: Final = ("eks-pod-identity-agent", "kube-proxy", "vpc-cni")
 """Daemons: active without a node, and a node is not ready without them."""
 
-WORKLOAD: Final = ("coredns", "aws-ebs-csi-driver", "aws-efs-csi-driver")
+WORKLOAD: Final = ("coredns", "aws-ebs-csi-driver", "aws-efs-csi-driver", "metrics-server")
 """Deployments: without a node they would not become active, and time out."""
 
 POLICIES: Final = {

@@ -127,6 +127,7 @@ class Cluster(pulumi.ComponentResource):
         nodes = self._group("nodes", "EKS nodes and their pods")
         self._allow("api", nodes, plane, 443, "API of the cluster")
         self._allow("kubelet", plane, nodes, 10250, "kubelets: logs, exec, metrics")
+        self._allow("metrics", plane, nodes, 10251, "metrics-server, behind the API: autoscalers ask it")
         for port in WEBHOOK_PORTS:
             self._allow(f"webhooks-{port}", plane, nodes, port, "admission webhooks")
         self._allow("dns-udp", nodes, nodes, 53, "CoreDNS", protocol="udp")

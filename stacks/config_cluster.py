@@ -7,7 +7,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from stacks.model import Count, Model, Positive, Text, Texts
 
-ADDONS = frozenset({"aws-ebs-csi-driver", "aws-efs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "vpc-cni"})
+ADDONS = frozenset(
+    {"aws-ebs-csi-driver", "aws-efs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "metrics-server", "vpc-cni"}
+)
 GPU_FAMILY = re.compile(r"(g|p)[0-9]")
 GRAVITON = re.compile(r"[a-z]+[0-9]+g")
 LOG_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)

@@ -23,6 +23,10 @@ NAME: Final = "inference"
 CLIENT: Final = "gateway"
 """Who it is to predictors."""
 KEY: Final = {"algorithm": "ECDSA", "size": 256, "encoding": "PKCS8", "rotationPolicy": "Always"}
+GROWTH: Final = 4
+"""How many times as many proxies as at rest there may be."""
+BUSY: Final = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}}
+"""Of what a proxy asks for: there is another one before requests wait. The add-on metrics-server tells."""
 INTERNAL: Final = {
     "service.beta.kubernetes.io/aws-load-balancer-type": "nlb",
     "service.beta.kubernetes.io/aws-load-balancer-internal": "true",
@@ -32,9 +36,9 @@ INTERNAL: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayArgs:
-    """namespace: of controller and proxies, and of the Gateway; models: the only namespace whose routes it takes.
+    """namespace: of controller and proxies, and of the Gateway; replicas: of the controller, and of proxies at rest.
 
-    domain: all hosts are below it; issuer: ClusterIssuer of its certificate.
+    models: the only namespace whose routes it takes; domain: all hosts are below it; issuer: ClusterIssuer of its certificate.
     """
 
     namespace: str
@@ -70,13 +74,14 @@ class Gateway(pulumi.ComponentResource):
         return self._object(CERTIFICATES, "Certificate", self._args.namespace, spec, ResourceOptions(parent=self), name)
 
     def _proxy(self, opts: ResourceOptions) -> CustomResource:
-        """How Envoy speaks to predictors.
+        """How many proxies there are, and how they speak to predictors.
 
         Not as `Gateway.spec.tls.backend`: Envoy Gateway before 1.8 does not read it, and later ones let it replace all of this.
         The versions have to be said: as a client Envoy offers TLS 1.2 at most, and predictors take 1.3.
         """
         secret = {"group": "", "kind": "Secret", "name": f"{CLIENT}-tls", "namespace": self._args.namespace}
-        spec = {"backendTLS": {"clientCertificateRef": secret, "minVersion": "1.3", "maxVersion": "1.3"}}
+        tls = {"clientCertificateRef": secret, "minVersion": "1.3", "maxVersion": "1.3"}
+        spec = {"backendTLS": tls, "provider": {"type": "Kubernetes", "kubernetes": _proxies(self._args.replicas)}}
         return self._object(f"{OWN}/v1alpha1", "EnvoyProxy", self._args.namespace, spec, opts)
 
     def _gateway(self, after: ResourceOptions) -> None:
@@ -107,6 +112,20 @@ class Gateway(pulumi.ComponentResource):
     ) -> CustomResource:
         metadata = ObjectMetaArgs(name=name, namespace=namespace)
         return CustomResource(f"{name}-{kind.lower()}", api, kind, metadata=metadata, spec=spec, opts=opts)
+
+
+def _proxies(replicas: int) -> dict[str, Any]:
+    """Without state, so they come and go with the load, as our services cannot (ADR 20)."""
+    zones = {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    selector = {"matchLabels": {"gateway.envoyproxy.io/owning-gateway-name": NAME}}
+    return {
+        "envoyDeployment": {
+            "container": {"resources": sized("250m", "512Mi")},
+            "pod": {"topologySpreadConstraints": [zones | {"labelSelector": selector}]},
+        },
+        "envoyHpa": {"minReplicas": replicas, "maxReplicas": GROWTH * replicas, "metrics": [BUSY]},
+        "envoyPDB": {"minAvailable": 1 if replicas > 1 else 0},
+    }
 
 
 def _values(args: GatewayArgs) -> dict[str, Any]:

@@ -142,6 +142,7 @@ def test_nodes_are_reached_by_the_control_plane_and_themselves_on_named_ports() 
         (plane, "tcp", 8443, 8443),
         (plane, "tcp", 9443, 9443),
         (plane, "tcp", 10250, 10250),
+        (plane, "tcp", 10251, 10251),
         (nodes, "tcp", 53, 53),
         (nodes, "udp", 53, 53),
         (nodes, "tcp", 1024, 65535),

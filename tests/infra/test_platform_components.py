@@ -170,6 +170,15 @@ def test_gateway_calls_predictors_by_a_certificate_of_its_own_and_in_the_tls_tha
     assert proxy.inputs["metadata"] == gateway.inputs["metadata"]
 
 
+def test_proxies_grow_with_the_load_in_other_zones_and_never_go_all_at_once() -> None:
+    spec = recorded(ALL["envoy-gateway"])["EnvoyProxy", "inference-envoyproxy"].inputs["spec"]["provider"]["kubernetes"]
+    scaler, deployment = spec["envoyHpa"], spec["envoyDeployment"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"], spec["envoyPDB"]) == (2, 8, {"minAvailable": 1})
+    assert scaler["metrics"][0]["resource"]["name"] == "cpu"
+    assert deployment["container"]["resources"]["requests"]["cpu"]
+    assert [item["topologyKey"] for item in deployment["pod"]["topologySpreadConstraints"]] == ["topology.kubernetes.io/zone"]
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_gateways_objects_are_judged_by_the_definitions_of_the_chart_that_is_installed(environment: str) -> None:
     (_, platform, _) = all_layers(environment)

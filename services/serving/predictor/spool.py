@@ -49,7 +49,7 @@ class Spool:
         self._recovered = frozenset(path.stem for path in list(folder.glob("*.jsonl")) if _holds_records(path))
         self._bytes = sum(self._path(name).stat().st_size for name in self._recovered)
         self._number = max((int(name[:DIGITS]) for name in self._recovered), default=0)
-        self._begin()
+        self._file, self._length, self._count, self._opened = self._begin(), 0, 0, 0
 
     def expect(self) -> None:
         """A prediction began: its record is owed."""
@@ -104,13 +104,13 @@ class Spool:
 
     def _next(self) -> None:
         os.close(self._file)
-        self._begin()
+        self._file, self._length, self._count, self._opened = self._begin(), 0, 0, 0
 
-    def _begin(self) -> None:
+    def _begin(self) -> int:
+        """The file of the next batch, open."""
         self._number += 1
         self._name = f"{self._number:0{DIGITS}d}-{new_id('bat')}"
-        self._file = os.open(self._path(self._name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
-        self._length = self._count = self._opened = 0
+        return os.open(self._path(self._name), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
 
     def _path(self, batch: str) -> Path:
         return self._folder / f"{batch}.jsonl"
