@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InvalidatePoolError, OperationalError, SQLAlchemyError
 
-from services.core.errors import Conflict, Unavailable
+from services.core.errors import BadInput, Conflict, Unavailable
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a write waits for another one, on both databases."""
@@ -35,7 +35,8 @@ UNIQUE = frozenset({"23505", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_
 def open_engine(url: str) -> Engine:
     """An engine whose commits are durable when they return. Creates no table.
 
-    Its connections raise Unavailable where the database is locked, full, read-only or away, in reads as in writes.
+    Its connections raise Unavailable where the database is locked, full, read-only or away, in reads as in writes, and BadInput for
+    a value that it cannot hold.
     SQLite: WAL, synchronous=FULL, foreign keys enforced. PostgreSQL: synchronous commit, waits bounded as on SQLite.
     With `?aws_region=REGION` it logs in to RDS by IAM: the URL holds no password.
     """
@@ -106,6 +107,9 @@ def _as_ours(context: ExceptionContext) -> BaseException | None:
     """The error that callers know for one of the database; None leaves it as it is."""
     if isinstance(context.sqlalchemy_exception, OperationalError) or context.is_disconnect:
         return Unavailable(f"the database did not answer: {context.original_exception}")
+    if isinstance(context.sqlalchemy_exception, DataError):
+        # PostgreSQL has no NUL in a text, and SQLite has: an id or a name with one is its sender's error.
+        return BadInput(f"the database holds no such value: {context.original_exception}")
     return None
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
-from sqlalchemy import Column, Integer, MetaData, Table, insert, select
+from sqlalchemy import Column, Integer, MetaData, Table, insert, literal, select
 
 from services.api.app import build_app
 from services.core.database import begin, open_engine
-from services.core.errors import Conflict, Unavailable
+from services.core.errors import BadInput, Conflict, Unavailable
 from services.core.events import EventDraft, Subject
 from services.core.outbox import BATCH_BYTES, Outbox, Relay, outbox_table
 from tests import databases
@@ -55,6 +55,16 @@ def test_of_equal_writes_at_once_one_is_made_and_the_others_find_it(bench: Bench
     assert sum(made) == 10
     assert Relay(bench.engine, bench.outbox, bench.bus).flush() == 10
     assert [event["seq"] for event in bench.bus.events] == list(range(1, 11))
+
+
+def test_a_text_that_a_database_cannot_hold_is_its_senders_error(bench: Bench) -> None:
+    asked = select(literal("a\0b"))
+    with bench.engine.connect() as connection:
+        if bench.engine.dialect.name == "sqlite":
+            assert connection.execute(asked).scalar() == "a\0b"
+        else:
+            with pytest.raises(BadInput, match="NUL"):
+                connection.execute(asked)
 
 
 def test_a_name_that_is_taken_is_a_conflict(bench: Bench) -> None:
