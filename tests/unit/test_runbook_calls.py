@@ -1,4 +1,4 @@
-"""Calls in runbooks can be typed as they stand: ours with all that they require, those of other tools with what we know they take."""
+"""Calls in runbooks can be typed as they stand: ours with all that they require, other tools with what they are known to take."""
 
 import re
 from collections.abc import Mapping, Sequence
