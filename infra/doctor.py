@@ -16,18 +16,16 @@ State = Literal["missing", "differs", "not ready"]
 READY: Final[Mapping[str, str]] = {
     "Certificate": "Ready",
     "ClusterIssuer": "Ready",
-    "Issuer": "Ready",
     "NodePool": "Ready",
     "EC2NodeClass": "Ready",
     "ClusterQueue": "Active",
     "LocalQueue": "Active",
     "GatewayClass": "Accepted",
     "Gateway": "Programmed",
-    "HorizontalPodAutoscaler": "ScalingActive",
-    "InferenceService": "Ready",
 }
 """Kind → the condition that is True once it works."""
-REPLICATED: Final[Mapping[str, str]] = {"Deployment": "availableReplicas", "StatefulSet": "readyReplicas"}
+REPLICATED: Final[Mapping[str, str]] = {"Deployment": "availableReplicas"}
+BY_HAND: Final = "people make it, no layer does: deployment.md, step 8"
 SPECIAL: Final = frozenset({"apiVersion", "kind", "metadata", "status"})
 RUNBOOKS: Final[Mapping[str, str]] = {
     "NodePool": "runbooks/gpu-pool-pending.md",
@@ -69,13 +67,16 @@ def examine(graphs: Sequence[Graph], cluster: Cluster, seen: Callable[[str], Non
     Raises:
         Unavailable: the cluster does not answer; retry.
     """
-    found: list[Finding] = []
+    found: dict[Finding, None] = {}
     here = _Here(cluster)
     for graph in graphs:
+        made = {name_of(with_unknowns(item.inputs)) for item in graph.resources if item.type == f"{PREFIX}core/v1:ConfigMap"}
         for item in in_order(graph):
             seen(item.name)
-            found.extend(_examined(item, graph, here))
-    return found
+            # Several pods want the same ConfigMap: it is told once, before the first of them.
+            found |= dict.fromkeys(_not_given(item, made, here))
+            found |= dict.fromkeys(_examined(item, graph, here))
+    return list(found)
 
 
 def in_order(graph: Graph) -> list[Resource]:
@@ -162,6 +163,17 @@ def _examined(item: Resource, graph: Graph, here: _Here) -> Iterator[Finding]:
         place = f"--namespace {namespace} " if namespace else ""
         remedy = RUNBOOKS.get(wanted["kind"], f"kubectl {place}describe {wanted['kind'].lower()} {name}")
         yield Finding(title, "not ready", trouble, remedy)
+
+
+def _not_given(item: Resource, made: set[tuple[str, str]], here: _Here) -> Iterator[Finding]:
+    """ConfigMaps that pods of a workload or runtime mount, that no layer makes, and that nobody made."""
+    spec = item.inputs.get("spec") or {}
+    namespace, _ = name_of(with_unknowns(item.inputs)) if "metadata" in item.inputs else ("", "")
+    for volume in (spec.get("template", {}).get("spec") or spec).get("volumes", []) if isinstance(spec, dict) else []:
+        wanted = namespace, volume.get("configMap", {}).get("name")
+        there = here.of({"apiVersion": "v1", "kind": "ConfigMap"})
+        if wanted[1] is not None and wanted not in made and wanted not in (there or {}):
+            yield Finding(f"ConfigMap {namespace}/{wanted[1]}", "missing", "pods mount it", BY_HAND)
 
 
 def _differences(wanted: Object, there: Object) -> Iterator[str]:
