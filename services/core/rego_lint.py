@@ -3,7 +3,8 @@
 Differences between OPA 1.22 and regopy 1.5 (tests/policy/test_builtins.py): a built-in that regopy lacks yields nothing,
 without an error; min, max and sort compare numbers as text ("10" before "9"); text functions see escapes (`\\"` counts as two
 characters); sprintf leaves %q as it is; RFC 3339 times ending in Z are undefined; `with input as` ends the process; concat of a set
-has another order; a regular expression with flags or groups that begin with `(?` is undefined.
+has another order; a regular expression with flags or groups that begin with `(?` is undefined; `not` in the body of `every` is true
+whatever it denies.
 """
 
 import re
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 ALLOWED = frozenset(
     {
         "abs", "array.concat", "ceil", "concat", "count", "endswith", "floor", "is_array", "is_boolean", "is_null", "is_number",
-        "is_object", "is_set", "is_string", "numbers.range", "object.get", "object.keys", "object.remove", "regex.match", "round",
-        "set", "sort", "sprintf", "startswith", "sum", "type_name",
+        "is_object", "is_set", "is_string", "numbers.range", "object.get", "object.keys", "object.remove", "regex.find_n",
+        "regex.match", "round", "set", "sort", "sprintf", "startswith", "sum", "type_name",
     }
 )  # fmt: skip
 """Built-ins that both engines answer alike on the examples of tests/policy/test_builtins.py; a new one needs examples there.
@@ -32,7 +33,7 @@ HINTS = {
 _KEYWORDS = frozenset({"in", "not", "if", "with", "as", "some", "every", "else", "default", "import", "package"})
 _STRING = r'"(?:\\.|[^"\\\n])*"|`[^`]*`'
 _TOKEN = re.compile(rf"(?P<format>(?<![\w.])sprintf\(\s*(?P<literal>{_STRING})?)|{_STRING}|#[^\n]*")
-_PATTERN = re.compile(rf"(?P<match>(?<![\w.])regex\.match\(\s*(?P<literal>{_STRING})?)|{_STRING}|#[^\n]*")
+_PATTERN = re.compile(rf"(?<![\w.])(?P<match>regex\.(?:match|find_n))\(\s*(?P<literal>{_STRING})?|{_STRING}|#[^\n]*")
 _VERB = re.compile(r"%(.?)", re.DOTALL)
 
 
@@ -57,7 +58,9 @@ def problems(modules: Mapping[str, str]) -> list[Problem]:
     found = [
         Problem(path, line, text)
         for path, source in sources.items()
-        for line, text in (*_inputs_replaced(source), *_foreign_calls(source, functions), *_texts(modules[path]))
+        for line, text in (
+            *_inputs_replaced(source), *_denials_in_every(source), *_foreign_calls(source, functions), *_texts(modules[path])
+        )
     ]
     return sorted(found, key=lambda problem: (problem.path, problem.line, problem.text))
 
@@ -94,6 +97,27 @@ def _blank(token: str) -> str:
 def _inputs_replaced(source: _Source) -> Iterator[tuple[int, str]]:
     for found in re.finditer(r"\bwith\s+input\s+as\b", source.code):
         yield source.line(found.start()), "`with input as` ends the embedded engine; set parts of it (`with input.x as`)"
+
+
+def _denials_in_every(source: _Source) -> Iterator[tuple[int, str]]:
+    for found in re.finditer(r"\bevery\b", source.code):
+        # The domain may have braces too: what is between the first brace and the end of the last pair on its line.
+        end = start = source.code.find("{", found.end())
+        while source.code[end:].lstrip(" \t").startswith("{"):
+            end = _closed(source.code, source.code.index("{", end))
+        for denial in re.finditer(r"\bnot\b", source.code[start:end]):
+            line = source.line(start + denial.start())
+            yield line, "`not` in the body of `every` is always true in the embedded engine: put it into a function"
+
+
+def _closed(code: str, opened: int) -> int:
+    """The place behind the brace that closes this one."""
+    depth = 0
+    for at in range(opened, len(code)):
+        depth += (code[at] == "{") - (code[at] == "}")
+        if depth == 0:
+            return at + 1
+    return len(code)
 
 
 def _foreign_calls(source: _Source, functions: Mapping[str, set[str]]) -> Iterator[tuple[int, str]]:
@@ -137,11 +161,12 @@ def _formats(text: str) -> Iterator[tuple[int, str]]:
 
 def _patterns(text: str) -> Iterator[tuple[int, str]]:
     for found in _PATTERN.finditer(text):
-        if found.group("match") is None:
+        name = found.group("match")
+        if name is None:
             continue
         line = text.count("\n", 0, found.start()) + 1
         literal = found.group("literal")
         if literal is None:
-            yield line, "regex.match wants its pattern as a literal text"
+            yield line, f"{name} wants its pattern as a literal text"
         elif "(?" in literal:
-            yield line, "regex.match has no flags or special groups `(?` in the embedded engine: it would be undefined"
+            yield line, f"{name} has no flags or special groups `(?` in the embedded engine: it would be undefined"

@@ -35,6 +35,7 @@ SAME = {
     "object.get": ['object.get(input, "none", 1)', 'object.get(input, ["absent", "x"], "d")', 'object.get(input, ["list", 0], 1)'],
     "object.keys": ['sort(object.keys({"b": 1, "a": 2}))', "count(object.keys({}))"],
     "object.remove": ['object.remove({"a": 1, "b": 2}, ["a"])', 'object.remove({}, ["a"])'],
+    "regex.find_n": ["regex.find_n(`[ac]`, input.plain, -1)", "regex.find_n(`b`, input.odd, 1)", "regex.find_n(`x`, input.odd, 2)"],
     "regex.match": ["regex.match(`^[a-c]{3}$`, input.plain)", "regex.match(`^sha256:[0-9a-f]{64}$`, input.odd)"],
     "round": ["round(input.number * 10000)", "round(2.5)", "round(-1.4)"],
     "set": ["count(set())", "{1} - {1} == set()"],
@@ -46,7 +47,8 @@ SAME = {
 }
 
 DIFFERENT = [
-    "regex.match(`(?i)A`, input.plain)",
+    "regex.match(`(?i)A`, input.plain)", "regex.find_n(`(?i)A`, input.plain, -1)",
+    "[true | every x in [1] { not x == 1 }]", "[true | every x in {1, 2} { x > 0; not x in {1, 2} }]",
     "max([10, 9])", "min([2, 10])", "walk([1])", 'sprintf("%q", [input.plain])', 'upper("é")', 'net.cidr_is_valid("10.0.0.0/8")',
     'strings.split_n("a.b", ".", 1)', "json.match_schema(1, {})", 'time.parse_rfc3339_ns("2026-01-01T00:00:00Z")',
 ]  # fmt: skip
@@ -92,9 +94,10 @@ def test_allowed_builtin_gives_equal_answers(name: str, opa: httpx.Client) -> No
     assert [item for item in found if item[1] != item[2] or item[2] in (None, "refused")] == []
 
 
-def test_pattern_is_refused_unless_it_is_a_literal() -> None:
-    (found,) = problems({"example.rego": _module("regex.match(input.plain, input.odd)")})
-    assert "literal" in found.text
+@pytest.mark.parametrize("call", ["regex.match(input.plain, input.odd)", "regex.find_n(input.plain, input.odd, -1)"])
+def test_pattern_is_refused_unless_it_is_a_literal(call: str) -> None:
+    (found,) = problems({"example.rego": _module(call)})
+    assert found.text == f"{call.partition('(')[0]} wants its pattern as a literal text"
 
 
 @pytest.mark.parametrize("expression", DIFFERENT)

@@ -1,5 +1,6 @@
 """The embedded engine: what it may not run, and what it answers when a policy misbehaves."""
 
+import json
 from typing import Any
 
 import pytest
@@ -103,9 +104,14 @@ def test_two_reports_of_one_rule_do_not_make_a_bundle() -> None:
         rego.check_bundle(_with(f"report := {PASS}\n", twice))
 
 
-def test_texts_are_compared_as_written() -> None:
-    bundle = _with('report := {"rule": "authz.operation", "verdict": "pass", "reasons": []} if input.actor == "é\U0001f600"\n')
-    assert rego.verdict_on(bundle, {**GOOD["authz"], "action": "authz", "actor": "é\U0001f600"}).passed
+@pytest.mark.parametrize("beside", [{}, {"share": 0.1}], ids=["without a fraction", "beside a fraction"])
+@pytest.mark.parametrize("text", ["é\U0001f600", 'a"b\\c', "a\nb\u0001", "a\\nb"])
+def test_texts_are_compared_as_written(text: str, beside: dict[str, Any]) -> None:
+    written = json.dumps(text, ensure_ascii=False)
+    bundle = _with(f"report := {PASS} if {{input.actor, input.roles[{written}]}} == {{{written}}}\n")
+    given = {**GOOD["authz"], "action": "authz", **beside}
+    assert rego.verdict_on(bundle, {**given, "actor": text, "roles": {text: text}}).passed
+    assert not rego.verdict_on(bundle, {**given, "actor": text + "x", "roles": {text: text}}).passed
 
 
 def test_the_bundles_used_last_stay_compiled() -> None:
@@ -176,8 +182,9 @@ def test_numbers_and_texts_reach_the_rules_exactly() -> None:
     found = rego.verdict_on(BUNDLE, {**GOOD["promote"], "action": "promote", "evaluation": below})
     assert [report["rule"] for report in found.refusals] == ["promotion.evaluation-thresholds"]
     name = 'a"b\\c\n\u0001é\U0001f600%s'
-    refused = rego.verdict_on(BUNDLE, {"action": "authz", "actor": name, "operation": "x", "roles": [], "now": NOW})
-    assert refused.reports[0].reasons == (f"{name} may not x: no role may; the actor has none",)
+    for now in (NOW, NOW + 0.5):
+        refused = rego.verdict_on(BUNDLE, {"action": "authz", "actor": name, "operation": "x", "roles": [], "now": now})
+        assert refused.reports[0].reasons == (f"{name} may not x: no role may; the actor has none",)
 
 
 def test_input_that_is_no_json_is_refused_before_the_engine() -> None:

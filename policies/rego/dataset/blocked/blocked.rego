@@ -14,13 +14,23 @@ import rego.v1
 
 default report := {"rule": "dataset.blocked", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
 
-# What refuses is looked for only where something does.
+# What refuses is looked for only where something does. Before that all data sets are seen at once: the embedded engine takes long
+# for each call, also of a built-in. They have digests if nothing but what they have is found to be one.
 report := lib.passed("dataset.blocked") if {
 	count(lib.datasets) > 0
-	every d in lib.datasets {
-		allowed(d)
-	}
+	count(ids) == count(lib.datasets)
+	ids == regex.find_n(`sha256:[0-9a-f]{64}`, concat(",", ids), -1)
+	is_array(data.limits.blocked_datasets)
+	listed == []
 } else := lib.each_refused("dataset.blocked", lib.datasets, good, bad)
+
+ids := [d.id | some d in lib.datasets]
+
+listed := [id |
+	some blocked in data.limits.blocked_datasets
+	some id in ids
+	id == blocked
+]
 
 good := [true | some d in lib.datasets; allowed(d)]
 

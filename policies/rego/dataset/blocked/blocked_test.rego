@@ -19,6 +19,19 @@ test_without_a_list_nothing_passes if {
 	r.verdict == "deny"
 }
 
+test_only_what_is_blocked_is_named if {
+	other := object.union(fix.dataset, {"id": fix.digest.e})
+	r := blocked.report with input.datasets as [fix.dataset, other] with data.limits.blocked_datasets as [fix.digest.d]
+	r.reasons == [sprintf("data set %s is blocked, or its bytes have another digest", [fix.digest.d])]
+}
+
+test_two_digests_are_no_digest_of_one if {
+	every id in [sprintf("%s,%s", [fix.digest.d, fix.digest.e]), concat("", [fix.digest.d, "0"]), upper(fix.digest.d), [fix.digest.d], 7] {
+		r := blocked.report with input.datasets as [object.union(fix.dataset, {"id": id})]
+		r.verdict == "deny"
+	}
+}
+
 test_data_set_without_digest_is_denied if {
 	r := blocked.report with input.datasets as [{"licence": "MIT"}]
 	r.reasons == ["data set (unnamed) is blocked, or its bytes have another digest"]
