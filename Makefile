@@ -19,10 +19,14 @@ test: .venv/.dev ## all tests (peers that are absent are skipped by name; `make 
 test-postgresql: .venv/.dev ## the suites over databases, on PostgreSQL instead of SQLite
 	TEST_DATABASE=postgresql REQUIRE_PEERS=1 $(BIN)/python -m pytest $(ON_POSTGRESQL)
 
-ON_POSTGRESQL := tests/faults/test_host.py tests/faults/test_table.py tests/faults/test_promotion.py tests/faults/test_signing_faults.py \
-	tests/faults/test_training_faults.py tests/unit/test_promotion.py tests/unit/test_registry_records.py tests/unit/test_reconcile.py \
-	tests/unit/test_signing_domain.py tests/unit/test_sentinelnet_service.py tests/unit/test_training_service.py \
-	tests/unit/test_serving_service.py
+# Of the attacks those that reach a database: the others are on archives and on bundles of policies.
+ON_POSTGRESQL := tests/attacks/test_http.py tests/attacks/test_promotion_table.py tests/attacks/test_registry.py \
+	tests/faults/test_audit_publish.py tests/faults/test_host.py tests/faults/test_table.py \
+	tests/faults/test_promotion.py tests/faults/test_review.py tests/faults/test_sentinelnet.py tests/faults/test_signing_faults.py \
+	tests/faults/test_training_faults.py tests/unit/test_audit_check.py tests/unit/test_audit_http.py tests/unit/test_audit_witnesses.py \
+	tests/unit/test_promotion.py tests/unit/test_registry_records.py tests/unit/test_reconcile.py tests/unit/test_signing_domain.py \
+	tests/unit/test_sentinelnet_oversight.py tests/unit/test_sentinelnet_service.py tests/unit/test_training_service.py \
+	tests/unit/test_serving_kept.py tests/unit/test_serving_service.py
 
 mutation: .venv/.dev ## how many small changes of the code behind verdicts the tests notice (an hour; MODULES="core/merkle.py …", OUT=folder, RECORD=1)
 	$(BIN)/python -m tests.mutation $(MODULES) $(if $(OUT),--out $(OUT)) $(if $(RECORD),--record)
