@@ -4,9 +4,10 @@
     python -m benchmarks.router --overload
 
 Both paths are mTLS and answer the same requests of the same load generator, which runs in a process of its own (benchmarks.load);
-rounds take turns, so that a machine that slows down slows both. The router adds routing, hashing and a durable prediction record.
-The predictor is KServe with a model of `--passes` passes. With `--overload` twice as many clients as keep the predictor busy ask
-without a pause: those above the limit are answered 429 with Retry-After, and the accepted ones must not wait much longer.
+rounds take turns, each time the other path first, so that a machine that slows down slows both. The router adds routing, hashing
+and a durable prediction record. The predictor is KServe with a model of `--passes` passes. With `--overload` twice as many clients
+as keep the predictor busy ask without a pause: those above the limit are answered 429 with Retry-After, and the accepted ones must
+not wait much longer.
 """
 
 import argparse
@@ -16,9 +17,11 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import in_turn
 from benchmarks.load import LoadProcess
 from services.core.errors import Unavailable
 from services.serving.domain import DeploymentSpec
@@ -73,12 +76,10 @@ def rig(passes: int) -> Iterator[Rig]:
 
 def compare(clients: int, seconds: float, rounds: int, passes: int) -> dict[str, Any]:
     """Medians over the rounds, and the ratio of each round's pair: what one moment does to both cancels."""
-    direct: list[dict[str, Any]] = []
-    routed: list[dict[str, Any]] = []
     with rig(passes) as made:
-        for _ in range(rounds):
-            direct.append(made.measure(made.direct, clients, seconds))
-            routed.append(made.measure(made.routed, clients, seconds))
+        paths = {"direct": made.direct, "routed": made.routed}
+        found = in_turn(rounds, {name: partial(made.measure, path, clients, seconds) for name, path in paths.items()})
+    direct, routed = found["direct"], found["routed"]
     p95 = [r["accepted_ms"]["p95"] / d["accepted_ms"]["p95"] for d, r in zip(direct, routed, strict=True)]
     rps = [r["rps"] / d["rps"] for d, r in zip(direct, routed, strict=True)]
     ratios = {"p95": _spread(p95), "rps": _spread(rps)}
