@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import uvloop
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
@@ -185,14 +186,15 @@ def build_platform(settings: Settings) -> FastAPI:
     oversight = Oversight(ground.sentinelnet, ground.engine, ground.store, ground.logged)
     reconciler = Reconciler(ground.engine, ground.audit, ground.outbox, ground.relay)
     authorise = ground.sentinelnet.authorise
+    # What is called most comes first: a path is compared with each route before its own.
     routers = [
+        audit_routes(ground.audit, authorise),
         common_routes(ground.trust, ground.audit, ground.relay, reconciler, authorise),
         registry_routes(registry, authorise),
         evidence_routes(evidences, ServedPredictions(serving, kept), authorise),
         training_routes(training.service, authorise),
         policy_routes(ground.sentinelnet, oversight, review.run),
         serving_routes(serving, rollouts, kept, authorise),
-        audit_routes(ground.audit, authorise),
     ]
     loops = [
         Loop("relay", RELAY_S, ground.relay.flush),
@@ -292,7 +294,8 @@ def main() -> int:
         settings = Settings.from_env(os.environ)
         tracing.start("api", settings.env, settings.collector)
         app = build_platform(settings)
-        asyncio.run(serve(app, host=settings.host, port=settings.port, identity=settings.home.service("api")))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(app, host=settings.host, port=settings.port, identity=settings.home.service("api")))
     except AiInfraError as error:
         sys.stderr.write(f"api: {error}\n")
         return 2 if isinstance(error, BadSetting) else 1

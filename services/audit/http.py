@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.audit.service import MAX_BATCH, MAX_LISTED, AuditLog
@@ -35,14 +36,14 @@ def create_router(audit: AuditLog, authorise: Authorise) -> APIRouter:
     router = APIRouter(prefix="/v1/audit", tags=["audit"])
     reader = allowed(authorise, "audit.read")
 
-    @router.post("/events")
-    def append(batch: Batch, actor: ServiceActor) -> dict[str, list[int]]:
+    @router.post("/events", response_model=dict[str, list[int]])
+    def append(batch: Batch, actor: ServiceActor) -> Response:
         # A service speaks for itself only, else it could use up another one's sequence numbers.
         if foreign := {str(event.get("source")) for event in batch.events} - {actor}:
             raise Refused(f"{actor} may not append events of {sorted(foreign)[0][:200]}")
         if actor != service_id("api") and (untold := {str(event.get("type")) for event in batch.events} - _told_by(actor)):
             raise Refused(f"{actor} may not append events of type {sorted(untold)[0][:200]}")
-        return {"indexes": audit.append(batch.events)}
+        return JSONResponse({"indexes": audit.append(batch.events)})
 
     @router.get("/events")
     def events(

@@ -169,10 +169,11 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
         """Every version (of one model)."""
         return registry.models.all(model)
 
-    @router.post("/models/{model}/versions", status_code=201, tags=["models"])
-    def register_model(model: str, registration: Registration, actor: str = allowed(authorise, "model.register")) -> dict[str, Any]:
+    @router.post("/models/{model}/versions", status_code=201, response_model=dict[str, Any], tags=["models"])
+    def register_model(model: str, registration: Registration, actor: str = allowed(authorise, "model.register")) -> JSONResponse:
         """The next version, from a completed run."""
-        return registry.models.register(model, registration, actor)
+        # A finished answer: FastAPI hands any other value to one more thread, to check it against its type.
+        return JSONResponse(registry.models.register(model, registration, actor), 201)
 
     @router.get("/models/{model}/versions/{number}", tags=["models"])
     def show_model(model: str, number: Number, actor: Actor) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
+import uvloop
 from aiohttp import web
 
 from services.core.calls import Peer
@@ -43,8 +44,6 @@ def run_router(environ: Mapping[str, str], ready: Callable[[], None] = lambda: N
     Raises:
         BadSetting: a wrong setting, or the port is taken.
     """
-    import uvloop  # part of the extra `serve`
-
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_router(Settings.from_env(environ), ForkServerLauncher(environ, predictor), ready))
 

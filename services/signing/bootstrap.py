@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvloop
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
@@ -100,15 +101,16 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         sys.stderr.write(f"signing-proxy: {error}\n")
         return 2 if not error.retryable else 1
     try:
-        asyncio.run(
-            serve(
-                proxy.app,
-                host=settings.host,
-                port=settings.port,
-                identity=settings.identity,
-                ready=lambda: print("signing-proxy: ready", flush=True),
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(
+                serve(
+                    proxy.app,
+                    host=settings.host,
+                    port=settings.port,
+                    identity=settings.identity,
+                    ready=lambda: print("signing-proxy: ready", flush=True),
+                )
             )
-        )
     except BadSetting as error:
         sys.stderr.write(f"signing-proxy: {error}\n")
         return 2

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.core.digests import sha256
@@ -69,15 +70,15 @@ def _router(service: SigningService, caller: str) -> APIRouter:
         if actor != caller:
             raise Refused(f"{actor} may not call the signing proxy: only {caller} does")
 
-    @router.post("/sign/statement")
-    def sign_statement(body: StatementBody, actor: Actor) -> dict[str, str]:
+    @router.post("/sign/statement", response_model=dict[str, str])
+    def sign_statement(body: StatementBody, actor: Actor) -> JSONResponse:
         allow(actor)
         evidence = {name: _bytes(data, f"evidence.{name}") for name, data in body.evidence.items()}
         request = StatementRequest(body.key, _bytes(body.payload, "payload"), body.on_behalf_of, evidence)
         return _signed(service.sign_statement(request, actor=actor))
 
-    @router.post("/sign/model")
-    def sign_model(body: ModelBody, actor: Actor) -> dict[str, str]:
+    @router.post("/sign/model", response_model=dict[str, str])
+    def sign_model(body: ModelBody, actor: Actor) -> JSONResponse:
         allow(actor)
         payload = _bytes(body.payload, "payload")
         return _signed(service.sign_model(key=body.key, payload=payload, on_behalf_of=body.on_behalf_of, actor=actor))
@@ -103,13 +104,16 @@ def _router(service: SigningService, caller: str) -> APIRouter:
     return router
 
 
-def _signed(signed: Signed) -> dict[str, str]:
-    return {
-        "keyid": signed.keyid,
-        "signature": encode64(signed.signature),
-        "signatureRef": sha256(signed.signature),
-        "publicKey": signed.public_key,
-    }
+def _signed(signed: Signed) -> JSONResponse:
+    """As a finished answer: FastAPI hands any other value to one more thread, to check it against its type."""
+    return JSONResponse(
+        {
+            "keyid": signed.keyid,
+            "signature": encode64(signed.signature),
+            "signatureRef": sha256(signed.signature),
+            "publicKey": signed.public_key,
+        }
+    )
 
 
 def _bytes(text: str, name: str) -> bytes:
