@@ -1,8 +1,8 @@
 """Training at scale on simulated nodes: `python -m benchmarks.scale [--nodes N] [--jobs N] [--write deployment.md]`.
 
 The API server, scheduler and controllers are Kubernetes' own; nodes and the running of pods are kwok's. Pods are those that
-KubeRay would make of our RayJobs: the builder's own templates. Not here: Kueue (it would hold jobs back by quota and priority
-before any pod exists), Karpenter (it would buy nodes) and KubeRay itself.
+KubeRay would make of our RayJobs, and KServe of our InferenceServices: the builders' own templates. Priority is Kueue's, which
+would hold jobs back by it and by quota before any pod exists: neither it is here, nor Karpenter (it would buy nodes), nor KubeRay.
 """
 
 import argparse
@@ -24,12 +24,18 @@ import httpx
 
 from components.platform.taints import CAPACITY, GPU, HAS_GPU, SPOT
 from services.core.digests import sha256
+from services.serving.inference import DEPLOYMENT, Place, Predictor, inference_service
+from services.serving.predictor.order import Order
 from services.training.rayjob import RayJobArgs, ray_job
 from tests.kube.apiserver import ADMIN, ApiServer
 from tests.peers import need
 
 NAMESPACE: Final = "training-prod"
+ZONE: Final = "topology.kubernetes.io/zone"
 WORKERS: Final = 4
+COPIES: Final = 3
+"""Of a model: one for each zone."""
+RESOURCES: Final = {"requests": {"cpu": "1", "memory": "2Gi"}}
 STILL_S: Final = 10.0
 """Seconds without a newly placed pod after which the rest is taken to wait."""
 LONGEST_S: Final = 600.0
@@ -53,7 +59,7 @@ class Pool:
         capacity = "spot" if self.spot else "on-demand"
         labels = {
             "kubernetes.io/hostname": f"{self.name}-{number}",
-            "topology.kubernetes.io/zone": f"zone-{'abc'[number % 3]}",
+            ZONE: f"zone-{'abc'[number % 3]}",
             "karpenter.sh/capacity-type": capacity,
             CAPACITY: capacity,
         }
@@ -70,7 +76,10 @@ class Pool:
 
 @dataclass(frozen=True)
 class Outcome:
-    """seconds: from the first pod until the last one that was placed; waits: each pod's own, in whole seconds."""
+    """seconds: from the first pod until the last one that was placed; waits: each pod's own, in whole seconds.
+
+    together: of a model's replicas, the most in one zone; 0 without a model.
+    """
 
     name: str
     nodes: int
@@ -80,6 +89,7 @@ class Outcome:
     waits: list[int]
     pending: Counter[str]
     misplaced: Counter[str]
+    together: int
 
 
 def pools(nodes: int, on_demand: int, jobs: int) -> list[Pool]:
@@ -100,6 +110,22 @@ def pods(jobs: int) -> Iterator[Object]:
         yield _pod(f"{args.run_id}-head", "head", args.spot, cluster["headGroupSpec"]["template"])
         for worker in range(WORKERS):
             yield _pod(f"{args.run_id}-worker-{worker}", "worker", args.spot, cluster["workerGroupSpecs"][0]["template"])
+
+
+def replicas(models: int) -> Iterator[Object]:
+    """Predictors of so many models, COPIES of each."""
+    for number in range(models):
+        digest = sha256(str(number).encode())
+        order = Order(
+            deployment=f"dep-{number:032x}", environment="prod", model=f"model-{number}", number=1, artifact_id=digest, files=(),
+            manifest=digest, bundle=digest,
+        )  # fmt: skip
+        predictor = inference_service(Place(), Predictor(order=order, replicas=COPIES))["spec"]["predictor"]
+        container = {"name": "predictor", "image": f"registry.example/predictor@{digest}", "resources": RESOURCES}
+        spec = {"containers": [container], "topologySpreadConstraints": predictor["topologySpreadConstraints"]}
+        for copy in range(COPIES):
+            template = {"metadata": {"labels": predictor["labels"]}, "spec": spec}
+            yield _pod(f"{order.model}-{copy}", "predictor", False, template)
 
 
 def _pod(name: str, part: str, spot: bool, template: Object) -> Object:
@@ -176,7 +202,7 @@ def ground(cluster: Simulated) -> None:
     _until(lambda: [item for item in cluster.list(path) if item["status"].get("phase") == "Bound"], "the volume is bound")
 
 
-def run(cluster: Simulated, name: str, wanted: list[Pool], jobs: int) -> Outcome:
+def run(cluster: Simulated, name: str, wanted: list[Pool], made: list[Object]) -> Outcome:
     """Nodes anew, then all pods at once."""
     path = f"/api/v1/namespaces/{NAMESPACE}/pods"
     cluster.clear("/api/v1/nodes")
@@ -186,7 +212,6 @@ def run(cluster: Simulated, name: str, wanted: list[Pool], jobs: int) -> Outcome
     say(f"{name}: {len(nodes)} nodes")
     cluster.make("/api/v1/nodes", nodes)
     _until(lambda: all(map(_ready, cluster.list("/api/v1/nodes"))), "all nodes are ready")
-    made = list(pods(jobs))
     say(f"{name}: {len(made)} pods")
     begun = time.monotonic()
     cluster.make(path, made)
@@ -205,15 +230,22 @@ def judged(name: str, nodes: list[Object], found: list[Object], seconds: float) 
     waits = [int((_condition(pod)[1] - _time(pod["metadata"]["creationTimestamp"])).total_seconds()) for pod in placed]
     pending = Counter(_reason(pod) for pod in found if not pod["spec"].get("nodeName"))
     misplaced = Counter(fault for pod in placed if (fault := _fault(pod, by_name[pod["spec"]["nodeName"]])))
-    return Outcome(name, len(nodes), len(found), len(placed), seconds, sorted(waits), pending, misplaced)
+    models = [pod for pod in placed if DEPLOYMENT in pod["metadata"]["labels"]]
+    zones = Counter((_model(pod), by_name[pod["spec"]["nodeName"]]["metadata"]["labels"][ZONE]) for pod in models)
+    together = max(zones.values(), default=0)
+    return Outcome(name, len(nodes), len(found), len(placed), seconds, sorted(waits), pending, misplaced, together)
+
+
+def _model(pod: Object) -> str:
+    return str(pod["metadata"]["labels"][DEPLOYMENT])
 
 
 def _fault(pod: Object, node: Object) -> str | None:
     """Where a pod must not be, by what we promise and not by what the pod says."""
     labels, part = node["metadata"]["labels"], pod["metadata"]["labels"]["part"]
     spot, gpu = labels[CAPACITY] == "spot", "nvidia.com/gpu.present" in labels
-    if part == "head" and (spot or gpu):
-        return "a head on a spot or GPU node"
+    if part in ("head", "predictor") and (spot or gpu):
+        return f"a {part} on a spot or GPU node"
     if spot and pod["metadata"]["labels"]["spot"] == "false":
         return "a worker on spot that may not be there"
     return "a worker without a GPU" if part == "worker" and not gpu else None
@@ -250,14 +282,18 @@ def _until(condition: Any, what: str) -> None:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    columns = ("nodes", "pods", "placed", "pending", "misplaced", "all of them after", "a pod waits, median / p95")
+    columns = (
+        "nodes", "pods", "placed", "pending", "misplaced", "most of a model in a zone", "all of them after",
+        "a pod waits, median / p95",
+    )  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for found in outcomes:
         waits = found.waits
         told = f"{waits[len(waits) // 2]} s / {waits[len(waits) * 95 // 100]} s" if waits else "–"
         pending = ", ".join(f"{count} ({part})" for part, count in sorted(found.pending.items())) or "0"
         wrong = ", ".join(f"{count} ({what})" for what, count in sorted(found.misplaced.items())) or "0"
-        lines.append(f"| {found.name} | {found.pods} | {found.placed} | {pending} | {wrong} | {found.seconds:.0f} s | {told} |")
+        counts = (found.name, found.pods, found.placed, pending, wrong, found.together or "–", f"{found.seconds:.0f} s", told)
+        lines.append(f"| {' | '.join(map(str, counts))} |")
     return "\n".join(lines)
 
 
@@ -274,11 +310,12 @@ def main() -> None:
     few = args.jobs * WORKERS * 3 // 4
     with tempfile.TemporaryDirectory() as folder, simulated(Path(folder)) as cluster:
         ground(cluster)
+        jobs, plenty = list(pods(args.jobs)), pools(args.nodes, args.nodes * 3 // 10, args.jobs)
+        served = list(replicas(args.jobs // 2))
         found = [
-            run(
-                cluster, f"{args.nodes} with GPUs, 3 in 10 on-demand", pools(args.nodes, args.nodes * 3 // 10, args.jobs), args.jobs
-            ),
-            run(cluster, f"spot is gone: {few} on-demand", pools(few, few, args.jobs), args.jobs),
+            run(cluster, f"{args.nodes} with GPUs, 3 in 10 on-demand", plenty, jobs),
+            run(cluster, f"spot is gone: {few} on-demand", pools(few, few, args.jobs), jobs),
+            run(cluster, f"{len(served) // COPIES} models of {COPIES} predictors, beside empty GPU nodes", plenty, served),
         ]
     text = table(found)
     print(text)

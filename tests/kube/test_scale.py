@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.scale import Pool, ground, judged, pods, pools, run, simulated, table
+from benchmarks.scale import COPIES, Pool, ground, judged, pods, pools, replicas, run, simulated, table
 
 
 @pytest.mark.timeout(600)
@@ -12,11 +12,13 @@ def test_no_pod_is_where_it_must_not_be_and_only_what_has_no_node_waits(tmp_path
     with simulated(tmp_path) as cluster:
         ground(cluster)
         # Just enough nodes that are not spot for those who need them: nobody else takes one.
-        room = run(cluster, "room for all", pools(30, 4, 5), jobs=5)
-        short = run(cluster, "two nodes too few", pools(18, 18, 5), jobs=5)
+        room = run(cluster, "room for all", pools(30, 4, 5), list(pods(5)))
+        short = run(cluster, "two nodes too few", pools(18, 18, 5), list(pods(5)))
+        served = run(cluster, "predictors", pools(6, 3, 16), list(replicas(4)))
     assert (room.pods, room.placed, room.misplaced, room.pending) == (25, 25, {}, {})
     assert (short.placed, short.misplaced) == (23, {})
     assert sum(short.pending.values()) == 2
+    assert (served.pods, served.placed, served.misplaced, served.together) == (4 * COPIES, 4 * COPIES, {}, 1)
     assert "| two nodes too few | 25 | 23 |" in table([room, short])
 
 
