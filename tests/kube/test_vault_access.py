@@ -20,7 +20,7 @@ from services.core import keys
 from services.core.backends import load
 from services.core.kube import Kube, Resource
 from services.signing import backends
-from services.signing.errors import KeyRefused, SignerUnavailable
+from services.signing.errors import SignerUnavailable
 from tests.infra.apps import SERVICES, VAULT
 from tests.infra.recorded import recorded
 from tests.kube.apiserver import ADMIN, ApiServer
@@ -154,7 +154,7 @@ def test_a_token_that_vault_took_back_is_asked_for_anew(vault: Vault, tmp_path: 
     keys.verify(signer.public_key(), b"after", signer.sign(b"after").sig)
     vault.root.put("/sys/leases/revoke-prefix/auth/kubernetes").raise_for_status()
     (tmp_path / "token").write_text(vault.token_of(API))
-    with pytest.raises(KeyRefused):
+    with pytest.raises(SignerUnavailable, match="check the role"):
         signer.sign(b"as another account")
     (tmp_path / "token").unlink()
     with pytest.raises(SignerUnavailable, match="VAULT_ROLE_TOKEN"):
@@ -211,8 +211,9 @@ def test_without_the_api_server_the_proxy_signs_for_as_long_as_its_token_lives(
     try:
         signer.sign(b"with the token that it has")
         vault.root.put("/sys/leases/revoke-prefix/auth/kubernetes").raise_for_status()
-        with pytest.raises(KeyRefused, match="Forbidden"):
+        with pytest.raises(SignerUnavailable, match="API server that Vault asks may be away") as refused:
             signer.sign(b"with another one")
+        assert refused.value.retryable
     finally:
         _make(vault, made.type, made.inputs)
     signer.sign(b"after")

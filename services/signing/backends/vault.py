@@ -104,10 +104,17 @@ def _login(client: Any, role: str) -> Callable[[], object] | None:
     path = Path(os.environ.get("VAULT_ROLE_TOKEN", TOKEN))
 
     def login() -> None:
+        import hvac.exceptions
+
         try:
             token = path.read_text().strip()
         except OSError as error:
             raise SignerUnavailable(f"VAULT_ROLE_TOKEN={path}: {error.strerror}; mount a token of the service account") from error
-        client.auth.kubernetes.login(role, token)
+        try:
+            client.auth.kubernetes.login(role, token)
+        except (hvac.exceptions.Forbidden, hvac.exceptions.InvalidRequest) as error:
+            # Vault says the same of an API server that it cannot ask: what only has to wait must not be refused for good.
+            remedy = "the API server that Vault asks may be away; if it is not, check the role"
+            raise SignerUnavailable(f"Vault lets nobody log in as {role!r}: {type(error).__name__}; {remedy}") from error
 
     return login
