@@ -71,6 +71,8 @@ def _harden(context: ssl.SSLContext, identity: Identity) -> None:
     context.load_verify_locations(identity.ca)
     context.load_cert_chain(identity.cert, identity.key)
     context.verify_mode = ssl.CERT_REQUIRED
+    # A person's certificate has no host names; without this its common name would do for one.
+    context.hostname_checks_common_name = False
     with _lock:
         _contexts[context] = identity
 

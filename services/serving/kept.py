@@ -15,7 +15,7 @@ from services.core import merkle
 from services.core.canonical import canonical, parse
 from services.core.clock import Clock
 from services.core.database import begin
-from services.core.errors import BadInput, Conflict
+from services.core.errors import BadInput, Conflict, Unavailable
 from services.core.events import EventDraft, Subject
 from services.core.objects import ObjectStore
 from services.core.statements import Digest, Strict
@@ -23,11 +23,13 @@ from services.serving.errors import UnknownDeployment, UnknownPrediction
 from services.serving.ports import Events
 from services.serving.tables import deployments, prediction_batches
 
-MAX_RECORDS = 2000
+MAX_RECORDS = 8000
 SPAN_MS = 600_000
 """Between first and last request of a batch. It bounds where a record is looked for; predictors close a batch after seconds."""
-AHEAD_MS = 60_000
-"""How far the clock of a predictor may be ahead of ours."""
+AHEAD_MS = 10_000
+"""How far the clock of a predictor may be ahead of ours: verifiers allow as much (`verify.prediction`)."""
+APART_MS = 1000
+"""Between a record's time and the one in its id."""
 PREDICTION = r"^prd-[0-9a-f]{32}$"
 
 PredictionId = Annotated[str, Field(pattern=PREDICTION)]
@@ -133,8 +135,12 @@ class KeptRecords:
         if any((record.deployment, record.artifact_id) != (row["id"], row["artifact_id"]) for record in batch.records):
             raise BadInput(f"batch {batch.id} holds a record of another deployment or artifact than {batch.deployment}")
         times = [_made(record.id) for record in batch.records]
-        if times and (max(times) - min(times) > SPAN_MS or max(times) > self.clock() + AHEAD_MS):
-            raise BadInput(f"batch {batch.id} spans over {SPAN_MS} ms, or is from the future: set the clock of its node")
+        if any(abs(record.ts - made) > APART_MS for record, made in zip(batch.records, times, strict=True)):
+            raise BadInput(f"batch {batch.id} holds a record of another time than its id")
+        if times and max(times) - min(times) > SPAN_MS:
+            raise BadInput(f"batch {batch.id} spans over {SPAN_MS} ms: set the clock of its node")
+        if times and max(times) > self.clock() + AHEAD_MS:
+            raise Unavailable(f"batch {batch.id} is from the future: set the clock of its node")
 
 
 def _made(prediction: str) -> int:

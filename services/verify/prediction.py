@@ -26,6 +26,12 @@ SLACK_MS = 10_000
 """How long after its quarantine or its end a deployment may still have begun to answer: traffic stops within 5 s, and clocks of two
 machines differ."""
 
+REPLACED_MS = 900_000
+"""How long a deployment that another one replaced may go on to answer in a cluster: its pods do until new ones are ready, which may
+load for ten minutes. One under quarantine may not."""
+QUARANTINED = "quarantined"
+"""State of a deployment that was stopped by a flag."""
+
 
 def record(walk: Walk) -> str:
     found = walk.record
@@ -72,10 +78,13 @@ def sealed(walk: Walk) -> str:
     return f"entry {index}: batch {payload['batch']} sealed at {_time(event['ts'])}"
 
 
+def _handed_on(event: Event) -> bool:
+    return bool(event["source"].endswith("/service/api"))
+
+
 def _by_its_keeper(event: Event) -> bool:
     """The router tells of its own batches, the API of those that a predictor of a cluster handed on."""
-    handed_on = event["source"].endswith("/service/api")
-    return bool(event["actor"].endswith("/service/predictor") if handed_on else event["actor"] == event["source"])
+    return bool(event["actor"].endswith("/service/predictor") if _handed_on(event) else event["actor"] == event["source"])
 
 
 def deployment(walk: Walk) -> str:
@@ -132,14 +141,16 @@ def warnings(walk: Walk) -> tuple[str, ...]:
 
 
 def _spans(walk: Walk) -> list[tuple[int, int]]:
-    """First and last millisecond of the times in which the deployment served; one that goes on ends when the batch was sealed."""
+    """First and last millisecond of the times in which the deployment may have answered; one that goes on ends when the batch was
+    sealed."""
+    replaced = REPLACED_MS if _handed_on(walk.sealed[1]) else 0
     spans: list[tuple[int, int]] = []
     since: int | None = None
     for _, event in walk.events:
         if event["type"] == "deploy.started" and since is None:
             since = event["ts"]
         elif event["type"] == "deploy.stopped" and since is not None:
-            spans.append((since, event["ts"]))
+            spans.append((since, event["ts"] + (0 if event["payload"].get("state") == QUARANTINED else replaced)))
             since = None
     return spans if since is None else [*spans, (since, walk.sealed[1]["ts"])]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 import socket
 import ssl
 import threading
@@ -13,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.core import health
 from services.core.calls import Peer, call, client
@@ -111,6 +113,50 @@ def test_a_certificate_for_another_host_is_not_called(server: Server) -> None:
     context = client_context(server.as_(service_id("api")))
     with socket.create_connection(("127.0.0.1", server.port)) as raw, pytest.raises(ssl.SSLCertVerificationError):
         context.wrap_socket(raw, server_hostname="api.example")
+
+
+def test_a_common_name_is_no_host_name(server: Server, tmp_path: Path) -> None:
+    """A person's certificate has an identity and no host names: it must not stand for a server that it is named after."""
+    identity = _named(server, "localhost", tmp_path)
+    inside = client_context(server.as_(service_id("api")))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_greet, args=(listener, server_context(identity)))
+        thread.start()
+        with (
+            socket.create_connection(listener.getsockname()) as raw,
+            pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"),
+        ):
+            inside.wrap_socket(raw, server_hostname="localhost")
+        thread.join(10)
+
+
+def _named(server: Server, common_name: str, folder: Path) -> Identity:
+    """A certificate of a person of the server's CA, with this common name and nothing but an identity beside it."""
+    authority = x509.load_pem_x509_certificate((server.folder / "ca" / "ca.crt").read_bytes())
+    key = serialization.load_pem_private_key((server.folder / "ca" / "ca.key").read_bytes(), None)
+    own, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)]))
+        .issuer_name(authority.subject)
+        .public_key(own.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=1))
+        .not_valid_after(now + datetime.timedelta(minutes=5))
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(person_id("mallory"))]), critical=False)
+        .sign(key, hashes.SHA256())  # type: ignore[arg-type]
+    )
+    private = own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "tls.key").write_bytes(private)
+    (folder / "tls.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "ca.crt").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    return Identity.in_folder(folder)
+
+
+def _greet(listener: socket.socket, context: ssl.SSLContext) -> None:
+    connection, _ = listener.accept()
+    with connection, contextlib.suppress(ssl.SSLError, ConnectionError):
+        context.wrap_socket(connection, server_side=True).close()
 
 
 def test_problems_come_back_as_our_errors(server: Server) -> None:

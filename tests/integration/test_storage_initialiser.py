@@ -3,11 +3,11 @@
 import itertools
 import os
 import re
-import signal
 import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -351,24 +351,31 @@ def test_what_was_quarantined_since_is_not_served(world: S3World, api: Api, tmp_
     assert (found.returncode, "flag-2: poisoned" in found.stderr) == (1, True)
 
 
-@pytest.fixture(scope="module")
-def address(world: S3World, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a predictor process of an initialised folder."""
-    target, port = tmp_path_factory.mktemp("models"), free_port()
-    initialised(world, api, deployed(api, world.version(60)), target)
-    arguments = [str(target), "--port", str(port), "--records", str(tmp_path_factory.mktemp("records"))]
+@contextmanager
+def predictor(world: S3World, api: Api, number: int, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """URL and process of a predictor of an initialised folder, once it answers."""
+    target, port = folder / "models", free_port()
+    target.mkdir()
+    initialised(world, api, deployed(api, world.version(number)), target)
+    arguments = [str(target), "--port", str(port), "--records", str(folder / "records")]
     command = [sys.executable, "-m", "services.serving.predictor.mounted", *arguments]
     process = subprocess.Popen(command, env=world.environ(api.url))
     url = f"https://127.0.0.1:{port}"
     try:
         with client(world, "gateway") as gateway:
             wait_for(lambda: answers(gateway, url) or process.poll() is not None, "the predictor serves", START_S)
-        yield url
+        yield url, process
         process.terminate()
-        assert process.wait(20) == -signal.SIGTERM
+        assert process.wait(20) == 0
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def address(world: S3World, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with predictor(world, api, 60, tmp_path_factory.mktemp("predictor")) as (url, _):
+        yield url
 
 
 def client(world: World, name: str) -> httpx.Client:
@@ -411,6 +418,15 @@ def test_what_a_predictor_in_a_cluster_answered_is_sealed_by_the_api(world: S3Wo
     assert record["outputDigest"] == sha256(answer.content)
     proof, root = [bytes.fromhex(node) for node in place["proof"]], bytes.fromhex(place["root"].removeprefix("sha256:"))
     merkle.verify_inclusion(merkle.leaf_hash(canonical(record)), place["index"], place["size"], proof, root)
+
+
+def test_the_last_records_are_handed_on_when_a_predictor_ends(world: S3World, api: Api, tmp_path: Path) -> None:
+    body = {"inputs": [{"name": "input", "shape": [1, 9], "datatype": "FP32", "data": [1.0] * 9}]}
+    with predictor(world, api, 61, tmp_path) as (url, process), client(world, "gateway") as gateway:
+        prediction = gateway.post(f"{url}/v2/models/{MODEL}/infer", json=body).headers["x-request-id"]
+        process.terminate()
+        assert process.wait(20) == 0
+    assert api.kept.find(prediction)["sealed"] is not None
 
 
 def test_only_predictors_hand_records_on(world: S3World, api: Api) -> None:

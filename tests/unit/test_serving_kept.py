@@ -10,14 +10,14 @@ import pytest
 from services.api.adapters import ServedPredictions
 from services.core.canonical import canonical
 from services.core.digests import sha256
-from services.core.errors import BadInput, Conflict, NotFound
+from services.core.errors import BadInput, Conflict, NotFound, Unavailable
 from services.core.objects import CorruptObject
 from services.core.tls import service_id
 from services.serving.errors import UnknownDeployment, UnknownPrediction
 from services.serving.kept import SPAN_MS, RecordBatch
 from services.verify.report import Report
 from services.verify.service import Own, verify
-from tests.predictions import SALT, Served, served
+from tests.predictions import DARIO, SALT, Served, served
 
 PREDICTOR = service_id("predictor")
 
@@ -79,6 +79,25 @@ def test_evidence_of_a_prediction_in_a_cluster_verifies(predictors: Predictors, 
     assert (event["payload"]["first"], event["payload"]["last"]) == (records[0]["id"], records[4]["id"])
 
 
+def test_a_replaced_deployment_may_answer_until_its_pods_are_gone_and_one_under_quarantine_may_not(
+    predictors: Predictors, tmp_path: Path
+) -> None:
+    platform = predictors.platform
+    rig = platform.rig
+    platform.serving.undeploy(platform.deployment, DARIO)
+    platform.seal()
+    rig.now += 10 * 60
+    record = predictors.record()
+    predictors.hand_on(record)
+    assert verified(platform, record["id"], tmp_path).broken is None
+    rig.now += 10 * 60
+    late = predictors.record()
+    predictors.hand_on(late)
+    broken = verified(platform, late["id"], tmp_path).broken
+    assert broken is not None
+    assert "did not serve" in broken.detail
+
+
 def test_a_batch_handed_on_twice_is_sealed_once(predictors: Predictors) -> None:
     batch = predictors.batch(predictors.record())
     answers = [predictors.platform.kept.keep(batch, PREDICTOR) for _ in range(2)]
@@ -108,7 +127,8 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "a record of another artifact": (lambda f: {"records": [f.record(artifactId=sha256(b"x"))]}, BadInput, "or artifact"),
     "a record twice": (lambda f: {"records": [f.record(1), f.record(1)]}, BadInput, "a record twice"),
     "nothing": (lambda f: {}, BadInput, "holds no record"),
-    "the future": (lambda f: {"records": [f.record(made=f.platform.rig.clock() + 61_000)]}, BadInput, "from the future"),
+    "the future": (lambda f: {"records": [f.record(made=f.platform.rig.clock() + 11_000)]}, Unavailable, "from the future"),
+    "two times": (lambda f: {"records": [f.record(ts=f.platform.rig.clock() - 2_000)]}, BadInput, "another time than its id"),
     "a long time": (
         lambda f: {"records": [f.record(), f.record(made=f.platform.rig.clock() - SPAN_MS - 1)]}, BadInput, "spans over",
     ),

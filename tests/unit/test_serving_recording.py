@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from services.core.digests import sha256
 from services.core.tls import service_id
 from services.serving.predictor.order import Order
-from services.serving.predictor.recording import Recorded
+from services.serving.predictor.recording import Limits, Recorded
 from services.serving.predictor.spool import Spool
 
 ORDER = Order(
@@ -34,6 +34,8 @@ async def _infer(request: Request) -> Response:
             return JSONResponse({"error": "bad"}, 400)
         case b"broken":
             raise RuntimeError("out of order")
+        case b"slow":
+            await asyncio.sleep(0.05)
         case b"long":
             return StreamingResponse(iter([b"a" * 70_000, b"b" * 70_000]))
     return JSONResponse({"id": request.headers["x-request-id"], "echo": body.decode()})
@@ -52,18 +54,28 @@ class Pod:
 
     def __init__(self, folder: Path, limit: int = 1 << 20) -> None:
         self.spool = Spool(folder, lambda: 1_700_000_000_000, limit)
-        self._app = Recorded(PREDICTOR, self.spool, ORDER, API, lambda: 1_700_000_000_000)
+        limits = Limits(max_body=1000, max_in_flight=2)
+        self._app = Recorded(PREDICTOR, self.spool, ORDER, API, limits, lambda: 1_700_000_000_000)
+
+    def ask_at_once(self, *bodies: bytes) -> list[httpx.Response]:
+        async def run() -> list[httpx.Response]:
+            async with self._client(GATEWAY) as client:
+                return await asyncio.gather(*(client.post(INFER, content=body) for body in bodies))
+
+        return asyncio.run(run())
 
     def ask(self, method: str, path: str, body: bytes = b"", caller: str = GATEWAY, headers: Any = None) -> httpx.Response:
-        async def seen(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._app({**scope, "spiffe_id": caller}, receive, send)
-
         async def run() -> httpx.Response:
-            transport = httpx.ASGITransport(seen, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://pod") as client:
+            async with self._client(caller) as client:
                 return await client.request(method, path, content=body, headers=headers)
 
         return asyncio.run(run())
+
+    def _client(self, caller: str) -> httpx.AsyncClient:
+        async def seen(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._app({**scope, "spiffe_id": caller}, receive, send)
+
+        return httpx.AsyncClient(transport=httpx.ASGITransport(seen, raise_app_exceptions=False), base_url="http://pod")
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -116,6 +128,20 @@ def test_an_answer_that_cannot_be_recorded_is_not_given(tmp_path: Path) -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert "echo" not in answer.text
     assert "could not be recorded" in answer.json()["error"]
+
+
+def test_a_body_over_the_limit_is_refused_before_the_model_sees_it(pod: Pod) -> None:
+    assert pod.ask("POST", INFER, b"x" * 1000).status_code == 200
+    assert pod.ask("POST", INFER, b"x" * 1001).status_code == 413
+    assert len(pod.records) == 1
+
+
+def test_more_requests_at_once_than_the_limit_are_told_to_come_later(pod: Pod) -> None:
+    answers = pod.ask_at_once(b"slow", b"slow", b"slow")
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 429]
+    assert [answer.headers["retry-after"] for answer in answers if answer.status_code == 429] == ["1"]
+    assert pod.ask("POST", INFER, b"one").status_code == 200
+    assert len(pod.records) == 3
 
 
 def test_a_way_to_predict_that_leaves_no_record_is_closed(pod: Pod) -> None:

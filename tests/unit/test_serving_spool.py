@@ -1,16 +1,20 @@
 """Records of a predictor in a cluster: on its disk until the API has them, whatever is killed."""
 
+import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.core.errors import BadInput, Unavailable
+from services.core.errors import BadInput, NotFound, Refused, Unavailable
 from services.serving.predictor.sender import Sender
-from services.serving.predictor.spool import BATCH_MS, BATCH_RECORDS, Spool
+from services.serving.predictor.spool import BATCH_MS, BATCH_RECORDS, BLOCK, Spool
 
 DEPLOYMENT = "dep-1"
 
@@ -80,13 +84,65 @@ def test_what_the_api_does_not_take_is_handed_on_again_in_order(pod: Pod) -> Non
     assert sender.behind_s == 0
 
 
-def test_what_the_api_refuses_stays_and_nothing_overtakes_it(pod: Pod) -> None:
+def test_what_the_api_will_never_take_is_put_aside_told_as_lost_and_holds_up_nothing(pod: Pod) -> None:
+    spool, sender = pod.start()
+    write(spool, 1, 2)
+    pod.now += BATCH_MS
+    pod.away = BadInput("a record of another form")
+    sender.step()
+    pod.away = None
+    write(spool, 3)
+    sender.step(all_of_them=True)
+    assert pod.told == [([3], False, 0), ([], True, 2)]
+    assert len(list(pod.folder.glob("*.refused"))) == 1
+
+
+def test_what_may_be_taken_later_stays_and_nothing_overtakes_it(pod: Pod) -> None:
+    spool, sender = pod.start()
+    for number, away in ((1, Refused("not now", [])), (2, NotFound("no such deployment"))):
+        write(spool, number)
+        pod.now += BATCH_MS
+        pod.away = away
+        sender.step()
+    pod.away = None
+    sender.step()
+    assert pod.told == [([1], False, 0), ([2], False, 0)]
+
+
+def test_a_clock_that_is_set_back_does_not_keep_a_batch_open(pod: Pod) -> None:
+    spool, sender = pod.start()
+    write(spool, 1)
+    pod.now -= 3_600_000
+    sender.step()
+    assert pod.told == [([1], False, 0)]
+
+
+def test_without_a_file_for_another_batch_the_open_one_goes_on_and_nothing_is_written_elsewhere(pod: Pod) -> None:
     spool, sender = pod.start()
     write(spool, 1)
     pod.now += BATCH_MS
-    pod.away = BadInput("no such deployment")
+    with no_more_files():
+        write(spool, 2)
+        sender.step()
     sender.step()
-    assert len(spool.waiting()) == 1
+    assert pod.told == [([1, 2], False, 0)]
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """As many descriptors as are open, and one: that of whoever reads or lists."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for file in held:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_an_orderly_end_hands_on_the_rest_and_owes_nothing(pod: Pod) -> None:
@@ -101,17 +157,22 @@ def test_an_orderly_end_hands_on_the_rest_and_owes_nothing(pod: Pod) -> None:
     assert len(pod.taken) == 1
 
 
-def test_too_many_that_wait_refuse_the_next_one(pod: Pod) -> None:
-    spool, sender = pod.start(limit=20)
-    write(spool, 1, 2)
+def test_too_many_that_wait_refuse_the_next_one_however_small(pod: Pod) -> None:
+    spool, sender = pod.start(limit=2 * BLOCK)
+    pod.away = Unavailable("the API is away")
+    for number in (1, 2):
+        write(spool, number)
+        pod.now += BATCH_MS
+        sender.step()
     spool.expect()
     with pytest.raises(Unavailable, match="too many records wait") as refused:
         spool.append({"n": 3})
     assert refused.value.retryable
+    pod.away = None
     sender.step(all_of_them=True)
     write(spool, 4)
     sender.step(all_of_them=True)
-    assert pod.told == [([1, 2], False, 0), ([4], False, 0)]
+    assert pod.told == [([1], False, 0), ([2], False, 0), ([4], False, 0)]
 
 
 KILLED = """
@@ -136,9 +197,9 @@ def test_a_killed_predictor_loses_only_what_it_had_not_written_and_says_so(pod: 
     spool, sender = pod.start()
     write(spool, 3)
     sender.step()
-    assert pod.told == [([1, 2], True, 1)]
+    assert pod.told == [([1, 2], True, 0), ([], True, 1)]
     sender.step(all_of_them=True)
-    assert pod.told[1:] == [([3], False, 0)]
+    assert pod.told[2:] == [([3], False, 0)]
 
 
 def test_a_torn_line_is_cut_off_and_an_empty_batch_goes(pod: Pod) -> None:
@@ -149,7 +210,22 @@ def test_a_torn_line_is_cut_off_and_an_empty_batch_goes(pod: Pod) -> None:
     (pod.folder / "0000000002-bat-2.jsonl").write_bytes(b"")
     _, sender = pod.start()
     sender.step(all_of_them=True)
-    assert pod.told == [([1, 2], True, 1)]
+    assert pod.told == [([1, 2], True, 0), ([], True, 1)]
+
+
+def test_losses_are_not_forgotten_by_another_kill_nor_told_twice_by_a_repeat(pod: Pod) -> None:
+    killed(pod)
+    pod.away = Unavailable("the API is away")
+    _, sender = pod.start()
+    sender.step()
+    killed(pod)
+    pod.away = None
+    _, sender = pod.start()
+    sender.step()
+    sender.step()
+    told = [batch for batch in pod.taken if not batch["records"]]
+    assert sum(batch["lost"] for batch in told) == 2
+    assert len({batch["id"] for batch in told}) == len(told)
 
 
 def test_lost_records_are_told_of_although_there_is_no_other_one(pod: Pod) -> None:
@@ -184,4 +260,5 @@ print(refused)
     assert int(found.stdout) == 3
     _, sender = pod.start()
     sender.step()
-    assert pod.told == [([0, 1], True, 3)]
+    # No answer was given to the others: nothing is owed.
+    assert pod.told == [([0, 1], True, 0)]

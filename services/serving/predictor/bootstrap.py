@@ -1,6 +1,7 @@
 """Joins predictors with concrete classes: the fork server, the storage initialiser, and the predictor of a folder."""
 
 import logging
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def run_mounted(environ: Mapping[str, str], target: Path, port: int, records: Pa
     # First: what is refused need not wait for the imports.
     verified = load_mounted(settings, target)
     from services.serving.predictor import measure, server
-    from services.serving.predictor.recording import Recorded
+    from services.serving.predictor.recording import Limits, Recorded
 
     _quiet()
     model = server.ServedModel(verified, server.build_model(verified.files))
@@ -99,9 +100,12 @@ def run_mounted(environ: Mapping[str, str], target: Path, port: int, records: Pa
     sender.start()
 
     def recorded(app: Any) -> Any:
-        return Recorded(app, spool, order, unrecorded=service_id("api"), clock=system_clock)
+        limits = Limits(settings.max_body, settings.max_in_flight)
+        return Recorded(app, spool, order, unrecorded=service_id("api"), limits=limits, clock=system_clock)
 
     try:
+        # uvicorn raises the signal again once it has ended, which must not keep the last records here.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         server.serve(model, identity, server.in_cluster(port), lambda port: None, recorded)
     finally:
         sender.stop()

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -17,6 +18,15 @@ from services.serving.predictor.spool import Spool
 INFER = "/infer"
 SALT_BYTES = 16
 OK, ERROR = "ok", "error"
+LATER = {"Retry-After": "1"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """max_body: bytes of one request; max_in_flight: requests at once."""
+
+    max_body: int
+    max_in_flight: int
 
 
 class Recorded:
@@ -26,29 +36,41 @@ class Recorded:
     An answer is held until it is recorded; one that cannot be recorded is not given.
     """
 
-    def __init__(self, app: ASGIApp, spool: Spool, order: Order, unrecorded: str, clock: Clock) -> None:
-        self._app, self._spool, self._order, self._unrecorded, self._clock = app, spool, order, unrecorded, clock
+    def __init__(self, app: ASGIApp, spool: Spool, order: Order, unrecorded: str, limits: Limits, clock: Clock) -> None:
+        self._app, self._spool, self._order, self._unrecorded = app, spool, order, unrecorded
+        self._limits, self._clock = limits, clock
+        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope.get("spiffe_id") == self._unrecorded:
             await self._app(scope, receive, send)
         elif not scope["path"].endswith(INFER):
-            await JSONResponse({"error": "predictions are asked for by POST /v2/models/MODEL/infer"}, 404)(scope, receive, send)
+            await _refuse(404, "predictions are asked for by POST /v2/models/MODEL/infer")(scope, receive, send)
+        elif self._in_flight >= self._limits.max_in_flight:
+            await _refuse(429, f"{self._in_flight} requests are being answered; retry after a pause")(scope, receive, send)
         else:
-            await self._record(scope, receive, send)
+            self._in_flight += 1
+            try:
+                await self._answer(scope, receive, send)
+            finally:
+                self._in_flight -= 1
 
-    async def _record(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(self._clock())
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _body(receive, self._limits.max_body)
+        if body is None:
+            await _refuse(413, f"the body is over {self._limits.max_body} bytes")(scope, receive, send)
+            return
+        exchange = _Exchange(self._clock(), body)
         failure: Exception | None = None
         self._spool.expect()
         try:
-            await self._app(exchange.named(scope), exchange.taken_from(receive), exchange.hold)
+            await self._app(exchange.named(scope), exchange.replayed(receive), exchange.hold)
         except Exception as error:  # Starlette answered 500 before it raised; that answer is recorded too
             failure = error
         try:
             self._spool.append(exchange.record(self._order))
         except Unavailable as error:
-            await JSONResponse({"error": str(error)}, 503, {"Retry-After": "1"})(scope, receive, send)
+            await _refuse(503, str(error))(scope, receive, send)
             return
         for message in exchange.held(self._order):
             await send(message)
@@ -56,14 +78,33 @@ class Recorded:
             raise failure
 
 
+def _refuse(status: int, error: str) -> JSONResponse:
+    """As the Open Inference Protocol words errors."""
+    return JSONResponse({"error": error}, status, LATER if status in (429, 503) else None)
+
+
+async def _body(receive: Receive, limit: int) -> bytes | None:
+    """The whole body of a request, cut off where its client goes away; None if it is longer than the limit."""
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        part, more = message.get("body", b""), message.get("more_body", False)
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            return None
+    return b"".join(parts)
+
+
 class _Exchange:
     """One request and its answer. ts: epoch milliseconds of its start."""
 
-    def __init__(self, ts: int) -> None:
-        self.id, self._ts, self._begun = new_id("prd"), ts, time.perf_counter()
-        # Who has the salt and the input can show which record is theirs; the record alone does not give the input away.
+    def __init__(self, ts: int, body: bytes) -> None:
+        self.id, self._ts, self._body, self._begun = new_id("prd"), ts, body, time.perf_counter()
+        # Who has the salt and the input can show which record is theirs. The record alone gives an input away only to who guesses
+        # it and can ask the same model: the answer's digest has no salt.
         self._salt = os.urandom(SALT_BYTES)
-        self._input, self._output = hashlib.sha256(self._salt), hashlib.sha256()
+        self._output = hashlib.sha256()
         self._status = 0
         self._messages: list[Message] = []
 
@@ -72,11 +113,12 @@ class _Exchange:
         others = [(name, value) for name, value in scope["headers"] if name != b"x-request-id"]
         return {**scope, "headers": [*others, (b"x-request-id", self.id.encode("ascii"))]}
 
-    def taken_from(self, receive: Receive) -> Receive:
+    def replayed(self, receive: Receive) -> Receive:
+        """The body again, then whatever comes after it."""
+        left = [{"type": "http.request", "body": self._body, "more_body": False}]
+
         async def take() -> Message:
-            message = await receive()
-            self._input.update(message.get("body", b""))
-            return message
+            return left.pop() if left else await receive()
 
         return take
 
@@ -92,7 +134,7 @@ class _Exchange:
             "ts": self._ts,
             "deployment": order.deployment,
             "artifactId": order.artifact_id,
-            "inputDigest": "sha256:" + self._input.hexdigest(),
+            "inputDigest": "sha256:" + hashlib.sha256(self._salt + self._body).hexdigest(),
             "outputDigest": "sha256:" + self._output.hexdigest() if self._status else None,
             "latencyUs": int((time.perf_counter() - self._begun) * 1e6),
             "outcome": OK if 0 < self._status < 400 else ERROR,

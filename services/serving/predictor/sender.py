@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from services.core.errors import AiInfraError
-from services.core.ids import new_id
+from services.core.errors import AiInfraError, BadInput
 from services.serving.predictor.spool import Batch, Spool
 
 PAUSE_S = 0.2
 
 Send = Callable[[dict[str, Any]], object]
-"""Hands a batch to the API, which takes one that it has already. Raises Unavailable: again, later."""
+"""Hands a batch to the API, which takes one that it has already. Raises BadInput: it never takes this one; others: again, later."""
 
 log = logging.getLogger(__name__)
 
@@ -45,21 +44,28 @@ class Sender:
         """Hands on the batches that are due, until one is not taken."""
         try:
             for name in self._spool.waiting(all_of_them=all_of_them):
-                self._hand_on(self._spool.read(name))
-                self._spool.done(name)
-            if self._spool.lost:
-                self._hand_on(Batch(new_id("bat"), [], recovered=True))
+                self._hand_on(name)
+            if (loss := self._spool.loss()) is not None:
+                self._send(self._body(loss))
+                self._spool.told(loss)
             self._behind = None
-        except AiInfraError as error:
+        except (AiInfraError, OSError) as error:
             if self._behind is None:
                 self._behind = time.monotonic()
                 log.warning("prediction records wait: the API does not take them: %s", error)
 
-    def _hand_on(self, batch: Batch) -> None:
-        lost = self._spool.lost
-        body = {"id": batch.id, "deployment": self._deployment, "records": batch.records}
-        self._send(body | {"recovered": batch.recovered, "lost": lost})
-        self._spool.lost -= lost
+    def _hand_on(self, name: str) -> None:
+        try:
+            self._send(self._body(self._spool.read(name)))
+        except BadInput as error:
+            log.error("the API will never take prediction records %s, which are put aside: %s", name, error)
+            self._spool.refused(name)
+        else:
+            self._spool.done(name)
+
+    def _body(self, batch: Batch) -> dict[str, Any]:
+        told = {"records": batch.records, "recovered": batch.recovered, "lost": batch.lost}
+        return {"id": batch.id, "deployment": self._deployment} | told
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE_S):

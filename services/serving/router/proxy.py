@@ -361,7 +361,8 @@ class Call:
     def __init__(self, request: web.Request, salt_key: bytes) -> None:
         self.request, self.id = request, new_id("prd")
         salt = hmac.digest(salt_key, self.id.encode("ascii"), hashlib.sha256)[:16]
-        # Who has the salt and the input can show which record is theirs; the record alone does not give the input away.
+        # Who has the salt and the input can show which record is theirs. The record alone gives an input away only to who guesses
+        # it and can ask the same model: the answer's digest has no salt.
         self.headers = {"x-request-id": self.id, "x-prediction-salt": salt.hex()}
         self.input = hashlib.sha256(salt)
         self.body, self.answer = b"", b""

@@ -110,6 +110,7 @@ class RecordLog:
             self._close()
             while self._closed:
                 self._write(self._closed[0])
+                self._owed.told(self._closed[0].lost)
                 sealed += len(self._closed[0].ids)
                 self._closed.pop(0)
         return sealed
