@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from components.apps.admission import AdmissionArgs, Rule
 from components.apps.calls import PREDICTOR, TRAINING
 from components.apps.certificates import Holder
-from components.platform import cert_manager
+from components.platform import cert_manager, vault
 from services.core import certificate_admission as of_identities
 from services.core.certificate_admission import Authority, Identity
 from services.core.tls import service_id
@@ -20,7 +20,7 @@ from stacks.namespaces import CERTIFICATES, GATEWAY, SERVICES, VAULT, models, tr
 from stacks.serving import runtime_args, storage_args
 
 OF_PLATFORM = (
-    Identity(namespace=VAULT, name="vault"),
+    Identity(namespace=VAULT, name="vault", addresses=vault.ADDRESSES),
     Identity(namespace=GATEWAY, name="inference"),
     Identity(namespace=GATEWAY, name="gateway", uris=[service_id("gateway")]),
 )

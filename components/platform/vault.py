@@ -18,6 +18,8 @@ TLS: Final = "/vault/tls"
 CERTIFICATE: Final = "vault-tls"
 ACTIVE: Final = "vault-active"
 """Service of the replica that leads, the only one that writes."""
+ADDRESSES: Final = ("127.0.0.1",)
+"""In its certificate: of probes, and of who forwards the port."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +71,9 @@ def _certificate(args: VaultArgs) -> dict[str, Any]:
         "duration": "2160h",
         "renewBefore": "720h",
         "privateKey": {"algorithm": "ECDSA", "size": 256, "encoding": "PKCS8", "rotationPolicy": "Always"},
-        # The last two for probes and for who forwards the port.
+        # The last as ADDRESSES.
         "dnsNames": [*services, *(f"{service}.cluster.local" for service in services), "*.vault-internal", "localhost"],
-        "ipAddresses": ["127.0.0.1"],
+        "ipAddresses": list(ADDRESSES),
         "usages": ["digital signature", "server auth", "client auth"],
         "issuerRef": {"name": args.issuer, "kind": "ClusterIssuer", "group": "cert-manager.io"},
     }

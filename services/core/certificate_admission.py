@@ -19,17 +19,20 @@ REQUESTS = Resource("cert-manager.io", "v1", "certificaterequests")
 CERTIFICATES = Resource("cert-manager.io", "v1", "certificates")
 NAME_OF_REQUESTS, NAME_OF_CERTIFICATES = "ai-infra-certificate-requests", "ai-infra-certificates"
 PERSON: Final = person_id("")
+UNREAD: Final = ("commonName", "emailAddresses", "literalSubject", "otherNames")
+"""Fields of a Certificate that give names of other kinds than ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Of one Certificate. uris: exactly these; names: its DNS names, None for any, where its owner is trusted with all of a
-    namespace."""
+    """Of one Certificate. uris, addresses: exactly these URIs and IP addresses; names: its DNS names, None for any, where its owner
+    is trusted with all of a namespace."""
 
     namespace: str
     name: str
     uris: Sequence[str] = ()
     names: Sequence[str] | None = None
+    addresses: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +57,16 @@ def certificates_policy(authority: Authority) -> Object:
     """Certificates of other issuers are not judged."""
     uris = {_key(identity): list(identity.uris) for identity in authority.identities}
     names = {_key(identity): list(identity.names) for identity in authority.identities if identity.names is not None}
+    addresses = {_key(identity): list(identity.addresses) for identity in authority.identities if identity.addresses}
     variables = {
         "ours": _ours(authority),
         "key": "object.metadata.namespace + '/' + object.metadata.name",
         "uris": "has(object.spec.uris) ? object.spec.uris : []",
         "names": "has(object.spec.dnsNames) ? object.spec.dnsNames : []",
+        "addresses": "has(object.spec.ipAddresses) ? object.spec.ipAddresses : []",
         "known": _map(uris),
         "named": _map(names),
+        "addressed": _map(addresses),
         "person": f"object.metadata.namespace == '{authority.people}' && variables.uris.size() == 1"
         f" && variables.uris[0].startsWith('{PERSON}') && variables.uris[0].substring({len(PERSON)}).matches('^[A-Za-z0-9._-]+$')",
     }
@@ -77,13 +83,20 @@ def certificates_policy(authority: Authority) -> Object:
             " : variables.names.size() == 0)",
             f"issuer {authority.issuer}: spec.dnsNames are not those of this Certificate; a person's has none",
         ),
+        # An address is a host that somebody calls, as a DNS name is.
+        refuse_unless(
+            "!variables.ours || (variables.key in variables.addressed ? variables.addresses == variables.addressed[variables.key]"
+            " : variables.addresses.size() == 0)",
+            f"issuer {authority.issuer}: spec.ipAddresses are not those of this Certificate; few have any",
+        ),
         refuse_unless(
             "!variables.ours || !has(object.spec.isCA) || !object.spec.isCA",
             f"issuer {authority.issuer}: isCA would make an authority of whoever holds the key",
         ),
+        # OpenSSL takes the common name for a host's where a certificate has no DNS name.
         refuse_unless(
-            "!variables.ours || (!has(object.spec.literalSubject) && !has(object.spec.otherNames))",
-            f"issuer {authority.issuer}: literalSubject and otherNames are names that nobody here reads",
+            f"!variables.ours || !({' || '.join(f'has(object.spec.{field})' for field in UNREAD)})",
+            f"issuer {authority.issuer}: {', '.join(UNREAD)} are names that nobody here needs, and somebody might go by",
         ),
     )
     return admission.policy(NAME_OF_CERTIFICATES, CERTIFICATES, refusals, variables=variables)

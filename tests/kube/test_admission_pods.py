@@ -321,8 +321,13 @@ URI = "spiffe://ai-infra.local"
 PREDICTOR = f"{URI}/service/predictor"
 GOOD: dict[str, Object] = {
     "a person's": certificate(SERVICES, "person-ana", [f"{URI}/person/ana"]),
+    "Vault's": certificate("vault", "vault", [], dnsNames=["localhost"], ipAddresses=["127.0.0.1"]),
+    "another authority's": certificate(
+        "cert-manager", "ai-infra-ca", [], isCA=True, commonName="ai-infra staging",
+        issuerRef={"name": "ai-infra-self-signed", "kind": "ClusterIssuer"},
+    ),
     "another issuer's": certificate("elsewhere", "x", [f"{URI}/service/api"], issuerRef={"name": "theirs", "kind": "Issuer"}),
-}
+}  # fmt: skip
 BAD: dict[str, tuple[Object, str]] = {
     "a service's identity elsewhere": (certificate("elsewhere", "api", [f"{URI}/service/api"]), "spec.uris"),
     "another service's identity": (certificate(MODELS, "predictor", [f"{URI}/service/api"], dnsNames=["predictor"]), "spec.uris"),
@@ -339,6 +344,25 @@ BAD: dict[str, tuple[Object, str]] = {
     "two people": (certificate(SERVICES, "person-x", [f"{URI}/person/ana", f"{URI}/person/ben"]), "spec.uris"),
     "a person with a server's name": (
         certificate(SERVICES, "person-ana", [f"{URI}/person/ana"], dnsNames=["api.ai-infra.svc"]), "spec.dnsNames"
+    ),
+    "a person with a server's name as the common one": (
+        certificate(SERVICES, "person-ana", [f"{URI}/person/ana"], commonName="api.ai-infra.svc"), "commonName"
+    ),
+    "a service with another's common name": (
+        certificate("monitoring", "prometheus", [f"{URI}/service/prometheus"], commonName="api.ai-infra.svc"), "commonName"
+    ),
+    "a person with an address": (
+        certificate(SERVICES, "person-ana", [f"{URI}/person/ana"], ipAddresses=["10.0.0.1"]), "spec.ipAddresses"
+    ),
+    "a service with an address": (
+        certificate("monitoring", "prometheus", [f"{URI}/service/prometheus"], ipAddresses=["127.0.0.1"]), "spec.ipAddresses"
+    ),
+    "Vault with another address": (
+        certificate("vault", "vault", [], dnsNames=["localhost"], ipAddresses=["127.0.0.1", "10.0.0.1"]), "spec.ipAddresses"
+    ),
+    "Vault without its address": (certificate("vault", "vault", [], dnsNames=["localhost"]), "spec.ipAddresses"),
+    "a person with an address of mail": (
+        certificate(SERVICES, "person-ana", [f"{URI}/person/ana"], emailAddresses=["api@x.example"]), "emailAddresses"
     ),
     "no identity": (certificate("elsewhere", "x", [], dnsNames=["api.ai-infra.svc"]), "spec.uris"),
     "an authority": (certificate(SERVICES, "person-ana", [f"{URI}/person/ana"], isCA=True), "isCA"),
