@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -44,9 +45,18 @@ class Traced:
     promotion: str
 
     def spans(self, trace: str = TRACE) -> list[Span]:
-        """All of a trace, once its last span is there: a request's own is told after its steps."""
+        """All of a trace, once the parents of all are there and no more come: each process tells its own spans when it likes, and
+        those of a request after its steps."""
         wait_for(lambda: [span for span in self.collector.trace(trace) if span.name == EXECUTION], "the promotion's span")
+        wait_for(lambda: self._whole(trace), "the spans that others are within")
+        told = 0
+        while told < (told := len(self.collector.trace(trace))):
+            time.sleep(1)
         return self.collector.trace(trace)
+
+    def _whole(self, trace: str) -> bool:
+        found = self.collector.trace(trace)
+        return {span.parent for span in found} <= {span.id for span in found} | {CALLER, ""}
 
 
 EXECUTION = "POST /v1/promotions/{promotion_id}/execution"
