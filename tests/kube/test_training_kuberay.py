@@ -589,7 +589,7 @@ def test_a_mirror_of_one_namespace_asks_for_no_other(kube: Kube, cluster: ApiSer
     mirror = Mirror(Kube(cluster.access(TRAINING), "tests"), JOBS, SELECTOR, namespace)
     mirror.start()
     wait_for(lambda: _objects(mirror) == {}, "the namespace is listed")
-    everywhere = Mirror(Kube(cluster.access(TRAINING), "tests"), JOBS, SELECTOR)
+    everywhere = Mirror(Kube(cluster.access(TRAINING), "tests"), JOBS, SELECTOR, "")
     everywhere.start()
     wait_for(lambda: "forbidden" in _trouble(everywhere), "the role ends at its namespace")
     mirror.stop()
