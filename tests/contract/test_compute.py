@@ -42,6 +42,7 @@ from tests.training import EXAMPLE, Stage, job_json, repository
 pytest.importorskip("ray")
 pytest.importorskip("sklearn")
 
+pytestmark = pytest.mark.timeout(900)  # a run starts Ray, once or twice
 OVER_S = 240.0
 CPUS = 4
 DATASET = "optical-digits@1.0"
