@@ -6,7 +6,7 @@ the model on the disk is the verified one: the predictor looks itself. Not here:
 change this policy, which RBAC alone says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,15 +20,18 @@ NAME: Final = "ai-infra-predictor-pods"
 PODS = Resource("", "v1", "pods")
 DOWNLOADED: Final = "kserve-provision-location"
 """KServe's volume between its storage initialiser and the server."""
-ADDED: Final = (
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_DEFAULT_REGION", "AWS_REGION",
-    "AWS_STS_REGIONAL_ENDPOINTS",
-)  # fmt: skip
-"""Variables that EKS gives to a pod with a role in AWS."""
+ADDED: Final = ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_STS_REGIONAL_ENDPOINTS")
+"""Variables that EKS gives to a pod with a role in AWS, whatever their values."""
+CREDENTIALS, CREDENTIALS_TOKEN = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
+"""The others: where AWS's libraries ask for the role's credentials, and what they show there."""
+AGENT: Final = ("http://169.254.170.23/v1/credentials", "http://[fd00:ec2::23]/v1/credentials")
+"""EKS's own, on each node: another would choose whose objects are read. By IPv4 and by IPv6."""
 ADDED_BY_KSERVE: Final = "HF_"
 """How the variables begin that KServe gives to every storage initialiser."""
 TOKENS: Final = "/var/run/secrets/"
 """Where Kubernetes and EKS mount a pod's tokens."""
+OF_EKS: Final = f"{TOKENS}pods.eks.amazonaws.com/"
+"""EKS's of these: another file, sent to the agent, is no token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +54,14 @@ def policy(args: PredictorPods) -> Object:
     [main], initialiser = server["containers"], storage_container(args.storage)["spec"]["container"]
     mounts = {mount["name"]: mount["mountPath"] for mount in main["volumeMounts"]} | {DOWNLOADED: MODELS}
     images = list(dict.fromkeys((args.runtime.image, args.storage.image, *args.former)))
-    settings = {item["name"]: item["value"] for container in (main, initialiser) for item in container["env"]}
+    own, starter = ({item["name"]: item["value"] for item in container["env"]} for container in (main, initialiser))
     variables = {
         # Two lists of one kind, whatever types the server gives them.
         "starters": "dyn(has(object.spec.initContainers) ? object.spec.initContainers : [])",
         "containers": "dyn(object.spec.containers) + variables.starters",
         "volumes": "has(object.spec.volumes) ? object.spec.volumes : []",
         "mounts": repr(mounts),
-        "settings": repr(settings),
+        "settings": repr(own | starter),
     }
     refusals = (
         refuse_unless(
@@ -77,8 +80,13 @@ def policy(args: PredictorPods) -> Object:
         refuse_unless(
             "variables.containers.all(c, !has(c.envFrom) && (!has(c.env) || c.env.all(e, e.name in variables.settings"
             " ? has(e.value) && e.value == variables.settings[e.name]"
-            f" : !has(e.valueFrom) && (e.name in {list(ADDED)} || e.name.startsWith('{ADDED_BY_KSERVE}')))))",
+            f" : !has(e.valueFrom) && ({_added()}))))",
             "a container has a variable that is not ours, or another value in one of ours",
+        ),
+        # A setting that is away has a default: AI_INFRA_ENV is then `dev`.
+        refuse_unless(
+            f"object.spec.containers.all(c, {_has_all(own)}) && variables.starters.all(c, {_has_all(starter)})",
+            "a container lacks a variable of ours, and would go by its default",
         ),
         refuse_unless(
             f"variables.volumes.all(v, {_volumes(server['volumes'])})",
@@ -110,6 +118,19 @@ def binding(namespace: str) -> Object:
 
 def _is(field: str, words: list[str]) -> str:
     return f"has({field}) && {field} == {words}"
+
+
+def _has_all(names: Iterable[str]) -> str:
+    return f"has(c.env) && {list(names)}.all(name, c.env.exists(e, e.name == name))"
+
+
+def _added() -> str:
+    """Of a variable that is none of ours and has a plain value."""
+    return (
+        f"e.name in {list(ADDED)} || e.name.startsWith('{ADDED_BY_KSERVE}')"
+        f" || (has(e.value) && (e.name == '{CREDENTIALS}' ? e.value in {list(AGENT)} : e.name == '{CREDENTIALS_TOKEN}'"
+        f" && e.value.startsWith('{OF_EKS}') && !e.value.contains('..')))"
+    )
 
 
 def _volumes(stated: Sequence[dict[str, Any]]) -> str:

@@ -16,6 +16,7 @@ from infra.kubernetes import objects
 from services.core.admission import BINDINGS, POLICIES, policy, refuse_unless
 from services.core.errors import NotFound, Refused
 from services.core.kube import Kube, Object, Resource
+from services.serving.pod_admission import AGENT, CREDENTIALS, CREDENTIALS_TOKEN, OF_EKS
 from tests.infra.graphs import all_layers
 from tests.kube.admitted import predictor_pod, ray_pods, runtime_space
 from tests.kube.apiserver import ADMIN, ApiServer
@@ -146,6 +147,12 @@ def test_a_predictor_as_kserve_makes_it_is_admitted(admin: Kube) -> None:
     assert verdict(admin, PODS, predictor_pod(STAGE)) == ""
 
 
+def test_a_predictor_on_nodes_with_ipv6_is_admitted(admin: Kube) -> None:
+    wanted = predictor_pod(STAGE)
+    valued(CREDENTIALS, AGENT[1])(wanted["spec"])
+    assert verdict(admin, PODS, wanted) == ""
+
+
 def test_pods_of_a_job_as_kuberay_makes_them_are_admitted(admin: Kube) -> None:
     pods = list(ray_pods(STAGE))
     assert [pod["metadata"]["name"] for pod in pods] == ["head", "submitter", "workers"]
@@ -183,6 +190,26 @@ def added(name: str, **value: Any) -> Change:
     return lambda spec: spec["containers"][0]["env"].append({"name": name} | value)
 
 
+def lacking(name: str, group: str = "containers") -> Change:
+    """Takes a variable away."""
+
+    def change(spec: Object) -> None:
+        [container] = spec[group]
+        container["env"] = [item for item in container["env"] if item["name"] != name]
+
+    return change
+
+
+def valued(name: str, value: str) -> Change:
+    """Gives a variable that is there another value."""
+
+    def change(spec: Object) -> None:
+        [found] = [item for item in spec["containers"][0]["env"] if item["name"] == name]
+        found["value"] = value
+
+    return change
+
+
 def scratch(source: Object) -> Change:
     def change(spec: Object) -> None:
         [found] = [item for item in spec["volumes"] if item["name"] == "scratch"]
@@ -192,6 +219,7 @@ def scratch(source: Object) -> Change:
     return change
 
 
+TLS_KEY = {"secretKeyRef": {"name": "predictor-tls", "key": "tls.key"}}
 SECRET = {"secret": {"secretName": "predictor-tls"}}
 BAD_PREDICTORS: dict[str, tuple[Change, str]] = {
     "another account": (lambda spec: spec.update(serviceAccountName="default"), "service account predictor"),
@@ -209,15 +237,28 @@ BAD_PREDICTORS: dict[str, tuple[Change, str]] = {
     ),
     "the secret as variables": (main(envFrom=[{"secretRef": {"name": "predictor-tls"}}]), "variable"),
     "the secret in a variable": (
-        added("AWS_REGION_", valueFrom={"secretKeyRef": {"name": "predictor-tls", "key": "tls.key"}}), "variable"
+        added("AWS_REGION_", valueFrom=TLS_KEY), "variable"
     ),
     "the secret in a variable of a known name": (
-        added("HF_TOKEN", valueFrom={"secretKeyRef": {"name": "predictor-tls", "key": "tls.key"}}), "variable"
+        added("HF_TOKEN", valueFrom=TLS_KEY), "variable"
     ),
     "a library to load": (added("LD_PRELOAD", value="/tmp/x.so"), "variable"),
     "modules to load": (added("PYTHONPATH", value="/trust"), "variable"),
     "credentials by a program": (added("AWS_CONFIG_FILE", value="/trust/config"), "variable"),
     "another trust": (main(env=[{"name": "AI_INFRA_TRUST", "value": "/tmp/trust.json"}]), "variable"),
+    "no environment": (lacking("AI_INFRA_ENV"), "lacks a variable"),
+    "no variables": (lambda spec: spec["containers"][0].pop("env"), "lacks a variable"),
+    "no environment of the initialiser": (lacking("AI_INFRA_ENV", "initContainers"), "lacks a variable"),
+    "no objects of the initialiser": (lacking("AI_INFRA_OBJECTS", "initContainers"), "lacks a variable"),
+    "credentials from elsewhere": (valued(CREDENTIALS, "http://10.0.0.1/v1/credentials"), "another value"),
+    "credentials from a host that begins alike": (valued(CREDENTIALS, f"{AGENT[0]}.x.example/"), "another value"),
+    "another file as the token": (valued(CREDENTIALS_TOKEN, "/identity/predictor/tls.key"), "another value"),
+    "another file as the token by a way round": (
+        valued(CREDENTIALS_TOKEN, f"{OF_EKS}../../../../identity/predictor/tls.key"), "another value"
+    ),
+    "the secret as the token": (
+        lambda spec: [lacking(CREDENTIALS_TOKEN)(spec), added(CREDENTIALS_TOKEN, valueFrom=TLS_KEY)(spec)], "another value"
+    ),
     "the secret twice": (volume(SECRET, "/var/run/secrets/x"), "a volume is neither"),
     "another secret": (volume({"secret": {"secretName": "api-tls"}}, "/x"), "a volume is neither"),
     "the secret in a projected volume": (
