@@ -57,7 +57,8 @@ IDENTITY_MOUNTS = [
 ]
 """Of the predictor and of its storage initialiser; the volumes are the runtime's."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,34}[a-z0-9])?")
-_HASHED = re.compile(r".*-[0-9a-f]{10}")
+_HASHED = re.compile(r".*-([0-9a-f]{10}|v[0-9]+-[0-9a-f]{8}|predictor)")
+"""How names end that are made here or by KServe: of a hash, of a canary (`_variant`), and of each Service."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ class Split:
 
 def service_name(model: str) -> str:
     """A DNS label of at most 36 characters: KServe's names of a canary's objects are longer by up to 27, and may have 63. A model's
-    name that is none gets a hash, so that no two models share one."""
+    name that is none, or reads like one that is made of another, gets a hash, so that no two models share a Service."""
     if _NAME.fullmatch(model) and not _HASHED.fullmatch(model):
         return model
     plain = re.sub(r"[^a-z0-9]+", "-", f"m-{model}" if not model[0].isalpha() else model)[:25].strip("-")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.core.errors import Refused
-from services.core.kube import Kube, Resource
+from services.core.kube import Kube, Object, Resource
 from services.serving import inference, storage_container
 from services.serving.inference import Place, Predictor, Split, service_name
 from services.training.rayjob import JOBS, RayJobArgs, ray_job
@@ -104,6 +104,27 @@ def test_names_of_services_are_dns_labels_and_no_two_models_share_one() -> None:
     assert names[2] == "digits-v2"
     assert len(set(names)) == len(models)
     assert all(len(name) <= 36 and name[0].isalpha() and name[-1].isalnum() and name == name.lower() for name in names)
+
+
+def services_of(service: Object) -> list[str]:
+    """Names of KServe's Services for an InferenceService: stable's two, and its canaries'."""
+    name = service["metadata"]["name"]
+    variants = [canary["predictor"]["name"] for canary in service["spec"]["canary"]]
+    return [name, f"{name}-predictor", *(f"{name}-{variant}-predictor" for variant in variants)]
+
+
+def test_no_service_of_a_model_is_another_models_whatever_its_name() -> None:
+    digits = inference.inference_service(PLACE, predictor(1), predictor(2))
+    *_, canary = services_of(digits)
+    names = [canary, canary.removesuffix("-predictor"), "digits-predictor", "digits-predictor-predictor"]
+    others = [inference.inference_service(PLACE, Predictor(order=order(1, name), replicas=1)) for name in names]
+    found = [name for service in (digits, *others) for name in services_of(service)]
+    assert len(set(found)) == len(found), found
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-v2", "v2-9fa03c11", "predictor", "digits-predictors", "digits-v2-9fa03c1"])
+def test_a_name_that_meets_no_other_stays_as_it_is(name: str) -> None:
+    assert service_name(name) == name
 
 
 def test_a_canary_says_its_replicas_once_as_kserve_refuses_more() -> None:
