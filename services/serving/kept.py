@@ -4,23 +4,22 @@ Predictors come and go with their pods, so they hand each batch on within second
 the canonical bytes of the records, computed here.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from sqlalchemy import Engine, RowMapping, func, insert, select
+from sqlalchemy import Engine, func, insert, select
 
 from services.core import merkle
-from services.core.canonical import canonical, parse
+from services.core.canonical import parse
 from services.core.clock import Clock
 from services.core.database import begin
 from services.core.errors import BadInput, Conflict, Unavailable
-from services.core.events import EventDraft, Subject
 from services.core.objects import ObjectStore
 from services.core.statements import Digest, Strict
 from services.serving.errors import UnknownDeployment, UnknownPrediction
 from services.serving.ports import Events
+from services.serving.records import PREDICTION, line_of, made_at, root_of, sealed_event, with_proof
 from services.serving.tables import deployments, prediction_batches
 
 MAX_RECORDS = 8000
@@ -30,8 +29,6 @@ AHEAD_MS = 10_000
 """How far the clock of a predictor may be ahead of ours: verifiers allow as much (`verify.prediction`)."""
 APART_MS = 1000
 """Between a record's time and the one in its id."""
-PREDICTION = r"^prd-[0-9a-f]{32}$"
-
 PredictionId = Annotated[str, Field(pattern=PREDICTION)]
 BatchId = Annotated[str, Field(pattern=r"^bat-[0-9a-f]{32}$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -80,10 +77,10 @@ class KeptRecords:
             Conflict: a batch of this id holds other records. Unavailable: nothing was sealed; hand it on again.
         """
         self._require_sound(batch)
-        lines = [canonical(record.to_json()) for record in batch.records]
-        root = "sha256:" + merkle.root(map(merkle.leaf_hash, lines)).hex()
+        lines = [line_of(record.to_json()) for record in batch.records]
+        root = root_of(merkle.leaf_hash(line[:-1]) for line in lines)
         # 1. The records. A crash after it leaves bytes that nothing names; the predictor hands the batch on again.
-        stored = self.store.put(b"".join(line + b"\n" for line in lines))
+        stored = self.store.put(b"".join(lines))
         # 2. Row and event, in one transaction. From here they are sealed; a predictor that did not hear of it asks again.
         with begin(self.engine) as connection:
             query = select(prediction_batches).where(prediction_batches.c.batch == batch.id)
@@ -92,6 +89,8 @@ class KeptRecords:
                     raise Conflict(f"batch {batch.id} holds other records")
                 return _told(known)
             number = (connection.execute(select(func.max(prediction_batches.c.id))).scalar() or 0) + 1
+            ids = [record.id for record in batch.records]
+            draft = sealed_event(actor, number, root, ids, recovered=batch.recovered, lost=batch.lost)
             values = {
                 "id": number,
                 "batch": batch.id,
@@ -99,19 +98,19 @@ class KeptRecords:
                 "object": stored,
                 "root": root,
                 "records": len(lines),
-                "first": min((record.id for record in batch.records), default=None),
-                "last": max((record.id for record in batch.records), default=None),
-                "event": self.events.emit(connection, _event(batch, number, root, actor)),
+                "first": min(ids, default=None),
+                "last": max(ids, default=None),
+                "event": self.events.emit(connection, draft),
             }
             connection.execute(insert(prediction_batches).values(values))
         return _told(values)
 
     def find(self, prediction: str) -> dict[str, Any]:
         """As the router's `RecordLog.find`. Raises UnknownPrediction."""
-        if not re.match(PREDICTION, prediction):
+        made = made_at(prediction)
+        if made is None:
             raise UnknownPrediction(f"no record of prediction {prediction[:100]!r}")
         table = prediction_batches.c
-        made = _made(prediction)
         earliest = f"prd-{max(0, made - SPAN_MS):012x}"
         query = select(prediction_batches).where(table.first.between(earliest, prediction) & (table.last >= prediction))
         with self.engine.connect() as connection:
@@ -119,8 +118,8 @@ class KeptRecords:
         for row in rows:
             lines = self.store.get(row["object"]).split(b"\n")[:-1]
             for position, line in enumerate(lines):
-                if prediction.encode("ascii") in line and (record := parse(line))["id"] == prediction:
-                    return {"record": record, "sealed": _place(row, lines, position)}
+                if prediction.encode("ascii") in line and parse(line)["id"] == prediction:
+                    return with_proof(row, lines, position)
         raise UnknownPrediction(f"no record of prediction {prediction}")
 
     def _require_sound(self, batch: RecordBatch) -> None:
@@ -134,7 +133,7 @@ class KeptRecords:
             raise BadInput(f"batch {batch.id} holds a record twice")
         if any((record.deployment, record.artifact_id) != (row["id"], row["artifact_id"]) for record in batch.records):
             raise BadInput(f"batch {batch.id} holds a record of another deployment or artifact than {batch.deployment}")
-        times = [_made(record.id) for record in batch.records]
+        times = [made_at(record.id) or 0 for record in batch.records]
         if any(abs(record.ts - made) > APART_MS for record, made in zip(batch.records, times, strict=True)):
             raise BadInput(f"batch {batch.id} holds a record of another time than its id")
         if times and max(times) - min(times) > SPAN_MS:
@@ -143,37 +142,5 @@ class KeptRecords:
             raise Unavailable(f"batch {batch.id} is from the future: set the clock of its node")
 
 
-def _made(prediction: str) -> int:
-    """Epoch milliseconds, see `core.ids`."""
-    return int(prediction[4:16], 16)
-
-
-def _event(batch: RecordBatch, number: int, root: str, actor: str) -> EventDraft:
-    ids = [record.id for record in batch.records]
-    payload = {
-        "batch": number,
-        "records": len(ids),
-        "root": root,
-        "first": ids[0] if ids else None,
-        "last": ids[-1] if ids else None,
-        "recovered": batch.recovered,
-        "lost": batch.lost,
-    }
-    return EventDraft("predictions.sealed", actor, Subject("predictions", f"predictor-{number}", root), payload)
-
-
 def _told(row: Any) -> dict[str, Any]:
     return {"batch": row["id"], "root": row["root"], "event": row["event"]}
-
-
-def _place(row: RowMapping, lines: list[bytes], position: int) -> dict[str, Any]:
-    leaves = [merkle.leaf_hash(line) for line in lines]
-    proof = merkle.inclusion_proof(merkle.nodes_of(leaves), position, len(leaves))
-    return {
-        "batch": row["id"],
-        "event": row["event"],
-        "index": position,
-        "size": row["records"],
-        "root": row["root"],
-        "proof": [node.hex() for node in proof],
-    }

@@ -17,6 +17,7 @@ from services.core.database import open_engine
 from services.core.outbox import Outbox, Relay
 from services.core.tls import service_id
 from services.serving.errors import UnknownPrediction
+from services.serving.records import BATCH_MS, BATCH_RECORDS
 from services.serving.router import records, tables
 from services.serving.router.records import RecordLog
 
@@ -99,10 +100,10 @@ def test_a_batch_is_due_by_age_or_by_number(home: Home) -> None:
     assert not log.due()
     write(log, 1)
     assert not log.due()
-    home.now += records.BATCH_MS
+    home.now += BATCH_MS
     assert log.due()
     log.seal()
-    write(log, *range(10, 10 + records.BATCH_RECORDS))
+    write(log, *range(10, 10 + BATCH_RECORDS))
     assert log.due()
 
 

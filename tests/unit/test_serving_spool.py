@@ -14,7 +14,8 @@ import pytest
 
 from services.core.errors import BadInput, NotFound, Refused, Unavailable
 from services.serving.predictor.sender import Sender
-from services.serving.predictor.spool import BATCH_MS, BATCH_RECORDS, BLOCK, Spool
+from services.serving.predictor.spool import BLOCK, Spool
+from services.serving.records import BATCH_MS, BATCH_RECORDS
 
 DEPLOYMENT = "dep-1"
 

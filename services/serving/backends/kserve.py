@@ -1,7 +1,6 @@
 """KServe on Kubernetes: raw deployments behind the cluster's gateway, which splits the traffic. ADR 16 says what that costs."""
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from services.serving.gateway import POLICIES
 from services.serving.inference import CONFIG_MAPS, DEPLOYMENT, SELECTOR, SERVICES, Place, variant_of
 from services.serving.predictor.client import ask
 from services.serving.prometheus import Arms, Metrics
+from services.serving.records import made_at
 
 PRODUCTION = True
 PODS = Resource("", "v1", "pods")
@@ -115,8 +115,8 @@ class KServeBackend:
 
     def prediction(self, prediction: str) -> dict[str, Any]:
         """Nothing: predictors hand their records on to the API by themselves. Raises Unavailable for one that may be on its way."""
-        made = re.fullmatch(r"prd-([0-9a-f]{12})[0-9a-f]{20}", prediction)
-        if made is not None and abs(self._clock() - int(made[1], 16)) < ON_ITS_WAY_MS:
+        made = made_at(prediction)
+        if made is not None and abs(self._clock() - made) < ON_ITS_WAY_MS:
             raise Unavailable(f"prediction {prediction} is not here yet: predictors hand their records on within seconds; retry")
         raise UnknownPrediction(f"no record of prediction {prediction[:100]!r}")
 

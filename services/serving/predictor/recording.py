@@ -12,12 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.core.clock import Clock
 from services.core.errors import Unavailable
 from services.core.ids import new_id
+from services.serving.predictor.measure import ERROR, OK
 from services.serving.predictor.order import Order
 from services.serving.predictor.spool import Spool
+from services.serving.records import record_of
 
 INFER = "/infer"
 SALT_BYTES = 16
-OK, ERROR = "ok", "error"
 LATER = {"Retry-After": "1"}
 
 
@@ -129,19 +130,13 @@ class _Exchange:
         self._messages.append(message)
 
     def record(self, order: Order) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "ts": self._ts,
-            "deployment": order.deployment,
-            "artifactId": order.artifact_id,
-            "inputDigest": "sha256:" + hashlib.sha256(self._salt + self._body).hexdigest(),
-            "outputDigest": "sha256:" + self._output.hexdigest() if self._status else None,
-            "latencyUs": int((time.perf_counter() - self._begun) * 1e6),
-            "outcome": OK if 0 < self._status < 400 else ERROR,
-            "status": self._status,
+        return record_of(
+            self.id, self._ts, deployment=order.deployment, artifact_id=order.artifact_id,
+            input_digest=hashlib.sha256(self._salt + self._body).hexdigest(), output_digest=self._output.hexdigest(),
+            latency_us=int((time.perf_counter() - self._begun) * 1e6), outcome=OK if 0 < self._status < 400 else ERROR,
             # The gateway tossed the coin: what it meant for a rollout is not known here.
-            "rollout": None,
-        }
+            status=self._status, rollout=None,
+        )  # fmt: skip
 
     def held(self, order: Order) -> list[Message]:
         """The answer, with what the client needs to ask for evidence."""

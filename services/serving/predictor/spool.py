@@ -13,14 +13,13 @@ from typing import Any
 
 from services.core.canonical import canonical, parse
 from services.core.clock import Clock
-from services.core.errors import BadJson, Unavailable
+from services.core.errors import Unavailable
 from services.core.ids import new_id
 from services.serving.owed import Owed
+from services.serving.records import BATCH_MS, BATCH_RECORDS, append_line, line_of, whole_record
 
-BATCH_RECORDS = 2000
 MOST_RECORDS = 8000
 """Of a batch for which there was no other file. The API takes as many."""
-BATCH_MS = 2000
 LIMIT_BYTES = 256 << 20
 """Of all that waits: some hundred thousand records. The folder's volume holds more."""
 BLOCK = 4096
@@ -68,7 +67,7 @@ class Spool:
         Raises:
             Unavailable: the disk did not take it, or too many wait for the API. Nothing is owed: the answer must not be given.
         """
-        line = canonical(record) + b"\n"
+        line = line_of(record)
         try:
             with self._lock:
                 self._write(line)
@@ -129,16 +128,9 @@ class Spool:
             raise Unavailable("the prediction could not be recorded: too many records wait for the API")
         if self._count >= MOST_RECORDS:
             raise Unavailable("the prediction could not be recorded: there is no file for another batch")
-        try:
-            written = os.write(self._file, line)
-        except OSError as error:
-            raise Unavailable(f"the prediction could not be recorded: {error}") from error
-        if written != len(line):
-            # The half line must not stand before the next one.
-            os.ftruncate(self._file, self._length)
-            raise Unavailable("the prediction could not be recorded: the disk is full")
+        append_line(self._file, self._length, line)
         self._opened = self._opened or self._clock()
-        self._length, self._bytes, self._count = self._length + written, self._bytes + more, self._count + 1
+        self._length, self._bytes, self._count = self._length + len(line), self._bytes + more, self._count + 1
 
     def _is_old(self) -> bool:
         """Also when the clock was set back: a batch spans no more time than it should."""
@@ -173,7 +165,7 @@ def _holds_records(path: Path) -> bool:
     """Whether a file that was left has whole lines; it is cut to them, and goes if there are none."""
     kept = 0
     for line in path.read_bytes().splitlines(keepends=True):
-        if not _is_whole(line):
+        if whole_record(line) is None:
             break
         kept += len(line)
     if kept:
@@ -181,11 +173,3 @@ def _holds_records(path: Path) -> bool:
     else:
         path.unlink()
     return kept > 0
-
-
-def _is_whole(line: bytes) -> bool:
-    try:
-        parse(line)
-    except BadJson:
-        return False
-    return line.endswith(b"\n")

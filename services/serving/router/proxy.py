@@ -22,6 +22,7 @@ from services.core.errors import AiInfraError, BadInput, TooLarge, Unavailable
 from services.core.ids import new_id
 from services.serving.domain import QUARANTINED
 from services.serving.errors import Overloaded, Quarantined
+from services.serving.records import record_of
 from services.serving.router.answers import problem
 from services.serving.router.counts import ERROR, OK, TIMEOUT, UNAVAILABLE, coin
 from services.serving.router.pool import Backend, Pool
@@ -411,18 +412,11 @@ class Exchange:
         self, record_id: str, deployment: str, state: State, input_digest: str, place: dict[str, Any] | None
     ) -> dict[str, Any]:
         """The prediction record. input_digest: in hex; place: what a rollout says of it."""
-        return {
-            "id": record_id,
-            "ts": self.ts,
-            "deployment": deployment,
-            "artifactId": state.order(deployment).get("artifactId"),
-            "inputDigest": "sha256:" + input_digest,
-            "outputDigest": "sha256:" + self.output.hexdigest() if self.status else None,
-            "latencyUs": self.latency_us,
-            "outcome": self.outcome,
-            "status": self.status,
-            "rollout": place,
-        }
+        return record_of(
+            record_id, self.ts, deployment=deployment, artifact_id=state.order(deployment).get("artifactId"),
+            input_digest=input_digest, output_digest=self.output.hexdigest(), latency_us=self.latency_us, outcome=self.outcome,
+            status=self.status, rollout=place,
+        )  # fmt: skip
 
 
 class BodyTooLarge(Exception):

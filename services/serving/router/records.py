@@ -1,7 +1,6 @@
-"""Prediction records: one canonical JSON line each, appended to segment files and sealed in batches.
+"""The router's prediction records: appended to segment files and sealed in batches.
 
-A batch's Merkle root (RFC 9162 tree over the lines, without their line ends) goes to the audit log as `predictions.sealed`. A
-record is with the operating system before its answer leaves, and on the disk when its batch is sealed: a killed process loses
+A record is with the operating system before its answer leaves, and on the disk when its batch is sealed: a killed process loses
 only what had not been written; a machine that stops may lose the unsealed tail.
 """
 
@@ -16,18 +15,24 @@ from typing import Any
 from sqlalchemy import Engine, func, insert, select
 
 from services.core import merkle
-from services.core.canonical import canonical, parse
+from services.core.canonical import parse
 from services.core.clock import Clock
 from services.core.database import begin
-from services.core.errors import BadJson, Unavailable
-from services.core.events import EventDraft, Subject
 from services.core.outbox import Outbox
 from services.serving.errors import UnknownPrediction
 from services.serving.owed import Owed
+from services.serving.records import (
+    BATCH_MS,
+    BATCH_RECORDS,
+    append_line,
+    line_of,
+    root_of,
+    sealed_event,
+    whole_record,
+    with_proof,
+)
 from services.serving.router.tables import batches, predictions
 
-BATCH_RECORDS = 2000
-BATCH_MS = 2000
 SEGMENT_BYTES = 64 << 20
 
 log = logging.getLogger(__name__)
@@ -83,16 +88,9 @@ class RecordLog:
         Raises:
             Unavailable: the disk did not take it; the record is owed and will be counted as lost.
         """
-        line = canonical(record) + b"\n"
+        line = line_of(record)
         with self._lock:
-            try:
-                written = os.write(self._file, line)
-            except OSError as error:
-                raise Unavailable(f"the prediction could not be recorded: {error}") from error
-            if written != len(line):
-                # The half line must not stand before the next one.
-                os.ftruncate(self._file, self._open.start + self._open.length)
-                raise Unavailable("the prediction could not be recorded: the disk is full")
+            append_line(self._file, self._open.start + self._open.length, line)
             self._open.opened = self._open.opened or self._clock()
             self._open.add(record["id"], line)
         self._owed.end()
@@ -134,18 +132,7 @@ class RecordLog:
             row = connection.execute(query).mappings().first()
         if row is None:
             return {"record": self._unsealed(record_id), "sealed": None}
-        lines = self._lines(row["segment"], row["start"], row["length"])
-        leaves = [merkle.leaf_hash(line) for line in lines]
-        proof = merkle.inclusion_proof(merkle.nodes_of(leaves), row["position"], len(leaves))
-        place = {
-            "batch": row["id"],
-            "event": row["event"],
-            "index": row["position"],
-            "size": row["records"],
-            "root": row["root"],
-            "proof": [node.hex() for node in proof],
-        }
-        return {"record": parse(lines[row["position"]]), "sealed": place}
+        return with_proof(row, self._lines(row["segment"], row["start"], row["length"]), row["position"])
 
     def of_rollout(self, rollout: str) -> Iterator[dict[str, Any]]:
         """Every record of a rollout, in the order written."""
@@ -191,23 +178,14 @@ class RecordLog:
         # 1. The lines are on the disk. A crash after it leaves an unsealed tail, which the next start seals.
         with self._path(batch.segment).open("rb") as file:
             os.fsync(file.fileno())
-        root = "sha256:" + merkle.root(batch.leaves).hex()
+        root = root_of(batch.leaves)
         # 2. Batch, index and event, in one transaction. From here the records are sealed.
         with begin(self._engine) as connection:
             if batch.ids and connection.execute(select(predictions).where(predictions.c.id == batch.ids[0])).first() is not None:
                 return  # an earlier call sealed it, and did not learn that its commit had taken effect
             number = (connection.execute(select(func.max(batches.c.id))).scalar() or 0) + 1
-            payload = {
-                "batch": number,
-                "records": len(batch.ids),
-                "root": root,
-                "first": batch.ids[0] if batch.ids else None,
-                "last": batch.ids[-1] if batch.ids else None,
-                "recovered": batch.recovered,
-                "lost": batch.lost,
-            }
-            subject = Subject("predictions", f"{self._actor.rsplit('/', 1)[-1]}-{number}", root)
-            event = self._outbox.emit(connection, EventDraft("predictions.sealed", self._actor, subject, payload))
+            draft = sealed_event(self._actor, number, root, batch.ids, recovered=batch.recovered, lost=batch.lost)
+            event = self._outbox.emit(connection, draft)
             values = {"segment": batch.segment, "start": batch.start, "length": batch.length}
             connection.execute(
                 insert(batches).values(id=number, **values, records=len(batch.ids), root=root, event=event)
@@ -238,7 +216,7 @@ class RecordLog:
         with path.open("rb+") as file:
             file.seek(start)
             for line in file.read().splitlines(keepends=True):
-                record = _whole(line)
+                record = whole_record(line)
                 if record is None:
                     break
                 batch.add(record["id"], line)
@@ -260,12 +238,3 @@ class RecordLog:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:08d}.jsonl"
-
-
-def _whole(line: bytes) -> dict[str, Any] | None:
-    """The record of a complete line; None for a torn one."""
-    try:
-        value: dict[str, Any] = parse(line)
-    except BadJson:
-        return None
-    return value if line.endswith(b"\n") else None
