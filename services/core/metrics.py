@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.core.asgi import Noted
 from services.core.errors import AiInfraError
 
 PATH = "/metrics"
@@ -76,18 +77,11 @@ class Measured:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, begun = 500, time.perf_counter()
-
-        async def note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        noted, begun = Noted(send), time.perf_counter()
         try:
-            await self._app(scope, receive, note)
+            await self._app(scope, receive, noted)
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
             route = getattr(scope.get("route"), "path", "unmatched")
-            requests.labels(method, route, str(status)).inc()
+            requests.labels(method, route, str(noted.status)).inc()
             seconds.labels(method, route).observe(time.perf_counter() - begun)

@@ -24,6 +24,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, get_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.core.asgi import Noted
 from services.core.metrics import METHODS, PATH
 from services.core.objects import ObjectStore
 
@@ -109,28 +110,21 @@ class _Traced:
             await self._request(scope, receive, send)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, status = scope["method"] if scope["method"] in METHODS else "_OTHER", 500
-
-        async def note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        method, noted = scope["method"] if scope["method"] in METHODS else "_OTHER", Noted(send)
         with self._tracer.start_as_current_span(
             method, _caller(scope), SpanKind.SERVER, {"http.request.method": method},
             record_exception=False, set_status_on_exception=False,
         ) as span:  # fmt: skip
             try:
-                await self._app(scope, receive, note)
+                await self._app(scope, receive, noted)
             finally:
                 if route := getattr(scope.get("route"), "path", None):
                     span.update_name(f"{method} {route}")
                     span.set_attribute("http.route", route)
-                span.set_attribute("http.response.status_code", status)
+                span.set_attribute("http.response.status_code", noted.status)
                 span.set_attribute("ai_infra.request_id", scope.get("state", {}).get("request_id", ""))
-                if status >= 500:
-                    _failed(span, str(status))
+                if noted.status >= 500:
+                    _failed(span, str(noted.status))
 
     def _closing(self, send: Send) -> Send:
         """Before the server hears that all is over: the signal that ended it kills the process then."""

@@ -7,7 +7,9 @@ import time
 from uuid import uuid4
 
 from prometheus_client import Counter, Gauge, Histogram
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.core.asgi import Noted
 
 OUTCOMES = "ai_infra_predictions_total"
 SECONDS = "ai_infra_prediction_seconds"
@@ -39,19 +41,11 @@ class Measured:
         if scope["type"] != "http" or not scope["path"].endswith("/infer"):
             await self._app(scope, receive, send)
             return
-        status = 500
-
-        async def note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        begun = time.perf_counter()
+        noted, begun = Noted(send), time.perf_counter()
         try:
-            await self._app(scope, receive, note)
+            await self._app(scope, receive, noted)
         finally:
-            good = status < 400
+            good = noted.status < 400
             self._outcomes[OK if good else ERROR].inc()
             if good:
                 self._seconds.observe(time.perf_counter() - begun)
