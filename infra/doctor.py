@@ -167,13 +167,19 @@ def _examined(item: Resource, graph: Graph, here: _Here) -> Iterator[Finding]:
 
 def _not_given(item: Resource, made: set[tuple[str, str]], here: _Here) -> Iterator[Finding]:
     """ConfigMaps that pods of a workload or runtime mount, that no layer makes, and that nobody made."""
-    spec = item.inputs.get("spec") or {}
-    namespace, _ = name_of(with_unknowns(item.inputs)) if "metadata" in item.inputs else ("", "")
-    for volume in (spec.get("template", {}).get("spec") or spec).get("volumes", []) if isinstance(spec, dict) else []:
-        wanted = namespace, volume.get("configMap", {}).get("name")
-        there = here.of({"apiVersion": "v1", "kind": "ConfigMap"})
-        if wanted[1] is not None and wanted not in made and wanted not in (there or {}):
-            yield Finding(f"ConfigMap {namespace}/{wanted[1]}", "missing", "pods mount it", BY_HAND)
+    match item.inputs:
+        case {"kind": "Deployment", "spec": {"template": {"spec": {"volumes": [*volumes]}}}}:
+            pass
+        case {"kind": "ServingRuntime", "spec": {"volumes": [*volumes]}}:
+            pass
+        case _:
+            return
+    namespace, _ = name_of(with_unknowns(item.inputs))
+    there = here.of({"apiVersion": "v1", "kind": "ConfigMap"}) or {}
+    for volume in volumes:
+        match volume:
+            case {"configMap": {"name": str(name)}} if (namespace, name) not in made | there.keys():
+                yield Finding(f"ConfigMap {namespace}/{name}", "missing", "pods mount it", BY_HAND)
 
 
 def _differences(wanted: Object, there: Object) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Puts the API process together: the only file of it that names concrete classes and meets the environment."""
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -294,8 +293,7 @@ def main() -> int:
         settings = Settings.from_env(os.environ)
         tracing.start("api", settings.env, settings.collector)
         app = build_platform(settings)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(app, host=settings.host, port=settings.port, identity=settings.home.service("api")))
+        uvloop.run(serve(app, host=settings.host, port=settings.port, identity=settings.home.service("api")))
     except AiInfraError as error:
         sys.stderr.write(f"api: {error}\n")
         return 2 if isinstance(error, BadSetting) else 1

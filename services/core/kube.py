@@ -78,6 +78,9 @@ class Resource:
         return f"{self.collection(namespace)}/{name}"
 
 
+PODS = Resource("", "v1", "pods")
+
+
 class Kube:
     """A client, for one thread: shared between threads, one of its TLS connections broke once in a test (bad record MAC).
 

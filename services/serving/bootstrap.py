@@ -44,8 +44,7 @@ def run_router(environ: Mapping[str, str], ready: Callable[[], None] = lambda: N
     Raises:
         BadSetting: a wrong setting, or the port is taken.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_router(Settings.from_env(environ), ForkServerLauncher(environ, predictor), ready))
+    uvloop.run(_router(Settings.from_env(environ), ForkServerLauncher(environ, predictor), ready))
 
 
 async def _router(settings: Settings, launcher: ForkServerLauncher, ready: Callable[[], None]) -> None:

@@ -19,10 +19,9 @@ from services.core.objects import ObjectStore
 from services.core.statements import Digest, Strict
 from services.serving.errors import UnknownDeployment, UnknownPrediction
 from services.serving.ports import Events
-from services.serving.records import PREDICTION, line_of, made_at, root_of, sealed_event, with_proof
+from services.serving.records import MOST_RECORDS, PREDICTION, line_of, made_at, root_of, sealed_event, with_proof
 from services.serving.tables import deployments, prediction_batches
 
-MAX_RECORDS = 8000
 SPAN_MS = 600_000
 """Between first and last request of a batch. It bounds where a record is looked for; predictors close a batch after seconds."""
 AHEAD_MS = 10_000
@@ -55,7 +54,7 @@ class RecordBatch(Strict):
 
     id: BatchId
     deployment: Annotated[str, Field(max_length=80)]
-    records: Annotated[tuple[PredictionRecord, ...], Field(max_length=MAX_RECORDS, strict=False)]
+    records: Annotated[tuple[PredictionRecord, ...], Field(max_length=MOST_RECORDS, strict=False)]
     recovered: bool
     lost: Count
 

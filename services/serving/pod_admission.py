@@ -12,12 +12,11 @@ from typing import Any, Final
 
 from services.core import admission
 from services.core.admission import refuse_unless
-from services.core.kube import Object, Resource
+from services.core.kube import PODS, Object
 from services.serving.inference import CONTAINER, MODELS, RuntimeArgs, require_pinned, serving_runtime
 from services.serving.storage_container import StorageArgs, storage_container
 
 NAME: Final = "ai-infra-predictor-pods"
-PODS = Resource("", "v1", "pods")
 DOWNLOADED: Final = "kserve-provision-location"
 """KServe's volume between its storage initialiser and the server."""
 ADDED: Final = ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_STS_REGIONAL_ENDPOINTS")

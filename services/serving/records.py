@@ -16,6 +16,8 @@ from services.core.events import EventDraft, Subject
 
 BATCH_RECORDS = 2000
 BATCH_MS = 2000
+MOST_RECORDS = 8000
+"""That a batch ever has: one that cannot be closed in time goes on, and is handed on whole."""
 PREDICTION = r"^prd-[0-9a-f]{32}$"
 """An id as `core.ids` makes it, without the endings that the router gives to some."""
 

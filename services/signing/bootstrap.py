@@ -1,6 +1,5 @@
 """Puts the signing proxy together: the only file of the service that names concrete classes and meets the environment."""
 
-import asyncio
 import logging
 import os
 import sys
@@ -101,16 +100,15 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         sys.stderr.write(f"signing-proxy: {error}\n")
         return 2 if not error.retryable else 1
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(
-                serve(
-                    proxy.app,
-                    host=settings.host,
-                    port=settings.port,
-                    identity=settings.identity,
-                    ready=lambda: print("signing-proxy: ready", flush=True),
-                )
+        uvloop.run(
+            serve(
+                proxy.app,
+                host=settings.host,
+                port=settings.port,
+                identity=settings.identity,
+                ready=lambda: print("signing-proxy: ready", flush=True),
             )
+        )
     except BadSetting as error:
         sys.stderr.write(f"signing-proxy: {error}\n")
         return 2

@@ -9,10 +9,9 @@ from typing import Final
 
 from services.core import admission
 from services.core.admission import refuse_unless
-from services.core.kube import Object, Resource
+from services.core.kube import PODS, Object
 
 NAME: Final = "ai-infra-training-pods"
-PODS = Resource("", "v1", "pods")
 CONTAINERS: Final = ("containers", "initContainers", "ephemeralContainers")
 TOKEN, TOKEN_KEY = "RAY_AUTH_TOKEN", "auth_token"
 """The variable that KubeRay adds, and where in its secret it looks, as KubeRay spells them."""

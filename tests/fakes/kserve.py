@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.core.errors import NotFound
-from services.core.kube import Kube, Object, Resource
+from services.core.kube import PODS, Kube, Object, Resource
 from services.core.kubewatch import key_of
 from services.serving.inference import DEPLOYMENT, SERVICES
 from tests.fakes.controller import StandIn
-
-PODS = Resource("", "v1", "pods")
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import pytest
 from infra.kubernetes import objects
 from services.core.admission import BINDINGS, POLICIES, policy, refuse_unless
 from services.core.errors import NotFound, Refused
-from services.core.kube import Kube, Object, Resource
+from services.core.kube import PODS, Kube, Object, Resource
 from services.serving.pod_admission import AGENT, CREDENTIALS, CREDENTIALS_TOKEN, OF_EKS
 from tests.infra.graphs import all_layers
 from tests.kube.admitted import predictor_pod, ray_pods, runtime_space
@@ -26,7 +26,7 @@ from tests.serving import wait_for
 
 STAGE = "staging"
 MODELS, JOBS, SERVICES = runtime_space(STAGE), f"training-{STAGE}", "ai-infra"
-NAMESPACES, PODS = Resource("", "v1", "namespaces"), Resource("", "v1", "pods")
+NAMESPACES = Resource("", "v1", "namespaces")
 CERTIFICATES = Resource("cert-manager.io", "v1", "certificates")
 CERT_MANAGER = "system:serviceaccount:cert-manager:cert-manager"
 OTHER = "registry.example/other@sha256:" + "1" * 64

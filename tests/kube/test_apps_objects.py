@@ -8,13 +8,12 @@ import pytest
 
 from components.apps.calls import API, PROXY
 from services.core.errors import Refused
-from services.core.kube import Kube, Object, Resource
+from services.core.kube import PODS, Kube, Object, Resource
 from tests.infra.apps import MODELS, SERVICES, TRAINING_SPACE, all_of_it, workload
 from tests.infra.test_apps_components import SCALED
 
 NAMESPACES = Resource("", "v1", "namespaces")
 LEVEL = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-PODS = Resource("", "v1", "pods")
 KINDS = {
     "Certificate": Resource("cert-manager.io", "v1", "certificates"),
     "ClusterRole": Resource("rbac.authorization.k8s.io", "v1", "clusterroles"),

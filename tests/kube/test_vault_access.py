@@ -21,6 +21,7 @@ from services.core.backends import load
 from services.core.kube import Kube, Resource
 from services.signing import backends
 from services.signing.errors import SignerUnavailable
+from services.signing.ports import Signer
 from tests.infra.apps import SERVICES, VAULT
 from tests.infra.recorded import recorded
 from tests.kube.apiserver import ADMIN, ApiServer
@@ -132,23 +133,30 @@ def _camel(name: str) -> str:
     return first + "".join(map(str.title, others))
 
 
-def test_the_proxy_signs_with_the_token_of_its_pod(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "token").write_text(vault.token_of(PROXY))
-    settings = {"VAULT_ADDR": vault.address, "VAULT_ROLE": PROXY, "VAULT_ROLE_TOKEN": str(tmp_path / "token")}
+def as_the_proxy(vault: Vault, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is in the proxy's pod: its settings, and the token of its account in `folder/token`."""
+    (folder / "token").write_text(vault.token_of(PROXY))
+    settings = {"VAULT_ADDR": vault.address, "VAULT_ROLE": PROXY, "VAULT_ROLE_TOKEN": str(folder / "token")}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("VAULT_TOKEN", raising=False)
+
+
+def signer_of(key: str) -> Signer:
+    signer: Signer = load(backends, "vault", env="prod").open_signer(f"transit/{key}:1", 5.0)
+    return signer
+
+
+def test_the_proxy_signs_with_the_token_of_its_pod(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_the_proxy(vault, tmp_path, monkeypatch)
     for key in IN_VAULT:
-        signer = load(backends, "vault", env="prod").open_signer(f"transit/{key}:1", 5.0)
+        signer = signer_of(key)
         keys.verify(signer.public_key(), b"payload", signer.sign(b"payload").sig)
 
 
 def test_a_token_that_vault_took_back_is_asked_for_anew(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "token").write_text(vault.token_of(PROXY))
-    monkeypatch.setenv("VAULT_ADDR", vault.address)
-    monkeypatch.setenv("VAULT_ROLE", PROXY)
-    monkeypatch.setenv("VAULT_ROLE_TOKEN", str(tmp_path / "token"))
-    signer = load(backends, "vault", env="prod").open_signer("transit/builder:1", 5.0)
+    as_the_proxy(vault, tmp_path, monkeypatch)
+    signer = signer_of("builder")
     signer.sign(b"before")
     vault.root.put("/sys/leases/revoke-prefix/auth/kubernetes").raise_for_status()
     keys.verify(signer.public_key(), b"after", signer.sign(b"after").sig)
@@ -200,11 +208,8 @@ def test_the_proxys_token_does_nothing_but_sign(vault: Vault, method: str, path:
 def test_without_the_api_server_the_proxy_signs_for_as_long_as_its_token_lives(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "token").write_text(vault.token_of(PROXY))
-    monkeypatch.setenv("VAULT_ADDR", vault.address)
-    monkeypatch.setenv("VAULT_ROLE", PROXY)
-    monkeypatch.setenv("VAULT_ROLE_TOKEN", str(tmp_path / "token"))
-    signer = load(backends, "vault", env="prod").open_signer("transit/builder:1", 5.0)
+    as_the_proxy(vault, tmp_path, monkeypatch)
+    signer = signer_of("builder")
     signer.sign(b"before")
     (made,) = [item for item in recorded(lambda: VaultAccess("vault", VAULT)).values() if item.type == "AuthBackendConfig"]
     _make(vault, made.type, made.inputs, api_server=f"https://127.0.0.1:{free_port()}")

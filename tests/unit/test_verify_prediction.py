@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,40 +168,41 @@ def test_a_record_from_after_its_batch_was_sealed_is_broken(platform: Served) ->
 
 def test_a_batch_that_another_service_tells_of_is_none(platform: Served, tmp_path: Path) -> None:
     """The log takes this event from router and API alone; a log that did not would be found out here."""
-    prediction = platform.predict(seal=False)
-    platform.records.seal()
-    found = platform.records.find(prediction)["sealed"]
-    payload = {"batch": found["batch"], "records": found["size"], "root": found["root"]}
-    draft = EventDraft("predictions.sealed", DARIO, Subject("predictions", "other-1", found["root"]), payload)
-    told = draft.to_event(event_id="evt-other", source=service_id("predictor"), seq=1, ts=platform.rig.clock())
-    platform.rig.audit.append([told])
-    platform.seal()
 
-    def change(members: dict[str, bytes]) -> None:
-        members[layout.PREDICTION_PROOF] = members[layout.PREDICTION_PROOF].replace(found["event"].encode(), b"evt-other")
+    def tell(draft: EventDraft) -> str:
+        told = draft.to_event(event_id="evt-other", source=service_id("predictor"), seq=1, ts=platform.rig.clock())
+        platform.rig.audit.append([told])
+        return "evt-other"
 
-    path = edited(platform.archive(prediction, tmp_path / "a.zip"), tmp_path / "e.zip", change)
-    name, detail = broken(verify(path, trust()))
+    name, detail = told_otherwise(platform, tmp_path, tell)
     assert (name, detail.endswith("service/predictor: only api or router may")) == ("log entries", True)
 
 
 def test_a_batch_that_somebody_else_is_said_to_have_sealed_is_none(platform: Served, tmp_path: Path) -> None:
     """The API tells of batches that a predictor handed on, and of no others."""
+
+    def tell(draft: EventDraft) -> str:
+        with begin(platform.rig.engine) as connection:
+            return str(platform.rig.outbox.emit(connection, draft))
+
+    name, detail = told_otherwise(platform, tmp_path, tell)
+    assert (name, detail.endswith(f"sealed by another than who answered: {DARIO}")) == ("batch in the log", True)
+
+
+def told_otherwise(platform: Served, folder: Path, tell: Callable[[EventDraft], str]) -> tuple[str, str]:
+    """What breaks if the proof of a prediction names another event about the same batch. tell: answers that event's id."""
     prediction = platform.predict(seal=False)
     platform.records.seal()
     found = platform.records.find(prediction)["sealed"]
     payload = {"batch": found["batch"], "records": found["size"], "root": found["root"]}
-    with begin(platform.rig.engine) as connection:
-        draft = EventDraft("predictions.sealed", DARIO, Subject("predictions", "router-1", found["root"]), payload)
-        event = platform.rig.outbox.emit(connection, draft)
+    event = tell(EventDraft("predictions.sealed", DARIO, Subject("predictions", "other-1", found["root"]), payload))
     platform.seal()
 
     def change(members: dict[str, bytes]) -> None:
         members[layout.PREDICTION_PROOF] = members[layout.PREDICTION_PROOF].replace(found["event"].encode(), event.encode())
 
-    path = edited(platform.archive(prediction, tmp_path / "a.zip"), tmp_path / "e.zip", change)
-    name, detail = broken(verify(path, trust()))
-    assert (name, detail.endswith(f"sealed by another than who answered: {DARIO}")) == ("batch in the log", True)
+    path = edited(platform.archive(prediction, folder / "a.zip"), folder / "e.zip", change)
+    return broken(verify(path, trust()))
 
 
 def rollout_event(platform: Served, **changes: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import httpx
 from services.core import settings
 from services.core.clock import Clock, system_clock
 from services.core.errors import AiInfraError, BadSetting, Unavailable
-from services.core.kube import Access, Kube, Object, Resource
+from services.core.kube import PODS, Access, Kube, Object
 from services.core.kubewatch import Mirror
 from services.core.tls import Identity, client_context
 from services.serving.canary import Counts
@@ -23,7 +23,6 @@ from services.serving.prometheus import Arms, Metrics
 from services.serving.records import made_at
 
 PRODUCTION = True
-PODS = Resource("", "v1", "pods")
 TIMEOUT_S = 5.0
 ON_ITS_WAY_MS = 30_000
 """How long a prediction that nobody has a record of may still be on its way from its predictor."""

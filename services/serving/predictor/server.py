@@ -179,8 +179,8 @@ def serve(
     )
     config.load()
     config.ssl = server_context(identity)
-    with bound(door.host, door.port) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(uvicorn.Server(config), listener, ready, renew(identity)))
+    with bound(door.host, door.port) as listener:
+        uvloop.run(_serve(uvicorn.Server(config), listener, ready, renew(identity)))
 
 
 async def _serve(

@@ -16,10 +16,8 @@ from services.core.clock import Clock
 from services.core.errors import Unavailable
 from services.core.ids import new_id
 from services.serving.owed import Owed
-from services.serving.records import BATCH_MS, BATCH_RECORDS, append_line, line_of, whole_record
+from services.serving.records import BATCH_MS, BATCH_RECORDS, MOST_RECORDS, append_line, line_of, whole_record
 
-MOST_RECORDS = 8000
-"""Of a batch for which there was no other file. The API takes as many."""
 LIMIT_BYTES = 256 << 20
 """Of all that waits: some hundred thousand records. The folder's volume holds more."""
 BLOCK = 4096
