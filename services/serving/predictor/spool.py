@@ -101,9 +101,9 @@ class Spool:
 
     def loss(self) -> Batch | None:
         """What was lost and is not told yet, under an id that stays until it is."""
+        if not self._owed.untold:
+            return None
         if not self._loss.exists():
-            if not self._owed.untold:
-                return None
             partial = self._loss.with_suffix(".partial")
             partial.write_bytes(canonical({"id": new_id("bat"), "lost": self._owed.untold}))
             partial.rename(self._loss)
