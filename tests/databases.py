@@ -9,15 +9,30 @@ import itertools
 import os
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from sqlalchemy import Connection, Engine, event
 
 from tests.postgres import start
 
 CHOICE = os.environ.get("TEST_DATABASE", "sqlite")
 """sqlite or postgresql."""
+_engines = weakref.WeakSet[Engine]()
+
+
+@event.listens_for(Engine, "engine_connect")
+def _note(connection: Connection) -> None:
+    _engines.add(connection.engine)
+
+
+def close_idle() -> None:
+    """Closes what the pools of all engines keep open: those of tests that ended would use up the server's connections until
+    Python collects them. An engine that goes on connects anew."""
+    for engine in list(_engines):
+        engine.dispose()
 
 
 def url(folder: Path, name: str, choice: str = CHOICE) -> str:
