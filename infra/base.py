@@ -7,7 +7,6 @@ files, tools and provider has the same one.
 import functools
 import io
 import json
-import os
 import subprocess
 import tarfile
 import tempfile
@@ -18,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
+from infra import kept
 from infra.graph import Graph
 from infra.render import GROUND, PROGRAM, config_file, render
 from infra.state import state_of
@@ -28,9 +28,6 @@ from infra.terraform import Terraform
 from services.core.errors import BadInput, NotFound
 
 Json = dict[str, Any]
-
-KEPT = 24
-"""Files in the cache: the newest."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +72,12 @@ def base_of(root: Path, ref: str, environment: str, layer: str, terraform: Terra
     commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", of=ref).strip()
     tree = _git(root, "rev-parse", f"{commit}:./", of=ref).strip()
     name = sha256(f"{tree} {environment}-{layer} {VERSION} {_tools()}".encode()).hexdigest()[:24]
-    kept = terraform.cache / f"base-{name}.json"
-    if kept.exists():
-        return _read(kept, ref, commit)
+    file = terraform.cache / f"base-{name}.json"
+    if found := kept.load(file):
+        return _read(found, ref, commit)
     with checkout(root, commit) as folder:
         made = _made(folder, ref, commit, environment, layer, terraform)
-    _keep(kept, made)
+    kept.keep(file, {"graph": made.graph and made.graph.to_json(), "state": made.state, "addresses": made.addresses})
     return made
 
 
@@ -117,8 +114,8 @@ def _made(folder: Path, ref: str, commit: str, environment: str, layer: str, ter
     except BadInput as error:
         raise BadInput(f"the program of {ref} cannot be run: {error}") from error
     if layer != GROUND:
-        kept = [replace(item, inputs=masked(item.inputs)) for item in graph.resources]
-        return Base(ref, commit, replace(graph, resources=tuple(kept), outputs=masked(graph.outputs)))
+        slim = [replace(item, inputs=masked(item.inputs)) for item in graph.resources]
+        return Base(ref, commit, replace(graph, resources=tuple(slim), outputs=masked(graph.outputs)))
     return Base.of(ref, commit, graph, terraform, _rows(folder))
 
 
@@ -158,16 +155,5 @@ def _tools() -> str:
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _keep(file: Path, made: Base) -> None:
-    value = {"graph": made.graph and made.graph.to_json(), "state": made.state, "addresses": made.addresses}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as written:
-        json.dump(value, written)
-    os.replace(written.name, file)
-    for old in sorted(file.parent.glob("base-*.json"), key=lambda found: found.stat().st_mtime)[:-KEPT]:
-        old.unlink(missing_ok=True)
-
-
-def _read(file: Path, ref: str, commit: str) -> Base:
-    value = json.loads(file.read_text(encoding="utf-8"))
+def _read(value: Json, ref: str, commit: str) -> Base:
     return Base(ref, commit, value["graph"] and Graph.from_json(value["graph"]), value["state"], value["addresses"])

@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from infra import kept
 from infra.schema import Schema, store
 from services.core.errors import AiInfraError, NotFound
 
@@ -93,16 +94,22 @@ class Terraform:
     def plan(self, document: Json, state: Json | None = None) -> Json:
         """`terraform show -json` of the plan. Secrets have stand-ins, the same in each plan.
 
+        It asks nothing but the provider, so equal documents on equal states have one plan: it is kept, and not made again.
+
         Args:
             document: Terraform JSON, as of `synth`.
             state: a Terraform state (version 4) that is taken as it is, without a look at AWS; without one everything is new.
         Raises:
             TerraformRefused: it would not plan this, or may not: see prevent_destroy.
         """
-        with self._work(document, state) as work:
-            self._run(work, "plan", "-no-color", "-refresh=false", "-input=false", "-lock=false", f"-out={PLAN}")
-            shown: Json = json.loads(self._run(work, "show", "-json", PLAN))
-        return shown
+        file = self.cache / f"plan-{self._key(document, state)}.json"
+        planned: Json | None = kept.load(file)
+        if planned is None:
+            with self._work(document, state) as work:
+                self._run(work, "plan", "-no-color", "-refresh=false", "-input=false", "-lock=false", f"-out={PLAN}")
+                planned = json.loads(self._run(work, "show", "-json", PLAN))
+            kept.keep(file, planned)
+        return planned
 
     def apply(self, document: Json, endpoint: str) -> Json:
         """Makes everything at an AWS API that is not AWS, and returns the state. endpoint: URL of an emulator.
@@ -114,6 +121,12 @@ class Terraform:
             self._run(work, "apply", "-no-color", "-auto-approve", "-input=false", "-lock=false", AWS_ENDPOINT_URL=endpoint)
             state: Json = json.loads((work / STATE).read_text(encoding="utf-8"))
         return state
+
+    def _key(self, document: Json, state: Json | None) -> str:
+        """Of all that a plan is made from. A program that was exchanged is another one."""
+        program = Path(self.program).stat()
+        made_from = [document, state, PROVIDER, str(self.mirror), self.program, program.st_size, program.st_mtime_ns]
+        return sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
     @contextmanager
     def _work(self, document: Json, state: Json | None = None) -> Iterator[Path]:

@@ -126,6 +126,25 @@ def test_cached_link_to_a_mirror_that_moved_is_made_anew(terraform: Terraform, t
     fresh.validate(_vpc("10.0.0.0/16"))
 
 
+def test_equal_programs_on_equal_states_are_planned_once(terraform: Terraform, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    counting = tmp_path / "terraform"
+    counting.write_text(f'#!/bin/sh\necho "$1" >> {calls}\nexec {terraform.program} "$@"\n')
+    counting.chmod(0o755)
+    counted = Terraform(program=str(counting), cache=tmp_path / "cache")
+    asked = [(_vpc("10.0.0.0/16"), None), (_vpc("10.1.0.0/16"), None), (_vpc("10.1.0.0/16"), _state("10.0.0.0/16"))]
+    plans = [counted.plan(*arguments) for arguments in asked * 2]
+    assert plans[:3] == plans[3:]
+    assert calls.read_text().split().count("plan") == len(asked)
+    refused = _document(aws_kms_key={"main": {"deletion_window_in_days": 3}})
+    for _ in range(2):
+        with pytest.raises(TerraformRefused):
+            counted.plan(refused)
+    counting.touch()
+    assert _actions(counted.plan(*asked[0])) == _actions(plans[0])
+    assert calls.read_text().split().count("plan") == len(asked) + 2 + 1
+
+
 def test_schema_knows_attributes_blocks_and_their_shapes(terraform: Terraform) -> None:
     cluster = terraform.schema().resource("aws_eks_cluster").fields
     assert cluster["name"] == Plain("string")
