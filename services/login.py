@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
@@ -42,9 +43,9 @@ def log_in(home: Home, login: Login) -> dict[str, Any]:
     those are replaced. Answers what was written, and no secret.
 
     Raises:
-        BadInput, BadTrust: a name, a URL, a certificate or a file is none.
-        Refused: the certificate is another's, or trust does not know the signing key as this person's.
-        Conflict: a platform runs from this home, or another signing key is there.
+        BadInput, BadTrust: a name, a URL, a certificate or a file is none, or the certificate has ended.
+        Refused: the certificate is another's, or trust does not know the signing key as this person's, or as revoked.
+        Conflict: a platform runs from this home, another signing key is there, or a trust that knows of more revocations.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", login.name):
         raise BadInput(f"{login.name[:100]!r} is no person's name: want letters, digits, dots and dashes")
@@ -53,7 +54,9 @@ def log_in(home: Home, login: Login) -> dict[str, Any]:
             raise BadInput(f"{url[:100]!r} is no https URL: the platform speaks mutual TLS only")
     _check_home(home)
     _check_certificate(login)
-    signer = _check_key(login)
+    trust = Trust.parse(login.trust)
+    signer = _check_key(login, trust)
+    _check_revocations(home, trust)
     folder = home.people / login.name
     there = folder / "signing.pem"
     if there.exists() and keys.signer_id(keys.read_private_pem(there).public_key()) != signer:
@@ -95,19 +98,35 @@ def _check_certificate(login: Login) -> None:
         raise BadInput(f"the certificate of {login.name}: want {', '.join(FILES)} in PEM, the key unencrypted") from None
     if certificate.public_key() != key.public_key():
         raise BadInput(f"the certificate of {login.name}: tls.key is not the key of tls.crt")
+    ended = certificate.not_valid_after_utc
+    if ended < datetime.now(UTC):
+        raise BadInput(f"the certificate of {login.name} ended at {ended:%Y-%m-%d %H:%M} UTC: fetch the present one")
     found = spiffe_id(certificate.public_bytes(serialization.Encoding.DER))
     if found != person_id(login.name):
         raise Refused(f"the certificate is of {found or 'nobody'}, not of {person_id(login.name)}: the server goes by it")
 
 
-def _check_key(login: Login) -> str:
+def _check_key(login: Login, trust: Trust) -> str:
     """The signer id of the person's key."""
     signer = keys.signer_id(login.signing_key.public_key())
-    owner = Trust.parse(login.trust).person_of(signer)
+    owner = trust.person_of(signer)
     if owner is None or owner.person != person_id(login.name):
         whose = "nobody's" if owner is None else f"of {owner.person}"
         raise Refused(
             f"trust.json: key {signer[:16]}… is {whose}, not of {person_id(login.name)}: nothing that it signs would count; "
             "whoever keeps trust.json adds its public half"
         )
+    if not trust.valid(signer):
+        raise Refused(f"trust.json: key {signer[:16]}… is revoked: nothing that it signs counts; make a new one, and have it added")
     return signer
+
+
+def _check_revocations(home: Home, trust: Trust) -> None:
+    """A file that forgets a revocation is older than the one that is there, or not from whoever keeps it."""
+    there = home.root / "trust.json"
+    if not there.exists():
+        return
+    known = Trust.parse(there.read_bytes()).revoked
+    forgotten = [signer for signer, index in known.items() if trust.revoked.get(signer, index + 1) > index]
+    if forgotten:
+        raise Conflict(f"{there} has key {forgotten[0][:16]}… revoked, the new one not or later: ask for the present trust.json")

@@ -56,7 +56,7 @@ def with_keys(trust: "Trust", found: "dict[str, PublicKey]") -> "Trust":
     witnesses and revocations stays.
 
     Raises:
-        BadInput: a name is missing, or a key is of a kind that its place does not take.
+        BadInput: a name is missing, or a key is revoked, or of a kind that its place does not take.
         BadTrust: a key is there twice, or belongs to somebody else already.
     """
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -77,6 +77,9 @@ def with_keys(trust: "Trust", found: "dict[str, PublicKey]") -> "Trust":
     twice = [signer.role for signer in signers if signer.signer == keys.signer_id(found[AUDIT])]
     if twice:
         raise BadInput(f"--key {twice[0]} and --key {AUDIT} are one key: who signs must not be who keeps the log")
+    revoked = [signer.role for signer in signers if not trust.valid(signer.signer)]
+    if revoked:
+        raise BadInput(f"--key {revoked[0]}: this key is revoked: give the one that the service signs with now")
     return dataclasses.replace(trust, log_vkey=vkey, signers=signers)
 
 

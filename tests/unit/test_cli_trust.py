@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,11 @@ def test_a_name_given_twice_is_refused(tmp_path: Path, seed: Path, made: dict[st
 def test_the_log_may_have_an_ed25519_key(tmp_path: Path, seed: Path, made: dict[str, keys.PublicKey]) -> None:
     (tmp_path / "audit.pem").write_text(keys.public_pem(keys.generate_ed25519().public_key()))
     assert build(tmp_path, seed).exit_code == 0
+
+
+def test_a_revoked_key_signs_for_no_service(tmp_path: Path, seed: Path, made: dict[str, keys.PublicKey]) -> None:
+    trust = replace(Trust.parse(seed.read_bytes()), revoked={keys.signer_id(made["builder"]): 7})
+    revoking = tmp_path / "revoking.json"
+    revoking.write_bytes(trust.to_bytes())
+    code, said = refused(build(tmp_path, revoking))
+    assert (code, "--key builder: this key is revoked" in said) == (2, True)

@@ -3,9 +3,14 @@
 import base64
 import json
 import stat
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from typer.testing import CliRunner, Result
 
 from services.cli import app
@@ -33,9 +38,10 @@ def secret(folder: Path) -> str:
 
 
 def login(
-    at: Path, platform: Home, name: str = "ana", *, key: str = "ana", given: str = "-", text: str | None = None, api: str = API
-) -> Result:
-    options = ["--api", api, "--certificate", given, "--trust", str(platform.root / "trust.json"), "--json"]
+    at: Path, platform: Home, name: str = "ana", *, key: str = "ana", given: str = "-", text: str | None = None, api: str = API,
+    trust: Path | None = None,
+) -> Result:  # fmt: skip
+    options = ["--api", api, "--certificate", given, "--trust", str(trust or platform.root / "trust.json"), "--json"]
     options += ["--signing-key", str(platform.people / key / "signing.pem")]
     fed = secret(platform.people / "ana") if text is None else text
     return CliRunner().invoke(app, ["login", name, *options], input=fed, env={"AI_INFRA_HOME": str(at)})
@@ -125,6 +131,46 @@ def test_the_home_of_a_platform_is_left_alone(platform: Home) -> None:
     code, said = refused(login(platform.root, platform))
     assert (code, "home of a platform" in said) == (4, True)
     assert (platform.root / "config.json").read_bytes() == before
+
+
+def revoking(platform: Home, file: Path, revoked: Mapping[str, int]) -> Path:
+    """The platform's trust.json with these revocations."""
+    file.write_bytes(replace(platform.trust, revoked=revoked).to_bytes())
+    return file
+
+
+def test_a_revoked_key_is_refused(tmp_path: Path, platform: Home) -> None:
+    own = keys.signer_id(platform.signing_key("ana").public_key())
+    code, said = refused(login(tmp_path / "staging", platform, trust=revoking(platform, tmp_path / "new.json", {own: 7})))
+    assert (code, "is revoked" in said) == (1, True)
+    assert not (tmp_path / "staging").exists()
+
+
+@pytest.mark.parametrize("later", [None, 8])
+def test_a_trust_that_forgets_a_revocation_does_not_replace_one_that_has_it(
+    tmp_path: Path, platform: Home, later: int | None
+) -> None:
+    signer = keys.signer_id(platform.signing_key("ben").public_key())
+    newer = revoking(platform, tmp_path / "newer.json", {signer: 7})
+    assert login(tmp_path / "staging", platform, trust=newer).exit_code == 0
+    assert login(tmp_path / "staging", platform, trust=newer).exit_code == 0
+    forgets = revoking(platform, tmp_path / "older.json", {} if later is None else {signer: later})
+    code, said = refused(login(tmp_path / "staging", platform, trust=forgets))
+    assert (code, "ask for the present trust.json" in said) == (4, True)
+    assert (tmp_path / "staging" / "trust.json").read_bytes() == newer.read_bytes()
+
+
+def test_a_certificate_that_has_ended_is_refused(tmp_path: Path, platform: Home) -> None:
+    key, day = keys.generate_p256(), timedelta(days=1)
+    uri = x509.SubjectAlternativeName([x509.UniformResourceIdentifier("spiffe://ai-infra.local/person/ana")])
+    made = x509.CertificateBuilder(x509.Name([]), x509.Name([]), key.public_key(), 1)
+    made = made.not_valid_before(datetime.now(UTC) - 2 * day)
+    ended = made.not_valid_after(datetime.now(UTC) - day).add_extension(uri, False).sign(key, hashes.SHA256())
+    pem = ended.public_bytes(serialization.Encoding.PEM)
+    data = dict(zip(FILES, (pem, keys.private_pem(key), pem), strict=True))
+    text = json.dumps({"data": {name: base64.b64encode(value).decode() for name, value in data.items()}})
+    code, said = refused(login(tmp_path / "staging", platform, text=text))
+    assert (code, "ended at" in said) == (2, True)
 
 
 @pytest.mark.parametrize(("name", "api"), [("../ana", API), ("ana", "http://localhost:8443")])
