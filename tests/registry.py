@@ -267,6 +267,15 @@ class Rig:
         self.promotions.carry_out(promotion, RITA)
         return promotion
 
+    def promoted_toy(self) -> None:
+        """A second model, toy@1, in staging: of low risk, so nobody has to approve."""
+        run = self.train("run-toy", [self.datasets.get("digits@1")["id"]], {"w": b"toy"})
+        self.models.register("toy", Registration(run=run.id, risk_class="low"), TOM)
+        version = self.models.evaluate("toy", 1, EvaluationOrder(dataset="digits@1"), EVA)
+        facts = {key: version[key] for key in ("model", "artifact_id", "run_key", "risk_class")}
+        asked = self.request(**facts, from_stage="dev", evaluation=version["evaluations"][-1]["payload"])
+        self.promotions.carry_out(asked, RITA)
+
     def flag(self, kind: str = "model", target: str = "digits@1") -> str:
         order = FlagOrder.from_json({"kind": kind, "target": target, "reason": "biased"})
         return str(self.flags.set(order, person_id("eve"))["id"])

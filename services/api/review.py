@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.core.events import Subject
+from services.core.rounds import each
 from services.core.tls import service_id
 from services.registry.flags import FlagOrder, Flags
 from services.sentinelnet.domain import Decision, Published
@@ -43,12 +44,14 @@ class Review:
         """Deployments that were flagged now: {deployment, model, environment, decision, rules, flag}.
 
         Raises:
-            Unavailable: policies, log or database did not answer; the same call goes on from there.
+            AiInfraError: the first failure, once every other deployment was looked at. The same call goes on from there.
+            Unavailable: policies, log or database did not answer.
         """
         with self._lock:
             active = self.sentinelnet.active()
             live = [item for item in self.serving.all() if item["state"] == SERVING]
-            found = [self._look(item, active) for item in live if (active.version, item["id"]) not in self._done]
+            due = [item for item in live if (active.version, item["id"]) not in self._done]
+            found = each("deployment", due, lambda item: self._look(item, active))
         return [item for item in found if item is not None]
 
     def _look(self, deployment: dict[str, Any], active: Published) -> dict[str, Any] | None:

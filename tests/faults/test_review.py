@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from services.api.quarantine import Quarantine
 from services.api.review import ACTOR, Review
 from services.core.bundle import Bundle
-from services.core.errors import Unavailable
+from services.core.database import begin
+from services.core.errors import NotFound, Unavailable
 from services.registry.flags import FlagOrder, Flags
+from services.sentinelnet.tables import decisions
 from services.serving.domain import DeploymentSpec
 from services.serving.service import Serving
 from tests.attacks import rig as attacks
@@ -100,6 +103,20 @@ def test_clearance_lifts_it_and_the_same_decision_does_not_flag_again(rig: Rig) 
     rig.flags.lift(flag, rig.clearance(flag), DARIO)
     assert _enforce(rig, serving, deployment) == "serving"
     assert _review(rig, serving).run() == []
+
+
+def test_deployment_without_its_decision_keeps_no_later_one_from_being_reviewed(rig: Rig) -> None:
+    rig.promoted_toy()
+    serving, first = _deployed(rig)
+    second = serving.deploy(DeploymentSpec(model="toy", number=1, environment="staging"), DARIO)["id"]
+    lost = serving.get(first)["decision_id"]
+    with begin(rig.engine) as connection:
+        connection.execute(delete(decisions).where(decisions.c.id == lost))
+    rig.publish(STRICT, 2)
+    with pytest.raises(NotFound):
+        _review(rig, serving).run()
+    assert [flag["target"] for flag in rig.flags.active()] == ["toy@1"]
+    assert _enforce(rig, serving, second) == "quarantined"
 
 
 @pytest.mark.parametrize("persists", [False, True], ids=["fails", "persists then fails"])

@@ -12,13 +12,12 @@ from services.core.errors import AiInfraError, BadInput, Conflict, Refused, Unav
 from services.core.statements import Manifest, PromotionRequest, Vsa, expect
 from services.core.tls import person_id
 from services.registry.errors import PromotionRefused, StageChanged, UnknownModel, UnknownPromotion
-from services.registry.models import EvaluationOrder, Registration
 from services.registry.ports import Measured
 from services.sentinelnet.errors import PolicyUnavailable
 from tests import signing as world
 from tests.fakes.policy_engine import SaysEngine
 from tests.fakes.registry import Interrupting
-from tests.registry import EVA, RITA, TOM, Ports, Rig, copied, key_of, opened
+from tests.registry import RITA, Ports, Rig, copied, key_of, opened
 from tests.sentinelnet import blocking
 
 TRIO = ("ada", "ben", "cyd")
@@ -103,11 +102,7 @@ def test_a_version_goes_from_stage_to_stage(rig: Rig) -> None:
 
 
 def test_a_version_of_low_risk_needs_no_approval_to_staging(rig: Rig) -> None:
-    run = rig.train("run-2", [rig.datasets.get("digits@1")["id"]], {"w": b"2"})
-    rig.models.register("toy", Registration(run=run.id, risk_class="low"), TOM)
-    version = rig.models.evaluate("toy", 1, EvaluationOrder(dataset="digits@1"), EVA)
-    facts = {key: version[key] for key in ("model", "artifact_id", "run_key", "risk_class")}
-    rig.promotions.carry_out(rig.request(**facts, evaluation=version["evaluations"][-1]["payload"]), RITA)
+    rig.promoted_toy()
     assert rig.models.get("toy", 1)["stage"] == "staging"
 
 
