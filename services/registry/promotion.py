@@ -59,7 +59,8 @@ class Promotions:
     verifier: str
 
     def request(self, envelope_bytes: bytes, actor: str) -> dict[str, Any]:
-        """Records a signed request. The same request again answers the promotion that is there.
+        """Records a signed request, with the caller's own signatures alone: who approves, calls `approve`. The same request again
+        answers the promotion that is there.
 
         Raises:
             Refused: the caller did not sign it with a key that trust knows as the caller's. UnknownModel. BadInput.
@@ -67,10 +68,10 @@ class Promotions:
         envelope = dsse.parse(envelope_bytes)
         request = expect(PromotionRequest, envelope.payload)
         self.models.get(request.model, request.number)
-        self._require_own_signature(envelope, actor, "promotion.request")
+        own = self._require_own_signatures(envelope, actor, "promotion.request")
         digest = sha256(envelope.payload)
         # 1. Store the envelope. A crash here leaves an object that no row names: harmless.
-        stored = self.store.put(envelope.to_bytes())
+        stored = self.store.put(dsse.Envelope(envelope.payload_type, envelope.payload, tuple(own.values())).to_bytes())
         # 2. Row and event in one transaction.
         with begin(self.engine) as connection:
             table = tables.promotions
@@ -108,10 +109,10 @@ class Promotions:
         request = expect(PromotionRequest, held.payload)
         if given.payload != held.payload:
             self._refuse(actor, promotion, "promotion.quorum", "the approval is of another request: sign the bytes of this one")
-        self._require_own_signature(given, actor, "promotion.quorum")
+        own = self._require_own_signatures(given, actor, "promotion.quorum")
         # A key that signed already adds nothing: ECDSA makes another signature each time, and an envelope takes 64.
         known = self._signatures_of(held, actor)
-        new = tuple(sig for signer, sig in self._signatures_of(given, actor).items() if signer not in known)
+        new = tuple(sig for signer, sig in own.items() if signer not in known)
         if not new:
             return promotion
         merged = self.store.put(dsse.merge(held, dsse.Envelope(given.payload_type, given.payload, new)).to_bytes())
@@ -355,11 +356,14 @@ class Promotions:
             raise error
         raise PromotionRefused(str(error), rules) from error
 
-    def _require_own_signature(self, envelope: dsse.Envelope, actor: str, rule: str) -> None:
-        if not self._signatures_of(envelope, actor):
+    def _require_own_signatures(self, envelope: dsse.Envelope, actor: str, rule: str) -> dict[str, Signature]:
+        """As `_signatures_of`; at least one."""
+        own = self._signatures_of(envelope, actor)
+        if not own:
             request = expect(PromotionRequest, envelope.payload)
             about = {"model": request.model, "number": request.number, "request": dsse.payload_digest(envelope)}
             self._refuse(actor, about, rule, f"no signature over these bytes by a key that trust knows as {actor}'s")
+        return own
 
     def _signatures_of(self, envelope: dsse.Envelope, actor: str) -> dict[str, Signature]:
         """Signer id → the caller's own signature in the envelope: others in it are not taken over."""

@@ -181,6 +181,13 @@ def others_signatures(rig: Rig) -> Attempt:
     return carry_out(rig, promotion)
 
 
+def others_signatures_at_once(rig: Rig) -> Attempt:
+    """As above, but with the request: nobody calls to approve it."""
+    payload = rig.request_for().to_statement()
+    envelope = world.envelope(payload, key_of("rita"), *map(key_of, TRIO)).to_bytes()
+    return carry_out(rig, str(rig.promotions.request(envelope, RITA)["id"]))
+
+
 def registered(rig: Rig, model: str) -> Attempt:
     """The same weights from a rerun, for a class that needs fewer approvals."""
     again = rig.train("run-2", [rig.datasets.get("digits@1")["id"]])
@@ -588,6 +595,7 @@ def _rows() -> Iterator[Attack]:
     yield row("an approval of another request", EVALUATED, lambda r: approval(r, key_of("ada"), nonce="1" * 32), quorum, **service)
     yield row("a person without the role approves", EVALUATED, lambda r: approved(r, r.request(), "tom", "ada", "ben"), quorum)
     yield row("one caller hands in the signatures of three", EVALUATED, others_signatures, quorum)
+    yield row("the requester hands them in with the request", EVALUATED, others_signatures_at_once, quorum)
     yield row(
         "a request in another promoter's name", EVALUATED,
         lambda r: approved(r, r.request(requester=world.signer_of("ada")), "ben", "cyd", "dan"), quorum, request,
