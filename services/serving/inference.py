@@ -138,13 +138,16 @@ def inference_service(place: Place, stable: Predictor, canary: Predictor | None 
 
     `canary` is always there, empty without one: so its emptiness is ours too, and nobody else can add a canary unnoticed.
     """
-    order = stable.order
+    order, pods = stable.order, stable.replicas
     canaries = []
     if canary is not None:
+        # KServe (v0.21, adjustStableMinReplicasForCanaries) takes the pods of a canary that is ready off stable's, down to one, while
+        # stable still has nearly all traffic. So stable asks for them on top: it has them until the canary is ready, then its own.
+        pods += canary.replicas
         percent = round(split.weight * 100) if split is not None else 0
         canaries = [{"predictor": _predictor(place, canary) | {"name": _variant(canary.order)}, "trafficPercent": percent}]
     # KServe refuses a canary that says maxReplicas, and one with more replicas than stable.
-    predictor = _predictor(place, stable) | {"maxReplicas": stable.replicas}
+    predictor = _predictor(place, stable) | {"minReplicas": pods, "maxReplicas": pods}
     return {
         "apiVersion": f"{SERVICES.group}/{SERVICES.version}",
         "kind": "InferenceService",

@@ -38,9 +38,9 @@ class KServeStandIn(StandIn):
         services = self.kube.list(SERVICES)["items"]
         wanted: dict[tuple[str, str], Object] = {}
         for service in services:
-            for predictor in _predictors(service):
+            for predictor, pods in _predictors(service):
                 if predictor["labels"][DEPLOYMENT] not in self.broken:
-                    wanted |= {key_of(pod): pod for pod in self._pods(service, predictor)}
+                    wanted |= {key_of(pod): pod for pod in self._pods(service, predictor, pods)}
         there = {key_of(pod) for pod in self.kube.list(PODS, labels=DEPLOYMENT)["items"]}
         for namespace, name in there - wanted.keys():
             self.kube.delete(PODS, name, namespace)
@@ -50,7 +50,7 @@ class KServeStandIn(StandIn):
         for service in services:
             self._say(service)
 
-    def _pods(self, service: Object, predictor: Object) -> list[Object]:
+    def _pods(self, service: Object, predictor: Object, count: int) -> list[Object]:
         deployment = predictor["labels"][DEPLOYMENT]
         container = {"name": "kserve-container", "image": "none", "ports": [{"containerPort": self.port}]}
         return [
@@ -64,7 +64,7 @@ class KServeStandIn(StandIn):
                 },
                 "spec": {"containers": [container]},
             }
-            for index in range(predictor["minReplicas"])
+            for index in range(count)
         ]
 
     def _say(self, service: Object) -> None:
@@ -99,8 +99,12 @@ class KServeStandIn(StandIn):
         return {"transitionStatus": "BlockedByFailedLoad", "copies": {"failedCopies": 1}, "lastFailureInfo": failure}
 
 
-def _predictors(service: Object) -> list[Object]:
-    return [service["spec"]["predictor"], *(canary["predictor"] for canary in service["spec"].get("canary", []))]
+def _predictors(service: Object) -> list[tuple[Object, int]]:
+    """With their pods. As KServe v0.21 counts: stable has less by those of each canary that the last look found ready, but one."""
+    stable, canaries = service["spec"]["predictor"], [canary["predictor"] for canary in service["spec"].get("canary", [])]
+    ready = {found["name"] for found in service.get("status", {}).get("canaryStatuses", []) if found["ready"]}
+    taken = sum(canary["minReplicas"] for canary in canaries if canary["name"] in ready)
+    return [(stable, max(stable["minReplicas"] - taken, 1)), *((canary, canary["minReplicas"]) for canary in canaries)]
 
 
 def _ready(pod: Object) -> Object:

@@ -80,8 +80,9 @@ class Rig:
     def namespace(self) -> str:
         return self.place.of("staging")
 
-    def deploy(self, number: int = 1) -> str:
-        found = self.serving.deploy(DeploymentSpec(model="digits", number=number, environment="staging"), ACTOR)
+    def deploy(self, number: int = 1, replicas: int = 1) -> str:
+        spec = DeploymentSpec(model="digits", number=number, environment="staging", replicas=replicas)
+        found = self.serving.deploy(spec, ACTOR)
         return str(found["id"])
 
     def roll_out(self, number: int = 2, **more: Any) -> dict[str, Any]:

@@ -130,8 +130,16 @@ def test_a_name_that_meets_no_other_stays_as_it_is(name: str) -> None:
 def test_a_canary_says_its_replicas_once_as_kserve_refuses_more() -> None:
     spec = inference.inference_service(PLACE, predictor(1, 2), predictor(2, 2))["spec"]
     [canary] = spec["canary"]
-    assert (spec["predictor"]["minReplicas"], spec["predictor"]["maxReplicas"]) == (2, 2)
     assert (canary["predictor"]["minReplicas"], "maxReplicas" in canary["predictor"]) == (2, False)
+
+
+def test_stable_asks_for_the_pods_on_top_that_kserve_takes_off_it_for_a_canary() -> None:
+    def pods(*predictors: Predictor) -> tuple[int, int]:
+        spec = inference.inference_service(PLACE, *predictors)["spec"]["predictor"]
+        return spec["minReplicas"], spec["maxReplicas"]
+
+    assert pods(predictor(1, 3)) == (3, 3)
+    assert pods(predictor(1, 3), predictor(2, 2)) == (5, 5)
 
 
 def test_a_split_remembers_every_weight_and_reads_back() -> None:
