@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,9 +17,11 @@ from services.core.clock import system_clock
 from services.core.database import open_engine
 from services.core.outbox import Outbox
 from services.core.tls import service_id
+from services.serving.owed import Owed
 from services.serving.router import tables
 from services.serving.router.app import Parts, Router
 from services.serving.router.launcher import OnEvent
+from services.serving.router.pool import EJECT_AFTER
 from services.serving.router.proxy import BUFFER, Limits
 from services.serving.router.records import RecordLog
 from services.serving.router.state import State
@@ -27,6 +30,7 @@ from services.serving.router.upstream import Connections
 TIMEOUT_S = 0.4
 MAX_BODY = 1 << 20
 MAX_IN_FLIGHT = 4
+UPLOAD_S = 1.0
 INFER = "/env/staging/v2/models/m/infer"
 BODY = b'{"inputs": []}'
 JSON = {"content-type": "application/json"}
@@ -148,7 +152,7 @@ class Bench:
             follow=_never,
             clock=system_clock,
             salt=b"s" * 32,
-            limits=Limits(TIMEOUT_S, MAX_BODY, MAX_IN_FLIGHT),
+            limits=Limits(TIMEOUT_S, MAX_BODY, MAX_IN_FLIGHT, UPLOAD_S),
             scheme="http",
         )
         self.router = Router(parts)
@@ -174,6 +178,23 @@ class Bench:
         async with self.client.post(self.url + path, data=data, headers=JSON | (headers or {})) as response:
             headers = {name.lower(): value for name, value in response.headers.items()}
             return Seen(response.status, await response.read(), headers)
+
+    async def upload(self, *parts: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection whose request is said to be longer than what was sent of it."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(self.url.rsplit(":", 1)[1]))
+        head = f"POST {INFER} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head.encode() + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts))
+        await writer.drain()
+        return reader, writer
+
+    def in_flight(self) -> int:
+        return sum(backend.in_flight for backend in self.router.pool.healthy("dep-s"))
+
+    def owed(self) -> int:
+        """Records that the next router would miss, were this one killed now."""
+        copy = self.root / "inflight"
+        shutil.copy(self.root / "predictions" / "inflight", copy)
+        return Owed(copy).open()
 
     def written(self) -> list[dict[str, Any]]:
         lines = (self.root / "predictions" / "00000001.jsonl").read_bytes().splitlines()
@@ -355,6 +376,75 @@ def test_a_client_that_reads_nothing_is_cut_and_no_predictor_is_blamed(tmp_path:
         assert {item["outcome"] for item in b.written()} == {"ok"}
         assert len(b.router.pool.healthy("dep-s")) == 1
         writer.close()
+
+    bench(tmp_path, test)
+
+
+@pytest.mark.parametrize("end", ["the client goes away", "the client sends no HTTP", "the body is too long"])
+def test_an_upload_that_breaks_off_leaves_no_record_and_no_predictor_is_blamed(tmp_path: Path, end: str) -> None:
+    async def test(b: Bench) -> None:
+        await b.apply(desired(split=split_of(1e-9)))
+        for _ in range(EJECT_AFTER):
+            _, writer = await b.upload(b"x" * BUFFER, b"x")
+            while b.in_flight() == 0:
+                await asyncio.sleep(0.01)
+            if end != "the client goes away":
+                writer.write(b"no size\r\n" if end == "the client sends no HTTP" else b"%x\r\n" % MAX_BODY + b"x" * MAX_BODY)
+                await writer.drain()
+            else:
+                writer.transport.abort()
+            while b.in_flight() > 0:
+                await asyncio.sleep(0.01)
+            writer.close()
+        assert len(b.router.pool.healthy("dep-s")) == 1
+        assert b.written() == []
+        assert b.router.state.counter("rol-1").counts().phases == ()
+        assert b.owed() == 0
+        assert (await b.post()).status == 200
+        assert len(b.written()) == 1
+
+    bench(tmp_path, test)
+
+
+def test_an_upload_that_stalls_is_ended_and_no_predictor_is_blamed(tmp_path: Path) -> None:
+    async def test(b: Bench) -> None:
+        await b.apply(desired())
+        stalled = [await b.upload(b"x" * BUFFER, b"x") for _ in range(MAX_IN_FLIGHT)]
+        while b.in_flight() < MAX_IN_FLIGHT:
+            await asyncio.sleep(0.01)
+        answers = [(await reader.readuntil(b"\r\n")) for reader, _ in stalled]
+        assert {answer.split()[1] for answer in answers} == {b"400"}
+        assert (b.in_flight(), b.written()) == (0, [])
+        assert {(await b.post()).status for _ in range(MAX_IN_FLIGHT)} == {200}
+        for _, writer in stalled:
+            writer.close()
+
+    bench(tmp_path, test)
+
+
+def test_a_slow_upload_takes_nothing_of_the_predictors_time(tmp_path: Path) -> None:
+    async def parts() -> Any:
+        yield b"x" * BUFFER
+        for _ in range(4):
+            await asyncio.sleep(TIMEOUT_S / 2)
+            yield b"x"
+
+    async def test(b: Bench) -> None:
+        await b.apply(desired())
+        seen = await b.post(data=parts())
+        assert (seen.status, b.stable[0].seen[0][0]) == (200, b"x" * (BUFFER + 4))
+
+    bench(tmp_path, test)
+
+
+def test_a_predictor_that_hangs_over_a_long_body_is_ejected(tmp_path: Path) -> None:
+    async def test(b: Bench) -> None:
+        await b.apply(desired())
+        b.stable[0].mode = "late"  # its health probes are answered
+        b.stable[0].released.clear()
+        seen = await asyncio.gather(*(b.post(data=b"x" * (BUFFER + 1)) for _ in range(EJECT_AFTER)))
+        assert ({item.status for item in seen}, b.router.pool.healthy("dep-s")) == ({503}, [])
+        assert [item["outcome"] for item in b.written()] == ["timeout"] * EJECT_AFTER
 
     bench(tmp_path, test)
 

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from services.core.digests import sha256
 from services.core.tls import service_id
@@ -54,7 +54,7 @@ class Pod:
 
     def __init__(self, folder: Path, limit: int = 1 << 20) -> None:
         self.spool = Spool(folder, lambda: 1_700_000_000_000, limit)
-        limits = Limits(max_body=1000, max_in_flight=2)
+        limits = Limits(max_body=1000, max_in_flight=2, upload_s=0.2)
         self._app = Recorded(PREDICTOR, self.spool, ORDER, API, limits, lambda: 1_700_000_000_000)
 
     def ask_at_once(self, *bodies: bytes) -> list[httpx.Response]:
@@ -70,6 +70,25 @@ class Pod:
                 return await client.request(method, path, content=body, headers=headers)
 
         return asyncio.run(run())
+
+    def upload(self, *parts: Message | None) -> list[Message]:
+        """What is answered to messages of a request; None: no more of them comes."""
+        sent: list[Message] = []
+        left = iter(parts)
+
+        async def receive() -> Message:
+            message = next(left)
+            if message is None:
+                await asyncio.Event().wait()
+            assert message is not None
+            return message
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": INFER, "query_string": b"", "headers": [], "spiffe_id": GATEWAY}
+        asyncio.run(asyncio.wait_for(self._app(scope, receive, send), 5))
+        return sent
 
     def _client(self, caller: str) -> httpx.AsyncClient:
         async def seen(scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,6 +153,23 @@ def test_a_body_over_the_limit_is_refused_before_the_model_sees_it(pod: Pod) -> 
     assert pod.ask("POST", INFER, b"x" * 1000).status_code == 200
     assert pod.ask("POST", INFER, b"x" * 1001).status_code == 413
     assert len(pod.records) == 1
+
+
+FIRST = {"type": "http.request", "body": b"one", "more_body": True}
+
+
+def test_a_body_that_stalls_is_refused_and_takes_no_place(pod: Pod) -> None:
+    for _ in range(3):
+        start, _body = pod.upload(FIRST, None)
+        assert start["status"] == 400
+    assert pod.ask("POST", INFER, b"one").status_code == 200
+    assert len(pod.records) == 1
+
+
+def test_half_a_body_is_no_prediction(pod: Pod) -> None:
+    for _ in range(3):
+        assert pod.upload(FIRST, {"type": "http.disconnect"}) == []
+    assert pod.records == []
 
 
 def test_more_requests_at_once_than_the_limit_are_told_to_come_later(pod: Pod) -> None:

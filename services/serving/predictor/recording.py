@@ -1,16 +1,18 @@
 """Around a predictor in a cluster: each inference leaves a prediction record before its answer leaves, as behind our router."""
 
+import asyncio
 import hashlib
 import os
 import time
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.core.clock import Clock
-from services.core.errors import Unavailable
+from services.core.errors import TooLarge, Unavailable
 from services.core.ids import new_id
 from services.serving.predictor.measure import ERROR, OK
 from services.serving.predictor.order import Order
@@ -20,14 +22,16 @@ from services.serving.records import record_of
 INFER = "/infer"
 SALT_BYTES = 16
 LATER = {"Retry-After": "1"}
+UPLOAD_S = 10.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """max_body: bytes of one request; max_in_flight: requests at once."""
+    """max_body: bytes of one request; max_in_flight: requests at once; upload_s: seconds for one body."""
 
     max_body: int
     max_in_flight: int
+    upload_s: float = UPLOAD_S
 
 
 class Recorded:
@@ -57,10 +61,17 @@ class Recorded:
                 self._in_flight -= 1
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _body(receive, self._limits.max_body)
-        if body is None:
-            await _refuse(413, f"the body is over {self._limits.max_body} bytes")(scope, receive, send)
+        try:
+            async with asyncio.timeout(self._limits.upload_s):
+                body = await _body(receive, self._limits.max_body)
+        except TimeoutError:
+            await _refuse(400, f"the body did not arrive within {self._limits.upload_s:g} s")(scope, receive, send)
             return
+        except TooLarge as error:
+            await _refuse(413, str(error))(scope, receive, send)
+            return
+        except ClientDisconnect:
+            return  # nobody is left to answer, and there was no prediction
         exchange = _Exchange(self._clock(), body)
         failure: Exception | None = None
         self._spool.expect()
@@ -84,16 +95,18 @@ def _refuse(status: int, error: str) -> JSONResponse:
     return JSONResponse({"error": error}, status, LATER if status in (429, 503) else None)
 
 
-async def _body(receive: Receive, limit: int) -> bytes | None:
-    """The whole body of a request, cut off where its client goes away; None if it is longer than the limit."""
+async def _body(receive: Receive, limit: int) -> bytes:
+    """The whole body of a request. Raises TooLarge; ClientDisconnect: its client went away before its end."""
     parts, size, more = [], 0, True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         part, more = message.get("body", b""), message.get("more_body", False)
         parts.append(part)
         size += len(part)
         if size > limit:
-            return None
+            raise TooLarge(f"the body is over {limit} bytes")
     return b"".join(parts)
 
 

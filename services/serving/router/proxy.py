@@ -33,6 +33,7 @@ from services.serving.router.upstream import Answer, Broken, Connections, Unreac
 BUFFER = 64 << 10
 """Bytes up to which a body is held in memory; a longer one is streamed (and cannot be mirrored)."""
 UPLOAD_S = 10.0
+"""Seconds for a client's whole body: while it is waited for, the predictor's time does not run."""
 PATIENCE = 0.5
 """Share of a predictor's time that waiting for a slow reader may take: the predictor is not to be blamed for it."""
 MAX_MIRRORS = 64
@@ -46,11 +47,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """timeout_s: seconds for one answer of a predictor; max_body: bytes of a request; max_in_flight: requests of one predictor."""
+    """timeout_s: seconds for one answer of a predictor; max_body: bytes of a request; max_in_flight: requests of one predictor;
+    upload_s: seconds for one body of a client."""
 
     timeout_s: float
     max_body: int
     max_in_flight: int
+    upload_s: float = UPLOAD_S
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Proxy:
             return problem(Unavailable("the predictor did not answer"), {})
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
-        call = Call(request, self._salt)
+        call = Call(request, self._salt, self._limits)
         try:
             route = self._route(request)
             call.body = await self._buffer(request, call)
@@ -144,16 +147,12 @@ class Proxy:
             return content.read_nowait()  # came with its head, as most do: no timer and no turn of the loop
         parts: list[bytes] = []
         size = 0
-        try:
-            async with asyncio.timeout(UPLOAD_S):
-                while size <= BUFFER:
-                    part = await content.readany()
-                    if not part:
-                        return b"".join(parts)
-                    parts.append(part)
-                    size += len(part)
-        except TimeoutError:
-            raise BadInput(f"the body did not arrive within {UPLOAD_S:g} s") from None
+        while size <= BUFFER:
+            part = await call.part()
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+            size += len(part)
         call.more = True
         return b"".join(parts)
 
@@ -191,7 +190,11 @@ class Proxy:
     async def _attempt(
         self, call: "Call", route: Route, split: Split | None, target: Target
     ) -> tuple[web.StreamResponse | None, str]:
-        """The answer of a deployment, None when none of its predictors gave one and the request may go elsewhere; its outcome."""
+        """The answer of a deployment, None when none of its predictors gave one and the request may go elsewhere; its outcome.
+
+        Raises:
+            Overloaded. Unavailable: the answer could not be recorded. BadInput: the client did not send all of its body.
+        """
         exchange = Exchange(self._clock())
         answer: web.StreamResponse | None = None
         over: Overloaded | None = None
@@ -204,7 +207,11 @@ class Proxy:
             over = error
         self._records.expect()
         if backend is not None:
-            answer = await self._forward(call, route, target, backend, exchange)
+            try:
+                answer = await self._forward(call, route, target, backend, exchange)
+            except BadInput:  # of the client's stream: no predictor had a whole request, so there was no prediction
+                self._records.withdraw()
+                raise
             if answer is None and not call.streamed:
                 answer = await self._again(call, route, target, backend, exchange)
         try:
@@ -237,16 +244,14 @@ class Proxy:
         call.headers["x-deployment"] = target.deployment
         headers = {name: call.request.headers[name] for name in FORWARDED if name in call.request.headers}
         headers["x-request-id"] = call.id
-        path, body = f"/v2/models/{route.model}/infer", call.payload(self._limits.max_body)
+        path, body = f"/v2/models/{route.model}/infer", call.payload()
         begun = time.perf_counter()
         backend.in_flight += 1
         try:
             response = await self._connections.post(backend.address, path, headers, body, self._limits.timeout_s)
             answer = await self._relay(call, response, exchange)
         except TimeoutError:
-            if not call.more:
-                # A streamed body may be late by its client: that must not eject a predictor.
-                backend.failed()
+            backend.failed()
             exchange.failed(TIMEOUT, begun)
             if exchange.stream is not None:
                 return _cut(call, exchange.stream)
@@ -258,10 +263,8 @@ class Proxy:
             backend.failed()
             exchange.failed(UNAVAILABLE, begun)
             return None
-        except (Broken, BodyTooLarge, OSError):
+        except (Broken, OSError):
             exchange.failed(ERROR, begun)
-            if call.too_large:
-                return problem(TooLarge(f"the body is over {self._limits.max_body} bytes"), call.headers)
             backend.failed()
             # An inference has no side effect: while nothing of an answer has left, another predictor may give it.
             return None if exchange.stream is None else _cut(call, exchange.stream)
@@ -359,18 +362,19 @@ class Proxy:
 class Call:
     """One client's request. headers: of every answer to it; input: hash over salt and body; more: the rest is to be streamed."""
 
-    def __init__(self, request: web.Request, salt_key: bytes) -> None:
-        self.request, self.id = request, new_id("prd")
+    def __init__(self, request: web.Request, salt_key: bytes, limits: Limits) -> None:
+        self.request, self.id, self._limits = request, new_id("prd"), limits
+        self._until = asyncio.get_running_loop().time() + limits.upload_s
         salt = hmac.digest(salt_key, self.id.encode("ascii"), hashlib.sha256)[:16]
         # Who has the salt and the input can show which record is theirs. The record alone gives an input away only to who guesses
         # it and can ask the same model: the answer's digest has no salt.
         self.headers = {"x-request-id": self.id, "x-prediction-salt": salt.hex()}
         self.input = hashlib.sha256(salt)
         self.body, self.answer = b"", b""
-        self.more = self.streamed = self.too_large = False
+        self.more = self.streamed = False
         self._hashed = False
 
-    def payload(self, limit: int) -> bytes | AsyncIterator[bytes]:
+    def payload(self) -> bytes | AsyncIterator[bytes]:
         """The body for the predictor. A streamed one is read once: such a request is not tried twice."""
         if not self._hashed:
             self.input.update(self.body)
@@ -378,16 +382,30 @@ class Call:
         if not self.more:
             return self.body
         self.streamed = True
-        return self._stream(limit)
+        return self._stream()
 
-    async def _stream(self, limit: int) -> AsyncIterator[bytes]:
+    async def part(self) -> bytes:
+        """What arrived of the body; empty at its end.
+
+        Raises:
+            BadInput: the client went away, or its time for the whole body is over. Whoever sends on must not blame the predictor.
+        """
+        try:
+            async with asyncio.timeout_at(self._until):
+                return await self.request.content.readany()
+        except TimeoutError:
+            raise BadInput(f"the body did not arrive within {self._limits.upload_s:g} s") from None
+        except (OSError, web.RequestPayloadError) as error:
+            raise BadInput(f"the body broke off: {error}") from error
+
+    async def _stream(self) -> AsyncIterator[bytes]:
+        """Raises BadInput, TooLarge."""
         size = len(self.body)
         yield self.body
-        async for part in self.request.content.iter_any():
+        while part := await self.part():
             size += len(part)
-            if size > limit:
-                self.too_large = True
-                raise BodyTooLarge
+            if size > self._limits.max_body:
+                raise TooLarge(f"the body is over {self._limits.max_body} bytes")
             self.input.update(part)
             yield part
 
@@ -417,10 +435,6 @@ class Exchange:
             input_digest=input_digest, output_digest=self.output.hexdigest(), latency_us=self.latency_us, outcome=self.outcome,
             status=self.status, rollout=place,
         )  # fmt: skip
-
-
-class BodyTooLarge(Exception):
-    """A streamed body went over the limit."""
 
 
 class Client:

@@ -59,7 +59,7 @@ class Batch:
 
 
 class RecordLog:
-    """Writer and reader of the records. `append` and `expect` belong to one thread; `seal` may run in another.
+    """Writer and reader of the records. `expect`, `append` and `withdraw` belong to one thread; `seal` may run in another.
 
     lost: records that a killed predecessor had begun and not written; 0 after a clean stop. It may be one too many: a record that
     was written in the instant before the kill.
@@ -81,6 +81,10 @@ class RecordLog:
     def expect(self) -> None:
         """A prediction began: its record is owed."""
         self._owed.begin()
+
+    def withdraw(self) -> None:
+        """What was expected was no prediction: no record is owed."""
+        self._owed.end()
 
     def append(self, record: dict[str, Any]) -> None:
         """Writes a record that was expected.

@@ -5,6 +5,7 @@ only what predictors answer: no redirects, no compression, no proxies.
 """
 
 import asyncio
+import math
 import ssl
 import time
 from collections import deque
@@ -41,17 +42,19 @@ class Connections:
     async def post(
         self, address: tuple[str, int], path: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes], timeout_s: float
     ) -> "Answer":
-        """The answer once its head is there. The deadline holds until the last byte of its body.
+        """The answer once its head is there.
+
+        timeout_s: until the last byte of the answer, from when `body` is sent; also for the predictor to take a part of it. `body`
+        itself must end in time.
 
         Raises:
             Unreachable, Broken, TimeoutError; what `body` raises.
         """
-        deadline = time.monotonic() + timeout_s
         while True:
             connection = self._take(address)
             fresh = connection is None
             connection = connection or await self._connect(address)
-            answer = connection.begin(deadline)
+            answer = connection.begin(timeout_s)
             try:
                 await connection.send(_head(address, path, headers, body), body)
                 await answer.started
@@ -188,7 +191,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser: Any = None
         self._answer: Answer | None = None
-        self._deadline = time.monotonic() + IDLE_S
+        self._deadline, self._timeout_s = time.monotonic() + IDLE_S, 0.0
         self._writable = asyncio.Event()
         self._writable.set()
         self._paused = self._sending = False
@@ -198,8 +201,9 @@ class _Connection(asyncio.Protocol):
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def begin(self, deadline: float) -> Answer:
-        self._answer, self._deadline = Answer(self), deadline
+    def begin(self, timeout_s: float) -> Answer:
+        self._answer, self._timeout_s = Answer(self), timeout_s
+        self._from_now()
         self._parser = httptools.HttpResponseParser(self)
         return self._answer
 
@@ -209,14 +213,20 @@ class _Connection(asyncio.Protocol):
             self._transport.write(head + body)
             return
         self._transport.write(head)
-        self._sending = True
+        self._sending, self._deadline = True, math.inf  # the predictor's time does not run while a part is waited for
         async for part in body:
+            self._from_now()
             await self._writable.wait()
             if self._answer is None or self._answer.started.done():
                 return  # answered or failed before the end of the body: this connection is not kept
             self._transport.write(b"%x\r\n%b\r\n" % (len(part), part))
+            self._deadline = math.inf
         self._transport.write(b"0\r\n\r\n")
         self._sending = False
+        self._from_now()
+
+    def _from_now(self) -> None:
+        self._deadline = time.monotonic() + self._timeout_s
 
     def expire(self, now: float) -> None:
         """Ends a request whose time is over, and a connection that nobody used for long."""
