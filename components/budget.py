@@ -1,7 +1,6 @@
-"""What an environment may cost: a monthly budget, a watch for anomalies, and the tags that costs are told apart by.
+"""What an environment may cost: a monthly budget; and where bills are paid, a watch for anomalies and the tags that tell costs apart.
 
-Cost-allocation tags are of the whole account, and become visible in Cost Explorer a day after their first use. It stops nothing:
-a budget tells, it does not cut off.
+It stops nothing: a budget tells, it does not cut off. It counts nothing before the tag of the environment is active.
 """
 
 import json
@@ -16,14 +15,22 @@ TAGS: Final = ("cost_centre", "environment", "team")
 THRESHOLDS: Final = {"ACTUAL": (50, 80, 100), "FORECASTED": (100,)}
 """Percent of the budget at which it tells."""
 
+EMPTY: Final = ("And", "CostCategories", "Dimensions", "Not", "Or")
+"""What a specification says null for: the provider reads it back whole, and would replace the monitor for each key that is missing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetArgs:
-    """monthly_usd: of everything with this environment's tag; anomaly_usd: extra cost of an anomaly worth a message."""
+    """monthly_usd: of everything with this environment's tag; anomaly_usd: extra cost of an anomaly worth a message.
+
+    payer: the account pays its own bill, and its resources have had the tags for a day. AWS lets no member of an organisation
+    activate tags or watch one for anomalies, and knows no tag sooner.
+    """
 
     environment: str
     monthly_usd: int
     anomaly_usd: int
+    payer: bool
     topic_arn: Input[str]
 
     def __post_init__(self) -> None:
@@ -32,17 +39,23 @@ class BudgetArgs:
 
 
 class Budget(pulumi.ComponentResource):
-    """Tells the topic. The anomaly watch wants the environment's tag to be active."""
+    """Tells the topic."""
 
     def __init__(self, name: str, args: BudgetArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("ai-infra:watch:Budget", name, None, opts)
-        child = ResourceOptions(parent=self)
-        physical = f"ai-infra-{args.environment}-{name}"
-        tags = [costexplorer.CostAllocationTag(f"{name}-{tag}", tag_key=tag, status="Active", opts=child) for tag in TAGS]
-        after_tags = ResourceOptions(parent=self, depends_on=tags)
+        self._args, self._name = args, name
+        self._child = ResourceOptions(parent=self)
+        self._physical = f"ai-infra-{args.environment}-{name}"
+        self._budget()
+        if args.payer:
+            self._anomalies()
+        self.register_outputs({})
+
+    def _budget(self) -> None:
+        args = self._args
         budgets.Budget(
-            name,
-            name=physical,
+            self._name,
+            name=self._physical,
             budget_type="COST",
             time_unit="MONTHLY",
             limit_amount=str(args.monthly_usd),
@@ -59,15 +72,24 @@ class Budget(pulumi.ComponentResource):
                 for kind, percents in THRESHOLDS.items()
                 for percent in percents
             ],
-            opts=after_tags,
+            opts=self._child,
         )
-        watched = {"Tags": {"Key": "environment", "Values": [args.environment], "MatchOptions": ["EQUALS"]}}
+
+    def _anomalies(self) -> None:
+        """The watch is of the environment's tag, so the tags come first."""
+        name, args = self._name, self._args
+        tags = [costexplorer.CostAllocationTag(f"{name}-{tag}", tag_key=tag, status="Active", opts=self._child) for tag in TAGS]
+        watched = dict.fromkeys(EMPTY) | {"Tags": {"Key": "environment", "Values": [args.environment], "MatchOptions": None}}
         monitor = costexplorer.AnomalyMonitor(
-            name, name=physical, monitor_type="CUSTOM", monitor_specification=json.dumps(watched), opts=after_tags
+            name,
+            name=self._physical,
+            monitor_type="CUSTOM",
+            monitor_specification=json.dumps(watched),
+            opts=ResourceOptions(parent=self, depends_on=tags),
         )
         costexplorer.AnomalySubscription(
             name,
-            name=physical,
+            name=self._physical,
             frequency="IMMEDIATE",
             monitor_arn_lists=[monitor.arn],
             subscribers=[costexplorer.AnomalySubscriptionSubscriberArgs(type="SNS", address=args.topic_arn)],
@@ -76,6 +98,5 @@ class Budget(pulumi.ComponentResource):
                     key="ANOMALY_TOTAL_IMPACT_ABSOLUTE", match_options=["GREATER_THAN_OR_EQUAL"], values=[str(args.anomaly_usd)]
                 )
             ),
-            opts=child,
+            opts=self._child,
         )
-        self.register_outputs({})

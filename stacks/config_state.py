@@ -62,10 +62,11 @@ class AlertsConfig(Model):
 
 
 class BudgetConfig(Model):
-    """anomaly_usd: extra cost of an anomaly worth a message."""
+    """anomaly_usd: extra cost of an anomaly worth a message; payer: the account pays its own bill, and has had the tags for a day."""
 
     monthly_usd: Positive
     anomaly_usd: Positive
+    payer: bool
 
 
 class StateConfig(Model):

@@ -94,6 +94,7 @@ def watch(config: GroundStack, keys: Keys, stores: Stores, opts: ResourceOptions
         environment=environment,
         monthly_usd=wanted.budget.monthly_usd,
         anomaly_usd=wanted.budget.anomaly_usd,
+        payer=wanted.budget.payer,
         topic_arn=alerts.topic_arn,
     )
     Budget("budget", budget, opts)

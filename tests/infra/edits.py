@@ -131,6 +131,11 @@ MORE = [
         values={"ground.state.budget.monthly_usd": 2000},
     ),
     Edit(
+        "an account that pays its own bill",
+        {"aws_ce_cost_allocation_tag.budget-*": "create", "aws_ce_anomaly_*.budget": "create"},
+        values={"ground.state.budget.payer": True},
+    ),
+    Edit(
         "one more administrator",
         {
             "aws_eks_access_entry.cluster-admin-second-admin": "create",

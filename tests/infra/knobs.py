@@ -152,5 +152,6 @@ KNOBS = [
     Knob("ground.state.trail.log_days", 60, ["LogGroup:trail-logs"]),
     Knob("ground.state.alerts.emails", ["other@example.com"], ["TopicSubscription:alerts-*"]),
     Knob("ground.state.budget.monthly_usd", 2000, ["Budget:budget"]),
-    Knob("ground.state.budget.anomaly_usd", 200, ["AnomalySubscription:budget"]),
+    Knob("ground.state.budget.anomaly_usd", 200, ["AnomalySubscription:budget"], {"ground.state.budget.payer": True}),
+    Knob("ground.state.budget.payer", True, ["CostAllocationTag:budget-*", "AnomalyMonitor:budget", "AnomalySubscription:budget"]),
 ]

@@ -31,7 +31,7 @@ STATE: dict[str, Any] = {
     "backup": {"daily_days": 35, "monthly_days": 365, "lock_days": 35, "replica": True},
     "trail": {"log_days": 365},
     "alerts": {"emails": ["ops@example.com"]},
-    "budget": {"monthly_usd": 500, "anomaly_usd": 50},
+    "budget": {"monthly_usd": 500, "anomaly_usd": 50, "payer": False},
 }
 
 

@@ -44,6 +44,8 @@ TRAIL = TrailArgs(
     log_days=30,
     topic_arn="arn:topic",
 )
+BUDGET = BudgetArgs(environment="dev", monthly_usd=500, anomaly_usd=50, payer=False, topic_arn="arn:topic")
+
 
 def database(args: DatabaseArgs = DATABASE) -> Graph:
     return recorded(lambda: Database("database", args))
@@ -200,12 +202,30 @@ def test_topic_is_encrypted_and_heard_by_people_and_written_by_services_of_this_
     assert all(item["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}} for item in allowed)
 
 
-def test_budget_is_of_the_environments_tag_which_is_made_active_first() -> None:
-    made = recorded(lambda: Budget("budget", BudgetArgs(environment="dev", monthly_usd=500, anomaly_usd=50, topic_arn="arn:topic")))
+def test_budget_is_of_the_environments_tag_and_waits_for_nothing() -> None:
+    made = recorded(lambda: Budget("budget", BUDGET))
     budget = made["Budget", "budget"]
     assert (budget.inputs["limitAmount"], budget.inputs["timeUnit"]) == ("500", "MONTHLY")
     assert budget.inputs["costFilters"] == [{"name": "TagKeyValue", "values": ["user:environment$dev"]}]
+    assert all(item["subscriberSnsTopicArns"] == ["arn:topic"] for item in budget.inputs["notifications"])
+    assert made.keys() == {("Budget", "budget")}
+
+
+def test_account_that_pays_activates_the_tags_and_then_watches_one() -> None:
+    made = recorded(lambda: Budget("budget", replace(BUDGET, payer=True)))
     tags = {item.name: item.inputs["tagKey"] for item in made.values() if item.type == "CostAllocationTag"}
     assert set(tags.values()) == {"team", "environment", "cost_centre"}
-    assert tags.keys() <= budget.depends
-    assert all(item["subscriberSnsTopicArns"] == ["arn:topic"] for item in budget.inputs["notifications"])
+    assert tags.keys() <= made["AnomalyMonitor", "budget"].depends
+    assert not tags.keys() & made["Budget", "budget"].depends
+
+
+def test_specification_of_the_watch_has_every_key_that_the_provider_reads_back() -> None:
+    made = recorded(lambda: Budget("budget", replace(BUDGET, payer=True)))
+    assert made["AnomalyMonitor", "budget"].document("monitorSpecification") == {
+        "And": None,
+        "CostCategories": None,
+        "Dimensions": None,
+        "Not": None,
+        "Or": None,
+        "Tags": {"Key": "environment", "MatchOptions": None, "Values": ["dev"]},
+    }
