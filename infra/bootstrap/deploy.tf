@@ -78,6 +78,13 @@ locals {
           Resource = "*"
         },
         {
+          # Asked when an endpoint gets its private name. Route 53 has no regions.
+          Sid      = "PrivateNames"
+          Effect   = "Allow"
+          Action   = "route53:AssociateVPCWithHostedZone"
+          Resource = "*"
+        },
+        {
           Sid      = "Buckets"
           Effect   = "Allow"
           Action   = ["s3:CreateBucket", "s3:DeleteBucket*", "s3:Get*", "s3:ListBucket*", "s3:Put*"]
@@ -179,6 +186,7 @@ locals {
                 "backup.amazonaws.com",
                 "eks.amazonaws.com",
                 "eks-nodegroup.amazonaws.com",
+                "elasticfilesystem.amazonaws.com",
                 "mrk.kms.amazonaws.com",
                 "rds.amazonaws.com",
                 "spot.amazonaws.com",

@@ -21,7 +21,8 @@ ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws:backup/vault:Vault": (
         *_named("backup", "Create", "Describe", "Delete", thing="BackupVault"),
         "backup-storage:MountCapsule",
-        "kms:CreateGrant",
+        *_calls("kms", "CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKey", "RetireGrant"),
+        "iam:CreateServiceLinkedRole",
     ),
     "aws:backup/vaultLockConfiguration:VaultLockConfiguration": _named(
         "backup", "Put", "Delete", thing="BackupVaultLockConfiguration"
@@ -66,7 +67,10 @@ ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws:ec2/securityGroup:SecurityGroup": _named("ec2", "Create", "Delete", thing="SecurityGroup"),
     "aws:ec2/subnet:Subnet": _named("ec2", "Create", "Delete", thing="Subnet"),
     "aws:ec2/vpc:Vpc": _calls("ec2", "CreateVpc", "ModifyVpcAttribute", "DeleteVpc"),
-    "aws:ec2/vpcEndpoint:VpcEndpoint": _calls("ec2", "CreateVpcEndpoint", "ModifyVpcEndpoint", "DeleteVpcEndpoints"),
+    "aws:ec2/vpcEndpoint:VpcEndpoint": (
+        *_calls("ec2", "CreateVpcEndpoint", "ModifyVpcEndpoint", "DeleteVpcEndpoints"),
+        "route53:AssociateVPCWithHostedZone",
+    ),
     "aws:efs/accessPoint:AccessPoint": _named("elasticfilesystem", "Create", "Delete", thing="AccessPoint"),
     "aws:efs/fileSystem:FileSystem": (
         *_named("elasticfilesystem", "Create", "Update", "Delete", thing="FileSystem"),
@@ -77,6 +81,7 @@ ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws:efs/mountTarget:MountTarget": (
         *_named("elasticfilesystem", "Create", "Delete", thing="MountTarget"),
         *_calls("ec2", "CreateNetworkInterface", "DescribeSubnets"),
+        "iam:CreateServiceLinkedRole",
     ),
     "aws:eks/accessEntry:AccessEntry": _named("eks", "Create", "Describe", "Update", "Delete", thing="AccessEntry"),
     "aws:eks/accessPolicyAssociation:AccessPolicyAssociation": _named("eks", "Associate", "Disassociate", thing="AccessPolicy"),
@@ -93,6 +98,7 @@ ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         *_named("eks", "Create", "Describe", "Delete", thing="Nodegroup"),
         *_calls("eks", "UpdateNodegroupConfig", "UpdateNodegroupVersion"),
         "iam:PassRole",
+        "iam:CreateServiceLinkedRole",
         "ec2:RunInstances",
     ),
     "aws:eks/podIdentityAssociation:PodIdentityAssociation": (
@@ -152,3 +158,13 @@ ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule": _named("ec2", "Authorize", "Revoke", thing="SecurityGroupEgress"),
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": _named("ec2", "Authorize", "Revoke", thing="SecurityGroupIngress"),
 }
+
+SERVICE_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "aws:backup/vault:Vault": ("backup",),
+    "aws:efs/mountTarget:MountTarget": ("elasticfilesystem",),
+    "aws:eks/cluster:Cluster": ("eks",),
+    "aws:eks/nodeGroup:NodeGroup": ("autoscaling", "eks-nodegroup", "spot"),
+    "aws:kms/replicaKey:ReplicaKey": ("mrk.kms",),
+    "aws:rds/instance:Instance": ("rds",),
+}
+"""Type → services whose own role the first one in an account makes, in the name of who makes the resource."""

@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 
 from infra.render import ENVIRONMENTS
-from tests.infra.deploy_actions import ACTIONS
+from components.budget import Budget, BudgetArgs
+from tests.infra.deploy_actions import ACTIONS, SERVICE_ROLES
 from tests.infra.graphs import ground
+from tests.infra.recorded import recorded
 from tests.peers import ROOT
 
 BOOTSTRAP = ROOT / "infra" / "bootstrap"
 STATEMENT = re.compile(r"\bSid\s+= \"(\w+)\"(.*?)(?=\bSid\s+= |\Z)", re.S)
+GLOBAL = {"budgets", "ce", "iam", "route53"}
 NAMED = re.compile(r'"([a-z0-9-]+:[A-Za-z*]+)"')
 
 
@@ -38,7 +41,11 @@ def _matches(action: str, patterns: set[str]) -> bool:
 
 
 def _deploy() -> set[str]:
-    return _patterns((BOOTSTRAP / "deploy.tf").read_text(encoding="utf-8").split("ceilings = {")[0], "Allow")
+    return _patterns(_deploy_text(), "Allow")
+
+
+def _deploy_text() -> str:
+    return (BOOTSTRAP / "deploy.tf").read_text(encoding="utf-8").split("ceilings = {")[0]
 
 
 def _never() -> set[str]:
@@ -59,9 +66,37 @@ def test_deploy_role_may_make_each_type_of_resource_of_the_environment(environme
     assert {pair for pair in asked if not _matches(pair[1], allowed) or _matches(pair[1], never)} == set()
 
 
+def test_deploy_role_may_make_what_only_an_account_that_pays_its_own_bill_has() -> None:
+    kinds = _of_payers()
+    assert len(kinds) == 3
+    assert {action for kind in kinds for action in ACTIONS[kind] if not _matches(action, _deploy())} == set()
+
+
 def test_table_has_no_type_that_no_environment_makes() -> None:
     kinds = {item.type for environment in ENVIRONMENTS for item in ground(environment).resources}
-    assert ACTIONS.keys() - kinds == set()
+    assert ACTIONS.keys() - kinds == _of_payers()
+
+
+def _of_payers() -> set[str]:
+    args = BudgetArgs(environment="dev", monthly_usd=500, anomaly_usd=50, payer=True, topic_arn="arn:topic")
+    more = {item.type for item in recorded(lambda: Budget("budget", args)).values()} - {"Budget"}
+    return {kind for kind in ACTIONS if kind.rsplit(":", 1)[1] in more}
+
+
+def test_deploy_role_may_make_the_role_of_each_service_that_wants_one_and_of_no_other() -> None:
+    body = dict(STATEMENT.findall(_deploy_text()))["ServiceRoles"]
+    kinds = {item.type for environment in ENVIRONMENTS for item in ground(environment).resources}
+    assert SERVICE_ROLES.keys() <= kinds
+    assert all("iam:CreateServiceLinkedRole" in ACTIONS[kind] for kind in SERVICE_ROLES)
+    wanted = {f"{service}.amazonaws.com" for services in SERVICE_ROLES.values() for service in services}
+    assert set(re.findall(r'"([a-z0-9.-]+\.amazonaws\.com)"', body)) == wanted
+
+
+def test_actions_of_services_without_regions_are_not_asked_for_one() -> None:
+    """Such a call goes to us-east-1, wherever it is for."""
+    bodies = [body for _, body in STATEMENT.findall(_deploy_text()) if "aws:RequestedRegion" in body]
+    assert len(bodies) > 1
+    assert [action for body in bodies for action in NAMED.findall(body) if action.split(":")[0] in GLOBAL] == []
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
