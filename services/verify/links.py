@@ -1,6 +1,6 @@
 """The links of the chain from a promoted version to its origins. Each recomputes; none believes what the archive says of itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from services.core import archive, dsse, logfile, oms, quorum, tlog
@@ -94,9 +94,16 @@ def request_and_quorum(walk: Walk) -> str:
     require(request.requester in signers, "the requester's own signature is missing")
     require(request.risk_class == walk.version.risk_class, "the request lowers the version's risk class")
     needed = walk.trust.required_approvals(request.risk_class, request.to_stage)
-    approvers = quorum.require(walk.request_envelope, walk.trust, request.requester, needed, at)
-    names = ", ".join(approver.person.rsplit("/", 1)[-1] for approver in approvers)
+    approvers = [a.person for a in quorum.require(walk.request_envelope, walk.trust, request.requester, needed, at)]
+    # A signature is no approval before its owner hands it in.
+    unheard = _names(sorted(set(approvers) - walk.approved_by))
+    require(not unheard, f"the log has no promotion.approved event by {unheard} before the decision")
+    names = _names(approvers)
     return f"{len(approvers)} of the needed {needed} approvals: {names or 'none'}"
+
+
+def _names(people: Sequence[str]) -> str:
+    return ", ".join(person.rsplit("/", 1)[-1] for person in people)
 
 
 def decision(walk: Walk) -> str:

@@ -219,6 +219,12 @@ class Walk:
         return mine[-1]
 
     @property
+    def approved_by(self) -> set[str]:
+        """Who handed in an approval of the request before the decision."""
+        told = [event for at, event in self.events if at < self.decision[0]]
+        return {event["actor"] for event in told if event["type"] == "promotion.approved"}
+
+    @property
     def evaluated(self) -> Event:
         """The event that recorded the evaluation."""
         digest = self.manifest.evaluation

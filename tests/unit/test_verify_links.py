@@ -3,22 +3,26 @@
 import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, update
 
 from services.core import archive as layout
 from services.core import dsse, merkle
 from services.core.bundle import Bundle, load_bundle, to_tar
 from services.core.canonical import canonical, parse
+from services.core.events import EventDraft
 from services.core.trust import Signer, Trust
-from services.registry.ports import Measured
+from services.registry import tables
+from services.registry.ports import Events, Measured
 from services.verify.service import verify
 from tests import signing as world
 from tests.archives import Members, edited, flipped, read
 from tests.predictions import Served, served
-from tests.registry import GOOD, Rig, copied, key_of, opened, trust
+from tests.registry import GOOD, RITA, Ports, Rig, copied, key_of, opened, trust
 from tests.sentinelnet import BUNDLE
 
 
@@ -340,3 +344,35 @@ def test_a_platform_whose_policy_engine_lets_everything_pass_is_found_out(rig: R
             "decision re-executed", "the policies refuse this input: promotion.evaluation-thresholds",
         )  # fmt: skip
         bribed.close()
+
+
+@dataclass(frozen=True)
+class TakesOverAll:
+    """Implements Events, of a platform that stores a request with every signature that its caller sent: this envelope."""
+
+    events: Events
+    envelope: str
+
+    def emit(self, connection: Connection, draft: EventDraft) -> str:
+        if draft.type == "promotion.requested":
+            connection.execute(update(tables.promotions).values(envelope=self.envelope))
+            draft = dataclasses.replace(draft, signature_ref=self.envelope)
+        return self.events.emit(connection, draft)
+
+    def wait_for(self, event_ids: list[str]) -> dict[str, int]:
+        return self.events.wait_for(event_ids)
+
+
+def test_a_platform_that_takes_approvals_from_the_requester_is_found_out(tmp_path: Path) -> None:
+    with opened(tmp_path) as careless:
+        signers = [key_of(name) for name in ("rita", "ada", "ben", "cyd")]
+        envelope = careless.store.put(world.envelope(careless.request_for().to_statement(), *signers).to_bytes())
+        p = careless.ports
+        careless.use(Ports(p.store, TakesOverAll(p.events, envelope), p.policy, p.signing))
+        careless.promotions.carry_out(careless.request(), RITA)
+        assert (careless.stage(), careless.problems()) == ("staging", [])
+        broken = verify(careless.archive(tmp_path / "e.zip"), careless.trust).broken
+        assert broken is not None
+        assert (broken.name, broken.detail) == (
+            "request and quorum", "the log has no promotion.approved event by ada, ben, cyd before the decision",
+        )  # fmt: skip
