@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pulumi import ResourceOptions
 from pulumi_kubernetes.helm.v3 import Release, RepositoryOptsArgs
 
-TIMEOUT_S = 900
+TIMEOUT_S: Final = 900
 """A first release may wait for a node."""
+CPU_CEILING: Final = "128"
+"""More than any node of the configurations has, so that it holds nothing back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,5 +55,9 @@ def release(
 
 
 def sized(cpu: str, memory: str) -> dict[str, Any]:
-    """Resources of a container. No limit for the CPU: what is idle may be used, and shares are kept by the request."""
-    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
+    """Resources of a container of a chart: what is idle may be used, and shares are kept by the request.
+
+    The CPU's limit is said all the same. Helm merges maps, so a chart's own would stay: one below our request is refused, one above
+    it throttles. Nor can it be taken away, as Pulumi drops the nulls among Python's values.
+    """
+    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": CPU_CEILING, "memory": memory}}

@@ -120,7 +120,8 @@ def _proxies(replicas: int) -> dict[str, Any]:
     selector = {"matchLabels": {"gateway.envoyproxy.io/owning-gateway-name": NAME}}
     return {
         "envoyDeployment": {
-            "container": {"resources": sized("250m", "512Mi")},
+            # No limit for the CPU: these are an object of ours, under no default of a chart.
+            "container": {"resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "512Mi"}}},
             "pod": {"topologySpreadConstraints": [zones | {"labelSelector": selector}]},
         },
         "envoyHpa": {"minReplicas": replicas, "maxReplicas": GROWTH * replicas, "metrics": [BUSY]},

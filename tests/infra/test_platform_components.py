@@ -1,6 +1,6 @@
 """Controllers of the cluster: what each component makes of its arguments, and what it refuses."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from components.platform.cert_manager import CertManager, CertManagerArgs
+from components.platform.chart import CPU_CEILING
 from components.platform.gateway import Gateway, GatewayArgs
 from components.platform.gpu_operator import GpuOperator, GpuOperatorArgs
 from components.platform.karpenter import Karpenter, KarpenterArgs
@@ -93,6 +94,32 @@ def test_chart_is_pinned_whole_or_not_at_all_and_in_a_namespace_that_is_there(na
     assert release["namespace"]
     # A chart is named within a repository, or by all of its address.
     assert release["chart"].startswith("oci://") != release.get("repositoryOpts", {}).get("repo", "").startswith("https://")
+
+
+CHARTS_OWN = {"limits": {"cpu": "100m", "memory": "512Mi"}, "requests": {"cpu": "100m", "memory": "512Mi"}}
+"""Resources that the charts of KubeRay and KServe state where nobody says otherwise."""
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_cpu_limit_of_a_chart_outlives_ours(name: str) -> None:
+    found = list(_sizes(_values(name)))
+    assert found
+    for size in found:
+        merged = {part: of | size.get(part, {}) for part, of in CHARTS_OWN.items()}
+        assert _cores(merged["requests"]["cpu"]) <= _cores(merged["limits"]["cpu"])
+        assert merged["limits"]["cpu"] == CPU_CEILING
+        assert merged["limits"]["memory"] == size["requests"]["memory"]
+
+
+def _sizes(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Of containers. Those of a claim of storage ask for no CPU."""
+    for key, item in values.items():
+        if isinstance(item, Mapping):
+            yield from [item] if key == "resources" and "cpu" in item["requests"] else _sizes(item)
+
+
+def _cores(quantity: str) -> float:
+    return int(quantity[:-1]) / 1000 if quantity.endswith("m") else int(quantity)
 
 
 def test_definitions_that_helm_would_not_upgrade_come_first_and_from_a_chart_of_their_own() -> None:
