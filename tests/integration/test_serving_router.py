@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -171,7 +173,7 @@ class Bench:
             await upstream.stop()
 
     async def apply(self, state: dict[str, Any]) -> None:
-        self.router.state.apply(state)
+        await self.router.state.apply(state)
         await asyncio.sleep(0.02)
 
     async def post(self, path: str = INFER, data: Any = BODY, headers: dict[str, str] | None = None) -> "Seen":
@@ -554,6 +556,33 @@ def test_a_restarted_router_counts_the_same(tmp_path: Path) -> None:
 
     bench(tmp_path, first)
     bench(tmp_path, second)
+
+
+def test_predictions_are_answered_while_a_new_rollout_waits_for_old_records(tmp_path: Path) -> None:
+    async def test(b: Bench) -> None:
+        await b.apply(desired())
+        answered = threading.Event()
+        told: list[bool] = []
+        old = tmp_path / "predictions" / "00000000.jsonl"
+        os.mkfifo(old)  # whoever reads it waits until somebody writes
+
+        def write() -> None:
+            told.append(answered.wait(5))
+            old.write_bytes(b"")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        applied = asyncio.ensure_future(b.apply(desired(split=split_of(0.5))))
+        await asyncio.sleep(0)
+        seen = [await b.post() for _ in range(20)]
+        answered.set()
+        await applied
+        writer.join()
+        assert told == [True]
+        assert ({item.status for item in seen}, {item["rollout"] for item in b.written()}) == ({200}, {None})
+        assert {(await b.post()).label for _ in range(40)} == {"s0", "c0"}
+
+    bench(tmp_path, test)
 
 
 def test_a_client_that_goes_away_is_no_failure_of_the_predictor(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ from sqlalchemy import Engine
 from services.core import merkle
 from services.core.canonical import canonical
 from services.core.database import open_engine
+from services.core.ids import made_at, new_id
 from services.core.outbox import Outbox, Relay
 from services.core.tls import service_id
 from services.serving.errors import UnknownPrediction
 from services.serving.records import BATCH_MS, BATCH_RECORDS
 from services.serving.router import records, tables
-from services.serving.router.records import RecordLog
+from services.serving.router.records import CLOCKS_MS, RecordLog
 
 ROUTER = service_id("router")
 
@@ -150,6 +151,23 @@ def test_records_of_a_rollout_are_read_back_over_segments(home: Home) -> None:
     assert [item["ts"] for item in log.of_rollout("rol-1")] == [1, 3, 5, 7, 9, 11]
     assert len(list((home.root / "predictions").glob("*.jsonl"))) > 1
     assert log.find("prd-0")["record"] == record(0, "rol-2")
+
+
+def test_what_was_written_long_before_a_rollout_was_made_is_not_read_for_it(home: Home) -> None:
+    log, rollout = home.open(segment_bytes=200), new_id("rol")
+    for number in range(4):
+        log.expect()
+        log.append(record(number, rollout))
+        log.seal()
+    first, *later = sorted((home.root / "predictions").glob("*.jsonl"))
+    read = [item["ts"] for item in log.of_rollout(rollout)]
+    assert read == [0, 1, 2, 3]
+    made = made_at(rollout) * 1_000_000
+    for path in later:  # clocks that differ lose nothing
+        os.utime(path, ns=(made - 1_000_000 * CLOCKS_MS // 2,) * 2)
+    os.utime(first, ns=(made - 1_000_000 * 2 * CLOCKS_MS,) * 2)
+    skipped = len(first.read_bytes().splitlines())
+    assert [item["ts"] for item in log.of_rollout(rollout)] == read[skipped:] != []
 
 
 CHILD = """

@@ -40,5 +40,6 @@ class Follower:
             if response.status == 304:
                 return
             response.raise_for_status()
-            self._state.apply(await response.json())
-            self._tag = response.headers.get("ETag", "")
+            state, tag = await response.json(), response.headers.get("ETag", "")
+        await self._state.apply(state)
+        self._tag = tag

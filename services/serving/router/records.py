@@ -18,6 +18,7 @@ from services.core import merkle
 from services.core.canonical import parse
 from services.core.clock import Clock
 from services.core.database import begin
+from services.core.ids import made_at
 from services.core.outbox import Outbox
 from services.serving.errors import UnknownPrediction
 from services.serving.owed import Owed
@@ -34,6 +35,8 @@ from services.serving.records import (
 from services.serving.router.tables import batches, predictions
 
 SEGMENT_BYTES = 64 << 20
+CLOCKS_MS = 3_600_000
+"""How far the clocks of the API, which makes rollouts, and of the router may be apart."""
 
 log = logging.getLogger(__name__)
 
@@ -139,10 +142,14 @@ class RecordLog:
         return with_proof(row, self._lines(row["segment"], row["start"], row["length"]), row["position"])
 
     def of_rollout(self, rollout: str) -> Iterator[dict[str, Any]]:
-        """Every record of a rollout, in the order written."""
-        mark = rollout.encode("ascii")
+        """Every record of a rollout, in the order written; may run in any thread, and long: it reads what was written since the
+        rollout was made."""
+        mark, since = rollout.encode("ascii"), made_at(rollout) - CLOCKS_MS
         for number in self._segments():
-            with self._path(number).open("rb") as file:
+            path = self._path(number)
+            if path.stat().st_mtime_ns // 1_000_000 < since:
+                continue
+            with path.open("rb") as file:
                 for line in file:
                     if mark in line and line.endswith(b"\n"):
                         record = parse(line)

@@ -1,5 +1,6 @@
 """The router's view of the desired state: routes, and a counter for each running rollout."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,14 +47,15 @@ class State:
         self._orders: dict[str, dict[str, Any]] = {}
         self._counters: dict[str, RolloutCounter] = {}
 
-    def apply(self, desired: dict[str, Any]) -> None:
-        """Takes a new desired state into force."""
-        self._orders = {order["deployment"]: order for order in desired["deployments"]}
+    async def apply(self, desired: dict[str, Any]) -> None:
+        """Takes a new desired state into force, once a new rollout has its counter. One call at a time."""
         splits = [route["rollout"] for route in desired["routes"] if route["rollout"] is not None]
         for split in splits:
             if split["id"] not in self._counters:
-                self._counters[split["id"]] = self._counter(split)
-        # Routes last: a request that sees a split finds its counter.
+                # In a thread: predictions are answered meanwhile, by the old state as a whole.
+                self._counters[split["id"]] = await asyncio.to_thread(self._counter, split)
+        # From here nothing waits: no request sees half of a state, and one that sees a split finds its counter.
+        self._orders = {order["deployment"]: order for order in desired["deployments"]}
         self._routes = {(route["environment"], route["model"]): _route(route) for route in desired["routes"]}
         self._fleet.apply(desired["deployments"])
 
