@@ -54,3 +54,10 @@ def sparse_member(name: str, size: int) -> bytes:
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     return bytes(header)
+
+
+def endless_headers(count: int) -> bytes:
+    """So many headers of a tar file in a row, each about the one behind it."""
+    info = tarfile.TarInfo("x")
+    info.pax_headers = {"comment": "x"}
+    return info.tobuf(tarfile.PAX_FORMAT)[:1024] * count

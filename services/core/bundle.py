@@ -128,8 +128,8 @@ def _from_tar(data: bytes) -> Iterable[tuple[str, bytes]]:
                 if content is None:
                     raise BadBundle(f"{path} is a link, a device or a sparse file: a bundle holds plain files")
                 yield path, content.read()
-    except (tarfile.TarError, ValueError, OverflowError) as error:
-        # The latter two: headers whose numbers tarfile does not look at before it uses them.
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
+        # All but the first: headers that tarfile does not look at before it uses them, or that follow one another without end.
         raise BadBundle(f"not a tar file: {error}") from error
 
 

@@ -108,13 +108,17 @@ def read_tar(data: bytes) -> list[SourceFile]:
         # "r:" takes no compression: a small archive cannot grow.
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for count, member in enumerate(archive, 1):
+                # Both are what a header says: a negative size would make room for others, and a sparse file is mostly holes, a few
+                # bytes of archive for gigabytes.
+                plain = member.isreg() and not member.issparse() and member.size >= 0
                 total += member.size
                 _check_size(total, count)
-                content = archive.extractfile(member) if member.isreg() else None
+                content = archive.extractfile(member) if plain else None
                 if content is None:
                     raise BadJob(f"{member.name!r} is no plain file: source archives hold nothing else")
                 found.append(SourceFile(require_safe_path(member.name), bool(member.mode & 0o100), content.read()))
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
+        # All but the first: headers that tarfile does not look at before it uses them, or that follow one another without end.
         raise BadJob(f"not a tar file: {error}") from error
     if len({file.path for file in found}) != len(found):
         raise BadJob("two members of the source archive have the same path")

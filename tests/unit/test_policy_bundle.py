@@ -9,7 +9,7 @@ import pytest
 
 from services.core.bundle import MAX_TAR_BYTES, BadBundle, load_bundle, to_tar
 from services.core.errors import BadInput, TooLarge
-from tests.archives import sparse_member
+from tests.archives import endless_headers, sparse_member
 from tests.sentinelnet import BUNDLE, POLICIES, blocking
 
 DATA = b'{"actions": {"train": ["a.b"]}, "limits": {}}'
@@ -119,7 +119,7 @@ def test_a_header_of_nonsense_is_refused(headers: dict[str, str]) -> None:
         load_bundle(_tar(("data.json", DATA), (info, MODULE)))
 
 
-@pytest.mark.parametrize("data", [b"", b"no tar", b"\0" * 512])
+@pytest.mark.parametrize("data", [b"", b"no tar", b"\0" * 512, endless_headers(2000)], ids=["empty", "text", "zeros", "headers"])
 def test_bytes_that_are_no_tar_are_refused(data: bytes) -> None:
     with pytest.raises(BadBundle):
         load_bundle(data)

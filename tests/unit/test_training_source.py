@@ -3,6 +3,7 @@
 import io
 import shutil
 import tarfile
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from services.training import source
 from services.training.domain import NO_COMMIT
 from services.training.errors import BadJob
 from services.training.source import SourceFile, pack, read_tar, require_commit, to_tar, tree_id, unpack
+from tests.archives import endless_headers, sparse_member
 from tests.training import commit_all, git, repository
 
 
@@ -214,3 +216,43 @@ def test_limits_are_kept() -> None:
     assert (source.MAX_ARCHIVE, source.MAX_FILES) == (64 << 20, 20_000)
     with pytest.raises(BadInput, match="20000 files"):
         to_tar(SourceFile(f"f{number}", False, b"") for number in range(20_001))
+
+
+def member(**headers: str) -> bytes:
+    """The headers of a member without content, in an archive that goes on behind it."""
+    info = tarfile.TarInfo("hole.bin")
+    info.pax_headers = headers
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+DEBT = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "-1000000000000"}
+
+
+@pytest.mark.parametrize("first", [b"", member(**DEBT)], ids=["alone", "after a debt"])
+def test_a_sparse_file_that_would_grow_in_memory_is_refused(first: bytes) -> None:
+    holes = first + sparse_member("x.bin", 300 << 20) + to_tar([SourceFile("a.py", False, b"")])
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput):
+            read_tar(holes)
+        assert tracemalloc.get_traced_memory()[1] < source.MAX_ARCHIVE
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.map": "0,x"}, {"GNU.sparse.map": "0,1", "GNU.sparse.size": "1" * 5000}, {"size": "-1000000000000"},
+        DEBT,
+    ],
+    ids=["a map of letters", "a size of 5,000 digits", "a negative size", "a negative sparse size"],
+)  # fmt: skip
+def test_a_header_of_nonsense_is_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(BadInput):
+        read_tar(member(**headers) + to_tar([SourceFile("a.py", False, b"x")]))
+
+
+def test_headers_about_headers_without_end_are_refused() -> None:
+    with pytest.raises(BadJob, match="not a tar file"):
+        read_tar(endless_headers(5000) + to_tar([SourceFile("a.py", False, b"x")]))
