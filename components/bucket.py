@@ -11,6 +11,8 @@ import pulumi
 from pulumi import Input, Output, ResourceOptions
 from pulumi_aws import s3
 
+from components.store_names import store_name
+
 TIERING_DAYS: Final = 90
 """S3's archives bill less time than that anyway."""
 
@@ -37,6 +39,7 @@ class BucketArgs:
     """
 
     environment: str
+    account: str
     store: str
     retention_days: int | None
     key_arn: Input[str] | None
@@ -69,7 +72,7 @@ class Bucket(pulumi.ComponentResource):
         self._lasting = ResourceOptions(parent=self, protect=args.environment == "prod")
         bucket = s3.BucketV2(
             name,
-            bucket=f"ai-infra-{args.environment}-{args.store}",
+            bucket=store_name(args.environment, args.account, args.store),
             object_lock_enabled=args.retention_days is not None,
             opts=self._lasting,
         )

@@ -7,9 +7,7 @@ from services.training.placing import VOLUME
 from stacks.config import AppsStack
 from stacks.namespaces import SERVICES
 from stacks.outputs import GroundOutputs, PlatformOutputs
-
-STORE = "artifacts"
-
+from stacks.serving import STORE
 
 def api_args(config: AppsStack, ground: GroundOutputs, platform: PlatformOutputs) -> ApiArgs:
     wanted = config.apps

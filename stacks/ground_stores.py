@@ -7,6 +7,7 @@ from pulumi import Output, ResourceOptions
 
 from components.bucket import Bucket, BucketArgs, Writer
 from components.replication import Replication, ReplicationArgs
+from components.store_names import store_name
 from stacks.config import GroundStack
 from stacks.config_stores import STORES
 
@@ -73,6 +74,7 @@ def _args(config: GroundStack, store: str, suffix: str, key: Output[str], logs: 
     cold: Any = COLD.get(store, "GLACIER_IR")
     return BucketArgs(
         environment=config.environment,
+        account=config.account,
         store=f"{store}{suffix}",
         retention_days=getattr(config.ground.stores.retention_days, store),
         key_arn=key,
@@ -88,11 +90,12 @@ def _log_args(config: GroundStack, suffix: str) -> BucketArgs:
         sid="Requests",
         service="logging.s3.amazonaws.com",
         account=config.account,
-        sources=[f"arn:aws:s3:::ai-infra-{config.environment}-*"],
+        sources=[f"arn:aws:s3:::{store_name(config.environment, config.account, '*')}"],
         prefix="",
     )
     return BucketArgs(
         environment=config.environment,
+        account=config.account,
         store=f"access-logs{suffix}",
         retention_days=None,
         key_arn=None,

@@ -5,11 +5,13 @@ from typing import Final
 from components.apps.calls import API_PORT
 from components.apps.certificates import service_names
 from components.apps.common import TRUST_MAP
+from components.store_names import store_name
 from services.serving.inference import Place, RuntimeArgs
 from services.serving.storage_container import StorageArgs
 from stacks.config import AppsStack
 from stacks.namespaces import SERVICES
 
+STORE: Final = "artifacts"
 API: Final = f"https://{service_names('api', SERVICES)[0]}:{API_PORT}"
 
 
@@ -31,7 +33,8 @@ def runtime_args(config: AppsStack) -> RuntimeArgs:
 
 def objects(config: AppsStack) -> str:
     """AI_INFRA_OBJECTS of predictors. The bucket's name is known before the bucket is."""
-    return f"s3://ai-infra-{config.environment}-artifacts/objects?retention_days={config.apps.retention_days}"
+    bucket = store_name(config.environment, config.account, STORE)
+    return f"s3://{bucket}/objects?retention_days={config.apps.retention_days}"
 
 
 def storage_args(config: AppsStack) -> StorageArgs:

@@ -24,11 +24,11 @@ environment := {
 			{"address": "aws_kms_replica_key.manifest", "protect": true, "primary_key_arn": "${aws_kms_key.manifest.arn}", "deletion_window_in_days": 30, "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
 		],
 		"aws_s3_bucket": [
-			{"address": "aws_s3_bucket.artifacts", "protect": true, "bucket": "ai-infra-prod-artifacts", "object_lock_enabled": true, "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
-			{"address": "aws_s3_bucket.audit", "protect": true, "bucket": "ai-infra-prod-audit", "object_lock_enabled": true, "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
-			{"address": "aws_s3_bucket.backups", "protect": true, "bucket": "ai-infra-prod-backups", "object_lock_enabled": true, "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
-			{"address": "aws_s3_bucket.datasets", "protect": true, "bucket": "ai-infra-prod-datasets", "object_lock_enabled": true, "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
-			{"address": "aws_s3_bucket.access-logs", "protect": true, "bucket": "ai-infra-prod-access-logs", "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
+			{"address": "aws_s3_bucket.artifacts", "protect": true, "bucket": "ai-infra-prod-111122223333-artifacts", "object_lock_enabled": true, "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
+			{"address": "aws_s3_bucket.audit", "protect": true, "bucket": "ai-infra-prod-111122223333-audit", "object_lock_enabled": true, "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
+			{"address": "aws_s3_bucket.backups", "protect": true, "bucket": "ai-infra-prod-111122223333-backups", "object_lock_enabled": true, "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
+			{"address": "aws_s3_bucket.datasets", "protect": true, "bucket": "ai-infra-prod-111122223333-datasets", "object_lock_enabled": true, "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
+			{"address": "aws_s3_bucket.access-logs", "protect": true, "bucket": "ai-infra-prod-111122223333-access-logs", "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
 		],
 		"aws_s3_bucket_versioning": [
 			{"address": "aws_s3_bucket_versioning.artifacts", "protect": true, "target": "aws_s3_bucket.artifacts", "versioning_configuration": [{"status": "Enabled"}]},

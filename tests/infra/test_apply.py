@@ -29,9 +29,6 @@ pytestmark = pytest.mark.timeout(900)
 NOT_MADE = {
     "aws_backup_selection": "moto has no CreateBackupSelection",
     "aws_budgets_budget": "moto has budgets, but not their tags and subscribers, and the provider asks for both",
-    "aws_ce_anomaly_monitor": "moto has no CreateAnomalyMonitor",
-    "aws_ce_anomaly_subscription": "moto has no CreateAnomalySubscription",
-    "aws_ce_cost_allocation_tag": "moto has no UpdateCostAllocationTagsStatus",
     "aws_db_instance": "more than a minute: the test of the database makes it",
     "aws_eks_access_entry": "moto has no CreateAccessEntry",
     "aws_eks_access_policy_association": "moto has no AssociateAccessPolicy",
@@ -71,7 +68,7 @@ def test_all_else_is_made(core: Made) -> None:
 
 
 def test_locked_object_cannot_be_deleted(core: Made) -> None:
-    s3, bucket = core.client("s3"), {"Bucket": "ai-infra-dev-audit"}
+    s3, bucket = core.client("s3"), {"Bucket": "ai-infra-dev-111122223333-audit"}
     policy = s3.get_bucket_policy(**bucket)["Policy"]
     # moto reads no conditions: under a policy that denies plain HTTP it denies everything.
     s3.delete_bucket_policy(**bucket)
@@ -91,7 +88,7 @@ STORES = ("artifacts", "audit", "backups", "datasets", "trail")
 
 @pytest.mark.parametrize("store", [*STORES, "access-logs"])
 def test_bucket_is_private_versioned_and_encrypted_over_tls_alone(core: Made, store: str) -> None:
-    s3, bucket = core.client("s3"), {"Bucket": f"ai-infra-dev-{store}"}
+    s3, bucket = core.client("s3"), {"Bucket": f"ai-infra-dev-111122223333-{store}"}
     assert s3.get_bucket_versioning(**bucket)["Status"] == "Enabled"
     assert set(s3.get_public_access_block(**bucket)["PublicAccessBlockConfiguration"].values()) == {True}
     (rule,) = s3.get_bucket_encryption(**bucket)["ServerSideEncryptionConfiguration"]["Rules"]
@@ -107,7 +104,7 @@ def test_bucket_is_private_versioned_and_encrypted_over_tls_alone(core: Made, st
 
 @pytest.mark.parametrize("store", STORES)
 def test_store_is_locked(core: Made, store: str) -> None:
-    s3, bucket = core.client("s3"), {"Bucket": f"ai-infra-dev-{store}"}
+    s3, bucket = core.client("s3"), {"Bucket": f"ai-infra-dev-111122223333-{store}"}
     lock = s3.get_object_lock_configuration(**bucket)["ObjectLockConfiguration"]
     kept = lock["Rule"]["DefaultRetention"]
     assert (lock["ObjectLockEnabled"], kept["Mode"], kept["Days"]) == ("Enabled", "COMPLIANCE", 1)
@@ -177,7 +174,7 @@ def test_nothing_gets_a_public_address_by_itself(core: Made) -> None:
 def test_trail_writes_to_its_bucket_and_validates_its_files(core: Made) -> None:
     cloudtrail = core.client("cloudtrail")
     (trail,) = cloudtrail.describe_trails()["trailList"]
-    assert (trail["LogFileValidationEnabled"], trail["S3BucketName"]) == (True, "ai-infra-dev-trail")
+    assert (trail["LogFileValidationEnabled"], trail["S3BucketName"]) == (True, "ai-infra-dev-111122223333-trail")
     assert trail["IsMultiRegionTrail"]
     assert cloudtrail.get_trail_status(Name=trail["TrailARN"])["IsLogging"]
 

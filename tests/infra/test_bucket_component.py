@@ -12,17 +12,25 @@ from tests.infra.recorded import Graph, changed, recorded
 
 ACCOUNT = "111122223333"
 LOCKED = BucketArgs(
-    environment="dev", store="audit", retention_days=30, key_arn="arn:key", log_bucket="logs", cold_class="GLACIER_IR"
+    environment="dev",
+    account=ACCOUNT,
+    store="audit",
+    retention_days=30,
+    key_arn="arn:key",
+    log_bucket="logs",
+    cold_class="GLACIER_IR",
 )
-LOGS = BucketArgs(environment="dev", store="access-logs", retention_days=None, key_arn=None, log_bucket=None, expire_days=90)
+LOGS = BucketArgs(
+    environment="dev", account=ACCOUNT, store="access-logs", retention_days=None, key_arn=None, log_bucket=None, expire_days=90
+)
 REPLICATION = ReplicationArgs(
     environment="prod",
     account=ACCOUNT,
-    source_name="ai-infra-prod-audit",
-    source_arn="arn:aws:s3:::ai-infra-prod-audit",
+    source_name="ai-infra-prod-111122223333-audit",
+    source_arn="arn:aws:s3:::ai-infra-prod-111122223333-audit",
     source_key_arn="arn:key:source",
     source_region="eu-central-1",
-    target_arn="arn:aws:s3:::ai-infra-prod-audit-replica",
+    target_arn="arn:aws:s3:::ai-infra-prod-111122223333-audit-replica",
     target_key_arn="arn:key:target",
     target_region="eu-west-1",
 )
@@ -43,7 +51,7 @@ def test_what_a_component_makes_does_not_depend_on_loops_that_ran_before() -> No
 
 def test_objects_are_locked_in_compliance_with_versions() -> None:
     made = bucket()
-    assert made["BucketV2", "audit"].inputs == {"bucket": "ai-infra-dev-audit", "objectLockEnabled": True}
+    assert made["BucketV2", "audit"].inputs == {"bucket": "ai-infra-dev-111122223333-audit", "objectLockEnabled": True}
     assert made["BucketVersioningV2", "audit"].inputs["versioningConfiguration"] == {"status": "Enabled"}
     lock = made["BucketObjectLockConfigurationV2", "audit"]
     assert lock.inputs["rule"] == {"defaultRetention": {"mode": "COMPLIANCE", "days": 30}}

@@ -43,7 +43,7 @@ def storage_args(image: str = IMAGE) -> StorageArgs:
         image=image,
         environment="staging",
         api="https://api.ai-infra.svc:8443",
-        objects="s3://ai-infra-staging-artifacts/objects?retention_days=1",
+        objects="s3://ai-infra-staging-111122223333-artifacts/objects?retention_days=1",
         region="eu-central-1",
         requests={"cpu": "1", "memory": "1Gi"},
         limits={"memory": "1Gi"},

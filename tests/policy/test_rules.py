@@ -90,6 +90,7 @@ def test_rule_says_what_it_reads_its_limits_and_its_worst_verdict(rule: str) -> 
     code = text[text.index("\npackage ") :]
     shared = [("lib.flags", "flags"), ("lib.datasets", "datasets"), ("lib.happened", "now"), ("cloud.valid", "now")]
     shared += [("cloud.excepted", path) for path in ("exceptions", "now")]
+    shared += [("cloud.store_name", path) for path in ("account", "environment")]
     whole = ("environment", "layer", "resources", "statements")
     shared += [(call, path) for call in ("cloud.report", "cloud.each") for path in whole]
     cluster = ("environment", "layer", "pods", "policies", "pools", "releases", "services")

@@ -54,6 +54,9 @@ each(rule, items, good, bad) := {"rule": rule, "verdict": "pass", "reasons": []}
 	count(good) + count(bad) == count(items)
 } else := lib.refused(rule, "deny", ["the facts about the environment are not complete"])
 
+# A store's bucket: the account is in it, for all the world's buckets share one space of names.
+store_name(store) := concat("-", ["ai-infra", input.environment, input.account, store])
+
 default of(_) := []
 
 of(type) := found if {

@@ -5,7 +5,7 @@
 #   owner: security
 #   runbook: runbooks/infra-encryption.md
 #   severity: deny
-#   reads: [environment, layer, resources, statements]
+#   reads: [account, environment, layer, resources, statements]
 #   limits: [limits.plain_stores]
 package sentinelnet.infra.encryption
 
@@ -107,7 +107,7 @@ met contains cloud.key(b, "bucket") if {
 met contains cloud.key(b, "bucket") if {
 	some b in cloud.of("aws_s3_bucket")
 	some store in data.limits.plain_stores
-	b.bucket == concat("-", ["ai-infra", input.environment, store])
+	b.bucket == cloud.store_name(store)
 	how := cloud.only("aws_s3_bucket_server_side_encryption_configuration", b).rule[0].apply_server_side_encryption_by_default[0]
 	how.sse_algorithm == "AES256"
 }

@@ -5,7 +5,7 @@ import data.sentinelnet.infra_fixtures_test as fix
 import rego.v1
 
 reported(resources) := r if {
-	r := encryption.report with input.environment as "prod" with input.layer as "ground" with input.resources as resources with input.statements as []
+	r := encryption.report with input.account as "111122223333" with input.environment as "prod" with input.layer as "ground" with input.resources as resources with input.statements as []
 }
 
 test_encrypted_environment_passes if {

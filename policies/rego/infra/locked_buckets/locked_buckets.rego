@@ -5,7 +5,7 @@
 #   owner: security
 #   runbook: runbooks/infra-stores.md
 #   severity: deny
-#   reads: [changes, environment, layer, resources, statements]
+#   reads: [account, changes, environment, layer, resources, statements]
 #   limits: [limits.locked_stores, limits.plain_stores, limits.store_retention_days]
 package sentinelnet.infra.locked_buckets
 
@@ -23,10 +23,8 @@ locked := [b | some b in buckets; not plain(b)]
 
 plain(b) if {
 	some store in data.limits.plain_stores
-	b.bucket == name(store)
+	b.bucket == cloud.store_name(store)
 }
-
-name(store) := concat("-", ["ai-infra", input.environment, store])
 
 wants := {
 	"lock": "has no Object Lock: set object_lock_enabled",
@@ -50,7 +48,7 @@ needs[cloud.key(b, want)] := cloud.says(b, text) if {
 	some want, text in common
 }
 
-needs[store] := concat(" ", ["there is no bucket", name(store), "in the ground: each store has one"]) if {
+needs[store] := concat(" ", ["there is no bucket", cloud.store_name(store), "in the ground: each store has one"]) if {
 	cloud.ground
 	some store in data.limits.locked_stores
 }
@@ -64,7 +62,7 @@ needs[cloud.key(c, "lowered")] := cloud.says(c, "would be kept for less time tha
 met contains store if {
 	some store in data.limits.locked_stores
 	some b in buckets
-	b.bucket == name(store)
+	b.bucket == cloud.store_name(store)
 }
 
 met contains cloud.key(b, "lock") if {

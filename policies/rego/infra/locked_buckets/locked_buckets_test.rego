@@ -5,7 +5,7 @@ import data.sentinelnet.infra_fixtures_test as fix
 import rego.v1
 
 reported(resources, statements, changes) := r if {
-	r := locked_buckets.report with input.environment as "prod" with input.layer as "ground" with input.changes as changes
+	r := locked_buckets.report with input.account as "111122223333" with input.environment as "prod" with input.layer as "ground" with input.changes as changes
 		with input.resources as resources
 		with input.statements as statements
 }
@@ -26,7 +26,12 @@ test_locked_stores_pass if {
 
 test_store_that_is_missing_is_denied if {
 	r := having(fix.changed("aws_s3_bucket", {"bucket": "other"}))
-	"there is no bucket ai-infra-prod-audit in the ground: each store has one" in r
+	"there is no bucket ai-infra-prod-111122223333-audit in the ground: each store has one" in r
+}
+
+test_store_named_without_its_account_is_missing if {
+	r := having(fix.changed("aws_s3_bucket", {"bucket": "ai-infra-prod-audit"}))
+	"there is no bucket ai-infra-prod-111122223333-audit in the ground: each store has one" in r
 }
 
 test_bucket_without_object_lock_is_denied if {

@@ -5,7 +5,7 @@
 #   owner: platform
 #   runbook: runbooks/infra-recovery.md
 #   severity: deny
-#   reads: [environment, layer, resources, statements]
+#   reads: [account, environment, layer, resources, statements]
 #   limits: [limits.backup_days, limits.locked_stores, limits.stateful_types]
 package sentinelnet.infra.recovery
 
@@ -71,7 +71,7 @@ needs[cloud.key(r, "protect")] := cloud.says(r, "holds state and could be destro
 stores := [b |
 	some store in data.limits.locked_stores
 	some b in cloud.of("aws_s3_bucket")
-	b.bucket == concat("-", ["ai-infra", input.environment, store])
+	b.bucket == cloud.store_name(store)
 ]
 
 stateful := [r | some type in data.limits.stateful_types; some r in cloud.of(type)]

@@ -5,7 +5,7 @@ import data.sentinelnet.infra_fixtures_test as fix
 import rego.v1
 
 reported(environment, resources) := r if {
-	r := recovery.report with input.environment as environment with input.layer as "ground" with input.resources as resources with input.statements as []
+	r := recovery.report with input.account as "111122223333" with input.environment as environment with input.layer as "ground" with input.resources as resources with input.statements as []
 }
 
 test_prod_that_can_be_had_back_passes if {
