@@ -1,14 +1,19 @@
 """Nodes that Karpenter may start, and how teams share them: a part of the platform's configuration."""
 
-from typing import Annotated, Literal, Self
+import re
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from services.training.placing import WORKER_CPU, WORKER_MEMORY_GIB
 from stacks.config_cluster import GPU_FAMILY, InstanceTypes
 from stacks.model import Count, Model, Positive
 
 Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Flavour = Literal["core", "gpu-spot", "gpu-on-demand"]
+GIB_A_CPU: Final[Mapping[str, int]] = {"c": 2, "m": 4, "r": 8, "g": 4, "p": 7}
+"""By the first letter of an instance type: what the poorest of its families has. Others are taken for as poor as c."""
 
 
 class Quota(Model):
@@ -78,6 +83,19 @@ class Team(Model):
         return self
 
 
+def holds_worker(kind: str) -> bool:
+    """Whether a node of this instance type has room for a worker that says nothing of its size.
+
+    A node needs for itself and its daemons one CPU, and a quarter of its memory at most: kubelet keeps 11 MiB for each pod that may
+    be there, Karpenter reckons with 7.5 % less than the type's memory, and exporters, network and GPU add-ons run on each.
+    """
+    size = re.search(r"\.(?:(\d*)x)?large$", kind)
+    if size is None:  # a medium one has one CPU, and metal is whole machines
+        return ".metal" in kind
+    cpus = 2 if size[1] is None else 4 * int(size[1] or 1)
+    return cpus - 1 >= WORKER_CPU and cpus * GIB_A_CPU.get(kind[0], GIB_A_CPU["c"]) * 3 // 4 >= WORKER_MEMORY_GIB
+
+
 class CapacityConfig(Model):
     """ami: an alias with its version; priorities: name → value, the greater one preempts the lesser."""
 
@@ -94,7 +112,8 @@ class CapacityConfig(Model):
             "teams: two have the same name; rename one": len({team.name for team in self.teams}) == len(self.teams),
             "pools: none is without GPUs: services would have no node to go to": any(not pool.gpus for pool in self.pools),
         }
-        faults = [fault for fault, met in checks.items() if not met] + self._overdrawn()
+        faults = [fault for fault, met in checks.items() if not met]
+        faults += self._overdrawn() + self._cramped()
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -108,4 +127,14 @@ class CapacityConfig(Model):
                 there = sum(getattr(pool, what) for pool in self.pools if pool.flavour == flavour)
                 if promised > there:
                     faults.append(f"teams: {what} of {flavour} add up to {promised}, and its pools may have {there}: lower a quota")
+        return faults
+
+    def _cramped(self) -> list[str]:
+        """Flavours whose nodes are all too small for a worker: quota would admit it, and its pods wait for ever."""
+        faults = []
+        for flavour in sorted({pool.flavour for pool in self.pools}):
+            kinds = [kind for pool in self.pools if pool.flavour == flavour for kind in pool.instance_types]
+            if not any(map(holds_worker, kinds)):
+                worker = f"a training worker of {WORKER_CPU} CPUs and {WORKER_MEMORY_GIB} GiB"
+                faults.append(f"pools: {', '.join(kinds)} of {flavour} have no room for {worker}: take the next larger size")
         return faults

@@ -18,7 +18,7 @@ from services.serving.gateway import backend_policies
 from services.serving.inference import Place, Predictor, Split, allowed, inference_service, serving_runtime
 from services.serving.predictor.order import Order
 from services.serving.storage_container import storage_container
-from services.training.placing import ACCOUNT, VOLUME
+from services.training.placing import ACCOUNT, VOLUME, WORKER_CPU, WORKER_MEMORY_GIB
 from services.training.rayjob import RayJobArgs, ray_job
 from stacks.config import AppsStack, PlatformStack, Stack, parse
 from stacks.namespaces import training
@@ -101,7 +101,7 @@ def _job(apps: AppsStack, platform: PlatformStack) -> RayJobArgs:
         image=apps.apps.training_image,
         ray_version=metadata.version("ray"),
         workers=2,
-        requests={"cpu": "4", "memory": "16Gi"},
+        requests={"cpu": str(WORKER_CPU), "memory": f"{WORKER_MEMORY_GIB}Gi"},
         gpus=1,
         spot=True,
         queue=capacity.teams[0].name,

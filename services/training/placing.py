@@ -18,6 +18,8 @@ from services.training.rayjob import RayJobArgs, ray_job
 ACCOUNT = "training"
 NAMESPACE, VOLUME = "training", "runs"
 DAY_S = 86_400
+WORKER_CPU, WORKER_MEMORY_GIB = 4, 16
+"""What a worker gets that says nothing else. Node pools have to hold it (`stacks.config_capacity`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +105,8 @@ def _compute(environ: Mapping[str, str]) -> Compute:
     value = {
         "queue": _needed(environ, "QUEUE", "the LocalQueue of jobs that name none"),
         "priority": _needed(environ, "PRIORITY", "the WorkloadPriorityClass of jobs that name none"),
-        "cpu": environ.get("AI_INFRA_TRAINING_CPU", "4"),
-        "memory": environ.get("AI_INFRA_TRAINING_MEMORY", "16Gi"),
+        "cpu": environ.get("AI_INFRA_TRAINING_CPU", str(WORKER_CPU)),
+        "memory": environ.get("AI_INFRA_TRAINING_MEMORY", f"{WORKER_MEMORY_GIB}Gi"),
         "gpus": int(settings.number(environ, "AI_INFRA_TRAINING_GPUS", 0, 0, 16)),
         "spot": spot == "yes",
     }

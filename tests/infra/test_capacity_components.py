@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from components.platform.node_pools import Launch, NodePool, NodePoolArgs, Quiet
 from components.platform.queues import FLAVOURS, Queues, QueuesArgs, Quota
-from stacks.config_capacity import CapacityConfig
+from stacks.config_capacity import CapacityConfig, holds_worker
 from tests.infra.recorded import Graph, recorded
 
 GPU = {"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}
@@ -177,11 +177,11 @@ def test_team_without_a_quota_for_a_flavour_is_refused() -> None:
 
 
 POOL: dict[str, Any] = {
-    "name": "core", "capacity": "on-demand", "instance_types": ["m7i.xlarge"], "cpu": 64, "memory_gib": 256, "gpus": 0,
+    "name": "core", "capacity": "on-demand", "instance_types": ["m7i.2xlarge"], "cpu": 64, "memory_gib": 256, "gpus": 0,
     "disk_gib": 100, "expire_hours": 336, "grace_hours": 1,
 }  # fmt: skip
-GPU_POOL = POOL | {"name": "gpu", "instance_types": ["g5.xlarge"], "gpus": 4, "disk_gib": 200}
-SPOT_POOL = GPU_POOL | {"name": "gpu-spot", "capacity": "spot", "instance_types": ["g5.xlarge", "g6.xlarge"]}
+GPU_POOL = POOL | {"name": "gpu", "instance_types": ["g5.2xlarge"], "gpus": 4, "disk_gib": 200}
+SPOT_POOL = GPU_POOL | {"name": "gpu-spot", "capacity": "spot", "instance_types": ["g5.xlarge", "g6.2xlarge"]}
 NONE = {"cpu": 0, "memory_gib": 0}
 TEAM: dict[str, Any] = {
     "name": "vision",
@@ -214,16 +214,30 @@ def _quota(flavour: str, **changes: int) -> dict[str, Any]:
         ({"pools": [POOL | {"capacity": "spot"}]}, "make it on-demand"),
         ({"pools": [POOL, GPU_POOL | {"gpus": 0}]}, "part the two"),
         ({"pools": [POOL, GPU_POOL | {"disk_gib": 30}]}, "50 GiB"),
-        ({"pools": [POOL, SPOT_POOL | {"instance_types": ["g5.xlarge"]}]}, "one market"),
+        ({"pools": [POOL, SPOT_POOL | {"instance_types": ["g5.2xlarge"]}]}, "one market"),
         ({"pools": [POOL | {"instance_types": ["m7g.xlarge"]}]}, "x86_64"),
         ({"teams": [TEAM, TEAM]}, "two have the same name"),
         ({"teams": [_quota("core", cpu=65)]}, "cpu of core add up to 65, and its pools may have 64"),
         ({"teams": [_quota("gpu-spot", gpus=5)]}, "gpus of gpu-spot add up to 5"),
         ({"teams": [_quota("core", gpus=1)]}, "core nodes have no GPUs"),
         ({"teams": [TEAM | {"quotas": {"core": NONE}}]}, "give a quota for each"),
+        ({"pools": [POOL | {"instance_types": ["m7i.xlarge"]}]}, "m7i.xlarge of core have no room for .* 4 CPUs and 16 GiB"),
+        ({"pools": [POOL, GPU_POOL | {"instance_types": ["g5.xlarge"]}]}, "g5.xlarge of gpu-on-demand have no room"),
         ({"quiet": {"schedule": "at night", "hours": 14}}, "schedule"),
     ],
 )  # fmt: skip
 def test_configuration_that_would_not_work_is_refused_with_the_remedy(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         CapacityConfig.model_validate(CONFIG | changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "room"),
+    [
+        ("m7i.large", False), ("m7i.xlarge", False), ("m7i.2xlarge", True), ("c7i.2xlarge", False), ("c7i.4xlarge", True),
+        ("r7i.xlarge", False), ("r7i.2xlarge", True), ("g5.xlarge", False), ("g5.2xlarge", True), ("p4d.24xlarge", True),
+        ("t3.medium", False), ("m7i.metal-24xl", True), ("z1d.2xlarge", False),
+    ],
+)  # fmt: skip
+def test_a_type_has_room_for_a_worker_beside_what_its_node_needs(kind: str, room: bool) -> None:
+    assert holds_worker(kind) == room
