@@ -123,7 +123,8 @@ class Trail(pulumi.ComponentResource):
         ]
 
     def _writer(self, logs: cloudwatch.LogGroup) -> tuple[iam.Role, iam.RolePolicy]:
-        trust = service_trust("cloudtrail.amazonaws.com", self._args.account)
+        # No account: CloudTrail does not say for whom it asks when it writes to CloudWatch, and CreateTrail would refuse the role.
+        trust = service_trust("cloudtrail.amazonaws.com")
         role = iam.Role(f"{self._name}-logs", name=f"{self._physical}-logs", assume_role_policy=trust, opts=self._child)
         write = {
             "Sid": "WriteLogs",

@@ -174,6 +174,12 @@ def test_trail_is_of_all_regions_encrypted_and_can_be_validated() -> None:
     assert wanted.items() <= trail.items()
 
 
+def test_role_that_writes_the_trails_events_is_taken_without_a_condition_which_cloudtrail_could_not_meet() -> None:
+    (statement,) = recorded(lambda: Trail("trail", TRAIL))["Role", "trail-logs"].document("assumeRolePolicy")["Statement"]
+    assert statement["Principal"] == {"Service": "cloudtrail.amazonaws.com"}
+    assert "Condition" not in statement
+
+
 def test_trail_records_reads_of_artifacts_and_of_the_audit_log() -> None:
     trail = recorded(lambda: Trail("trail", TRAIL))["Trail", "trail"].inputs
     fields = {item["name"]: {one["field"]: one for one in item["fieldSelectors"]} for item in trail["advancedEventSelectors"]}
