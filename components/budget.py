@@ -1,4 +1,4 @@
-"""What an environment may cost: a monthly budget; and where bills are paid, a watch for anomalies and the tags that tell costs apart.
+"""What an environment may cost: a monthly budget; where bills are paid, a watch for anomalies and the tags that tell costs apart.
 
 It stops nothing: a budget tells, it does not cut off. It counts nothing before the tag of the environment is active.
 """
@@ -16,7 +16,7 @@ THRESHOLDS: Final = {"ACTUAL": (50, 80, 100), "FORECASTED": (100,)}
 """Percent of the budget at which it tells."""
 
 EMPTY: Final = ("And", "CostCategories", "Dimensions", "Not", "Or")
-"""What a specification says null for: the provider reads it back whole, and would replace the monitor for each key that is missing."""
+"""Keys of a specification that are null: the provider reads it back whole, and would replace the monitor if one were missing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,15 +55,15 @@ UNSEAL: Final = ("kms:Decrypt", "kms:DescribeKey", "kms:Encrypt")
 
 @dataclass(frozen=True, kw_only=True)
 class Keepers:
-    """Who may do what with keys, but use them. admins: change; break_glass: the only one that disables or deletes."""
+    """Who may do what with keys, but use them. admins: change; enders: with the root user the only ones that disable or delete."""
 
     account: str
     admins: Sequence[str]
-    break_glass: str
+    enders: Sequence[str]
 
     def __post_init__(self) -> None:
-        if not self.admins:
-            raise ValueError("admins is empty: nobody could change the key again, so name a role")
+        if not self.admins or not self.enders:
+            raise ValueError("admins or enders is empty: nobody could change the key again, or end it, so name a role")
 
 
 def keeping(keepers: Keepers) -> list[Statement]:
@@ -72,13 +72,15 @@ def keeping(keepers: Keepers) -> list[Statement]:
     Danger: an admin can put another policy in place of this one; nothing of KMS prevents that. The alarm on PutKeyPolicy tells.
     """
     root = f"arn:aws:iam::{keepers.account}:root"
-    breaks = {"ArnNotEquals": {"aws:PrincipalArn": [keepers.break_glass, root]}}
-    end = [*END, "kms:CancelKeyDeletion", "kms:PutKeyPolicy"]
+    enders = [*keepers.enders, root]
+    others = {"ArnNotEquals": {"aws:PrincipalArn": enders}}
+    # An alias goes before its key.
+    end = [*END, "kms:CancelKeyDeletion", "kms:DeleteAlias", "kms:PutKeyPolicy"]
     return [
         allow("Look", keepers.account, LOOK),
         allow("Change", keepers.account, CHANGE, by(keepers.admins)),
-        allow("BreakGlass", keepers.account, end, by([keepers.break_glass, root])),
-        {"Sid": "NobodyElseEndsIt", "Effect": "Deny", "Principal": "*", "Action": list(END), "Resource": "*", "Condition": breaks},
+        allow("End", keepers.account, end, by(enders)),
+        {"Sid": "NobodyElseEndsIt", "Effect": "Deny", "Principal": "*", "Action": list(END), "Resource": "*", "Condition": others},
     ]
 
 

@@ -18,7 +18,8 @@ class DataKeyArgs:
     """purpose: what it encrypts, for people; deletion_days: between the order to delete it and its end.
 
     via: services, as s3, through which IAM policies may let somebody use it, and in no other way; grants: these may also hand its
-    use to AWS, as EC2 does for disks; statements: further ones of its policy; key_store_id: of a connected CloudHSM key store.
+    use to AWS, as EC2 does for disks, and take it back; statements: further ones of its policy; key_store_id: of a connected
+    CloudHSM key store.
     """
 
     environment: str
@@ -68,5 +69,9 @@ def _statements(args: DataKeyArgs) -> list[Mapping[str, Any]]:
     through = {"StringEquals": {"kms:ViaService": [f"{service}.{args.region}.amazonaws.com" for service in args.via]}}
     account = args.keepers.account
     using = [allow("Use", account, USE, through)] if args.via else []
-    granting = [allow("Grant", account, ["kms:CreateGrant"], through | FOR_AWS)] if args.grants else []
-    return [*keeping(args.keepers), *using, *granting, *args.statements]
+    # AWS Backup retires the grant by which it tries a key (developer guide, "Create a backup vault").
+    granting = [
+        allow("Grant", account, ["kms:CreateGrant"], through | FOR_AWS),
+        allow("Retire", account, ["kms:RetireGrant"], through),
+    ]
+    return [*keeping(args.keepers), *using, *(granting if args.grants else []), *args.statements]

@@ -62,7 +62,7 @@ class AlertsConfig(Model):
 
 
 class BudgetConfig(Model):
-    """anomaly_usd: extra cost of an anomaly worth a message; payer: the account pays its own bill, and has had the tags for a day."""
+    """anomaly_usd: extra cost of an anomaly worth a message; payer: the account pays its own bill, and knows the tags."""
 
     monthly_usd: Positive
     anomaly_usd: Positive

@@ -34,7 +34,7 @@ class Signing(Model):
 
 
 class KeysConfig(Model):
-    """admin_role_arns: change keys and cannot use them; break_glass_role_arn: the only one that disables or deletes a key.
+    """admin_role_arns: make and change keys and cannot use them; break_glass_role_arn: outside dev the only one that ends a key.
 
     cloudhsm_key_store_id: a connected custom key store, which then holds the keys of stores and database; null for KMS's own HSMs.
     """

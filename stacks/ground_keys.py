@@ -36,7 +36,8 @@ def data_keys(config: GroundStack, opts: ResourceOptions) -> Keys:
         logs=key("logs", "log groups", statements=[_logs(account, region)]),
         alerts=key("alerts", "the topic of alarms", via=["sns"], statements=_publishers(account)),
         database=key("database", "storage and insights of the database", via=["rds"], grants=True, in_hsm=True),
-        credentials=key("credentials", "the database's master password", via=["secretsmanager"]),
+        # RDS makes the secret in the name of who makes the database, and keeps a grant to change the password by.
+        credentials=key("credentials", "the database's master password", via=["rds", "secretsmanager"], grants=True),
         vault=key("vault", "backups", via=["backup", "rds"], grants=True),
         unseal=key("unseal", "the root key of Vault, which unseals itself with it", statements=[_unsealing(config)]),
         files=key("files", "files of training's runs", via=["elasticfilesystem"], grants=True),
@@ -52,8 +53,10 @@ def replica_keys(config: GroundStack, region: str, opts: ResourceOptions) -> tup
 
 
 def keepers(config: GroundStack) -> Keepers:
+    """dev is made to be destroyed, by whoever makes it; elsewhere two people end a key."""
     keys = config.ground.keys
-    return Keepers(account=config.account, admins=keys.admin_role_arns, break_glass=keys.break_glass_role_arn)
+    everyday = keys.admin_role_arns if config.environment == "dev" else ()
+    return Keepers(account=config.account, admins=keys.admin_role_arns, enders=[*everyday, keys.break_glass_role_arn])
 
 
 def _maker(config: GroundStack, region: str, opts: ResourceOptions) -> Any:

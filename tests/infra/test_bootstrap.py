@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.render import ENVIRONMENTS, config_file
 from infra.terraform import PROVIDER, find_mirror
 from tests.peers import need
 
@@ -67,13 +68,23 @@ def test_provider_is_the_one_that_judges_the_pulumi_program() -> None:
     assert re.findall(r'version = "([\d.]+)"', _text("versions.tf")) == [PROVIDER]
 
 
-def test_role_that_changes_keys_is_the_one_that_deploys() -> None:
-    for file in sorted((ROOT / "stacks").glob("*/Pulumi.*-ground.yaml")):
-        stack: dict[str, Any] = yaml.safe_load(file.read_text())["config"]["ai-infra:stack"]
-        name = re.search(r'resource "aws_iam_role" "deploy" \{.*?name += "(.*?)"', _text("ci.tf"), re.S)
-        assert name is not None
-        role = name.group(1).replace("${each.key}", stack["environment"])
-        assert stack["ground"]["keys"]["admin_role_arns"] == [f"arn:aws:iam::{stack['account']}:role/{role}"]
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_who_deploys_by_hand_or_in_ci_makes_keys_and_who_may_end_them_reads_the_state(environment: str) -> None:
+    """KMS makes no key for somebody who could not change it; Pulumi destroys nothing without the state."""
+    stack: dict[str, Any] = yaml.safe_load((ROOT / config_file(environment)).read_text())["config"]["ai-infra:stack"]
+    name = re.search(r'resource "aws_iam_role" "deploy" \{.*?name += "(.*?)"', _text("ci.tf"), re.S)
+    assert name is not None
+    deploys = f"arn:aws:iam::{stack['account']}:role/{name.group(1).replace('${each.key}', environment)}"
+    operators = {arn.replace("111122223333", stack["account"]) for arn in _operators()}
+    keys = stack["ground"]["keys"]
+    assert {*keys["admin_role_arns"], keys["break_glass_role_arn"]} == {deploys, *operators}
+    assert keys["break_glass_role_arn"] in operators
+
+
+def _operators() -> set[str]:
+    """As the deployment guide says."""
+    (line,) = re.findall(r"^operator_role_arns = \[(.*?)\]", (ROOT / "deployment.md").read_text(encoding="utf-8"), re.M | re.S)
+    return set(re.findall(r'"(.*?)"', line))
 
 
 def _text(name: str) -> str:

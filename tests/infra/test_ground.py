@@ -1,5 +1,6 @@
 """The ground of each environment as one graph: how the components are joined, what is protected, what the next layer gets."""
 
+import json
 from typing import Any
 
 import pytest
@@ -40,3 +41,33 @@ def test_next_layer_is_told_of_cluster_stores_keys_and_database(environment: str
 def test_only_prod_has_a_second_region() -> None:
     regions = {name: {item.inputs["region"] for item in _of(ground(name), "pulumi:providers:aws")} for name in ENVIRONMENTS}
     assert {name: len(found) for name, found in regions.items()} == {"dev": 1, "staging": 1, "prod": 2}
+
+
+def _key(environment: str, name: str) -> dict[str, dict[str, Any]]:
+    """Statements of its policy, by Sid."""
+    (key,) = [item for item in _of(ground(environment), "aws:kms/key:Key") if item.name == name]
+    return {item["Sid"]: item for item in json.loads(key.inputs["policy"])["Statement"]}
+
+
+def test_rds_may_make_the_secret_of_the_master_password_and_keep_a_grant_for_it() -> None:
+    key = _key("dev", "credentials-key")
+    through = {"kms:ViaService": ["rds.eu-central-1.amazonaws.com", "secretsmanager.eu-central-1.amazonaws.com"]}
+    assert [key[sid]["Condition"]["StringEquals"] for sid in ("Use", "Grant")] == [through, through]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_backup_may_retire_the_grant_by_which_it_tries_the_vaults_key(environment: str) -> None:
+    retire = _key(environment, "vault-key")["Retire"]
+    assert "backup.eu-central-1.amazonaws.com" in retire["Condition"]["StringEquals"]["kms:ViaService"]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_keys_are_ended_by_who_destroys_the_environment(environment: str) -> None:
+    """Of dev everybody who deploys it; of the others two people."""
+    (account,) = {item.inputs["allowedAccountIds"] for item in _of(ground(environment), "pulumi:providers:aws")}
+    roles = {"dev": {"platform-admin", "ai-infra-dev-deploy", "break-glass"}}.get(environment, {"break-glass"})
+    wanted = {f"arn:aws:iam::{json.loads(account)[0]}:{role}" for role in {"root", *(f"role/{name}" for name in roles)}}
+    for name in ("artifacts-key", "database-key", "vault-key"):
+        key = _key(environment, name)
+        assert set(key["End"]["Condition"]["ArnEquals"]["aws:PrincipalArn"]) == wanted
+        assert set(key["NobodyElseEndsIt"]["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]) == wanted

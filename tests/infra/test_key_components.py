@@ -16,7 +16,7 @@ ADMIN, BREAK_GLASS, PROXY = (
     f"arn:aws:iam::{ACCOUNT}:role/{role}" for role in ("deploy", "break-glass", "ai-infra-dev-signing-proxy")
 )
 ROOT = f"arn:aws:iam::{ACCOUNT}:root"
-KEEPERS = Keepers(account=ACCOUNT, admins=[ADMIN], break_glass=BREAK_GLASS)
+KEEPERS = Keepers(account=ACCOUNT, admins=[ADMIN], enders=[BREAK_GLASS])
 DATA = DataKeyArgs(
     environment="dev", region="eu-central-1", keepers=KEEPERS, purpose="objects", deletion_days=7, via=["s3"], grants=True
 )
@@ -30,6 +30,7 @@ SIGNING = SigningKeysArgs(
     retired=0,
     replicated=False,
 )
+
 
 def data(args: DataKeyArgs = DATA) -> Graph:
     return recorded(lambda: DataKey("audit", args))
@@ -51,6 +52,8 @@ def test_data_key_is_used_through_its_services_alone() -> None:
     through = {"StringEquals": {"kms:ViaService": ["s3.eu-central-1.amazonaws.com"]}}
     assert statements["Use"]["Condition"] == through
     assert statements["Grant"]["Condition"] == through | {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    assert (statements["Retire"]["Action"], statements["Retire"]["Condition"]) == (["kms:RetireGrant"], through)
+    assert not {"Grant", "Retire"} & data(replace(DATA, grants=False))["Key", "audit-key"].statements().keys()
 
 
 @pytest.mark.parametrize("graph", [data, signing])
@@ -58,15 +61,17 @@ def test_who_changes_a_key_cannot_use_it_and_no_action_is_a_pattern(graph: Any) 
     [key] = [item for item in graph().values() if item.type == "Key"]
     statements = key.statements()
     assert statements["Change"]["Condition"] == {"ArnEquals": {"aws:PrincipalArn": [ADMIN]}}
-    for sid in ("Look", "Change", "BreakGlass"):
+    for sid in ("Look", "Change", "End"):
         assert not {"kms:Sign", "kms:Decrypt", "kms:Encrypt", "kms:CreateGrant"} & set(statements[sid]["Action"])
     assert not [action for item in statements.values() for action in item["Action"] if "*" in action]
 
 
 @pytest.mark.parametrize("graph", [data, signing])
-def test_only_break_glass_and_the_root_user_end_a_key(graph: Any) -> None:
+def test_only_enders_and_the_root_user_end_a_key_and_take_its_alias_before(graph: Any) -> None:
     [key] = [item for item in graph().values() if item.type == "Key"]
-    deny = key.statements()["NobodyElseEndsIt"]
+    end, deny = key.statements()["End"], key.statements()["NobodyElseEndsIt"]
+    assert {"kms:DeleteAlias", "kms:DisableKey", "kms:ScheduleKeyDeletion"} <= set(end["Action"])
+    assert end["Condition"] == {"ArnEquals": {"aws:PrincipalArn": [BREAK_GLASS, ROOT]}}
     assert (deny["Effect"], deny["Principal"]) == ("Deny", "*")
     assert set(deny["Action"]) == {"kms:DisableKey", "kms:ScheduleKeyDeletion"}
     assert deny["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": [BREAK_GLASS, ROOT]}}
@@ -95,9 +100,10 @@ def test_data_key_that_nobody_could_use_or_get_back_is_refused(changes: dict[str
         replace(DATA, **changes)
 
 
-def test_key_without_anybody_to_change_it_is_refused() -> None:
+@pytest.mark.parametrize("nobody", ["admins", "enders"])
+def test_key_without_anybody_to_change_or_end_it_is_refused(nobody: str) -> None:
     with pytest.raises(ValueError, match="nobody could change"):
-        replace(KEEPERS, admins=[])
+        replace(KEEPERS, **{nobody: []})
 
 
 def test_signing_key_is_p256_and_protected_in_every_environment() -> None:
