@@ -211,3 +211,10 @@ resource "aws_kms_alias" "secrets" {
   name          = "alias/ai-infra-${each.key}-pulumi"
   target_key_id = aws_kms_key.secrets[each.key].key_id
 }
+
+# Whoever starts the first spot instance in an account needs the role of the service. Karpenter may make no roles: it would take the refusal
+# for a lack of capacity, and its pods would wait for ever.
+
+resource "aws_iam_service_linked_role" "spot" {
+  aws_service_name = "spot.amazonaws.com"
+}

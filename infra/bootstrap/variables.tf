@@ -60,7 +60,7 @@ variable "github_repository" {
 }
 
 variable "operator_role_arns" {
-  description = "Roles of the people who run Pulumi by hand: with CI's deploy roles the only ones that may decrypt state and secrets."
+  description = "Roles of the people who run Pulumi by hand, to make or to destroy: with CI's deploy roles the only ones that may decrypt state and secrets."
   type        = set(string)
   nullable    = false
 

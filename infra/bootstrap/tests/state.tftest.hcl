@@ -178,3 +178,12 @@ run "only_own_deployer_and_operators_use_a_key" {
     error_message = "a key must decrypt for its own deploy role and the operators, and for nobody else"
   }
 }
+
+run "an_account_has_the_role_of_spot_before_karpenter_asks_for_spot_nodes" {
+  command = plan
+
+  assert {
+    condition     = aws_iam_service_linked_role.spot.aws_service_name == "spot.amazonaws.com"
+    error_message = "no controller may make it, so it must be there"
+  }
+}
