@@ -28,7 +28,7 @@ NODE_POLICIES: Final = {
     "images": "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPullOnly",
 }
 
-WIDE: Final = ("ReadOffers",)
+WIDE: Final = ("ReadOffers", "ReadLists")
 
 MADE: Final = ("fleet", "instance", "launch-template", "network-interface", "spot-instances-request", "volume")
 """EC2 resources that a launch makes; each is tagged as the cluster's when it is made."""
@@ -143,10 +143,14 @@ def _queue_policy(queue_arn: Input[str], rule_arns: Sequence[Input[str]]) -> dic
 
 
 def _statements(args: KarpenterArgs, queue_arn: Input[str], role_arn: Input[str], profile_arn: Input[str]) -> list[dict[str, Any]]:
-    """EC2's Describe calls and the price list know no resources: the one statement with "*" needs a written exception."""
+    """EC2's Describe calls, the price list and the list of profiles know no resources: their statements need a written exception.
+
+    Prices are asked of one of three regions, and IAM has none.
+    """
     region = {"StringEquals": {"aws:RequestedRegion": args.region}}
     return [
-        _allow("ReadOffers", [f"ec2:Describe{what}" for what in DESCRIBES] + ["pricing:GetProducts"], "*", region),
+        _allow("ReadOffers", [f"ec2:Describe{what}" for what in DESCRIBES], "*", region),
+        _allow("ReadLists", ["iam:ListInstanceProfiles", "pricing:GetProducts"], "*"),
         *_launches(args),
         *_disks(args),
         _allow("ReadImages", ["ssm:GetParameter"], f"arn:aws:ssm:{args.region}::parameter/aws/service/*"),

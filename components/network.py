@@ -176,7 +176,7 @@ class Network(pulumi.ComponentResource):
         write = {
             "Sid": "WriteLogs",
             "Effect": "Allow",
-            "Action": ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+            "Action": ["logs:CreateLogStream", "logs:DescribeLogGroups", "logs:DescribeLogStreams", "logs:PutLogEvents"],
             "Resource": [group.arn, Output.concat(group.arn, ":log-stream:*")],
         }
         document = Output.json_dumps({"Version": "2012-10-17", "Statement": [write]})

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from infra.render import ENVIRONMENTS
 from components.budget import Budget, BudgetArgs
+from infra.render import ENVIRONMENTS
 from tests.infra.deploy_actions import ACTIONS, SERVICE_ROLES
 from tests.infra.graphs import ground
 from tests.infra.recorded import recorded

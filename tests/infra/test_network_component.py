@@ -32,6 +32,7 @@ ENDPOINTS = EndpointsArgs(
     route_table_ids=["rtb-a"],
 )
 
+
 def network(args: NetworkArgs = NETWORK) -> Graph:
     return recorded(lambda: Network("network", args))
 
@@ -86,6 +87,8 @@ def test_all_traffic_is_logged_into_an_encrypted_group() -> None:
     assert (logs["kmsKeyId"], logs["retentionInDays"]) == ("arn:logs", 30)
     flow = made["FlowLog", "network-flow-logs"].inputs
     assert (flow["trafficType"], flow["logDestination"]) == ("ALL", "network-flow-logs.arn")
+    write = made["RolePolicy", "network-flow-logs"].statements()["WriteLogs"]
+    assert {"logs:DescribeLogGroups", "logs:DescribeLogStreams", "logs:PutLogEvents"} <= set(write["Action"])
 
 
 def test_days_of_flow_logs_turn_the_log_group_alone() -> None:
