@@ -289,10 +289,13 @@ def test_karpenter_makes_only_what_it_tags_and_ends_only_what_is_tagged_as_the_c
         f"arn:aws:ec2:eu-central-1:{ACCOUNT}:security-group/sg-nodes",
     ]
     assert statements["GiveRole"]["Resource"] == "karpenter-node.arn"
-    assert [sid for sid, item in statements.items() if item["Resource"] == "*"] == ["ReadOffers"]
-    assert all(action.startswith(("ec2:Describe", "pricing:Get")) for action in statements["ReadOffers"]["Action"])
+    assert [sid for sid, item in statements.items() if item["Resource"] == "*"] == ["ReadOffers", "ReadLists"]
+    assert all(action.startswith("ec2:Describe") for action in statements["ReadOffers"]["Action"])
+    # Neither is answered in the cluster's region.
+    assert statements["ReadLists"]["Action"] == ["iam:ListInstanceProfiles", "pricing:GetProducts"]
+    assert "Condition" not in statements["ReadLists"]
     written = {action for item in statements.values() for action in item["Action"] if action.startswith("iam:")}
-    assert written == {"iam:GetInstanceProfile", "iam:PassRole"}
+    assert written == {"iam:GetInstanceProfile", "iam:ListInstanceProfiles", "iam:PassRole"}
 
 
 def test_identity_is_for_one_service_account_by_either_way() -> None:
