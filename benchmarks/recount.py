@@ -84,14 +84,14 @@ class _Tally:
         self._seen = self._mirrors_seen = self.requests = 0
         self._phases: dict[float, dict[str, Any]] = {}
         self._answers: dict[str, dict[str, str]] = {"stable": {}, "canary": {}}
+        self._asked: dict[str, Mapping[str, Any]] = {}
         self._failed: dict[str, bool] = {}
         self._mirrored, self._mirrored_errors = [0, 0], [0, 0]
 
     def add(self, record: Mapping[str, Any]) -> None:
         place = record["rollout"]
         if place["arm"] == "probe":
-            self._answers[place["version"]].update(zip(place["probes"], place["labels"] or [], strict=False))
-            self._answers[place["version"]] |= dict.fromkeys(place["probes"], "") if place["labels"] is None else {}
+            self._probe(place)
         elif place["arm"] == "mirror":
             self._mirror(record)
         else:
@@ -125,6 +125,16 @@ class _Tally:
         elif not failed and edges:
             latency = record["latencyUs"] / (self._rule.tolerance if canary else 1)
             phase["latency"][bisect_left(edges, latency)][side] += 1
+
+    def _probe(self, place: Mapping[str, Any]) -> None:
+        """Probes count once both versions have answered them; each time, both leave a record, one after the other."""
+        self._asked[place["version"]] = place
+        if len(self._asked) < 2:
+            return
+        if all(asked["labels"] is not None for asked in self._asked.values()):
+            for version, asked in self._asked.items():
+                self._answers[version].update(zip(asked["probes"], asked["labels"], strict=True))
+        self._asked.clear()
 
     def _mirror(self, record: Mapping[str, Any]) -> None:
         self._mirrors_seen += 1

@@ -123,11 +123,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class Pair:
-    """A probe answered by both. None: no answer, which counts as wrong."""
+    """A probe answered by both, each with a label."""
 
     probe: str
-    stable: str | None
-    canary: str | None
+    stable: str
+    canary: str
 
 
 @dataclass(frozen=True, kw_only=True)

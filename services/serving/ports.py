@@ -89,7 +89,10 @@ class ServingBackend(Protocol):
         that a killed backend lost."""
 
     def answer(self, rollout: str, probes: Sequence[Probe]) -> list[Pair]:
-        """Both versions' answers to each probe. They are no events of the rollout's errors and latency."""
+        """Both versions' answers to each probe. They are no events of the rollout's errors and latency.
+
+        Raises Unavailable also if one version did not answer: that is one event, where each probe counts for itself.
+        """
 
     def prediction(self, prediction: str) -> dict[str, Any]:
         """A prediction's record, and its place and proof in its sealed batch; see router.records. Raises NotFound."""

@@ -5,6 +5,7 @@ import ssl
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from services.core.errors import BadInput, NotFound, Unavailable
@@ -14,9 +15,25 @@ from services.serving.backends.kserve import PODS
 from services.serving.domain import DeploymentSpec
 from services.serving.inference import ALLOWED, CONFIG_MAPS, DEPLOYMENT, MANAGED, SELECTOR, SERVICES, Place, Split
 from tests.fakes.kserve import KServeStandIn
-from tests.kube.apiserver import ApiServer
+from tests.kube.apiserver import SERVING, ApiServer
 from tests.kube.conftest import definitions, install
-from tests.kube.rig import ACTOR, NAMESPACES, Dying, Killed, Rig, led_to, new_place, open_rig, reachable, seen, servable, traffic
+from tests.kube.rig import (
+    ACTOR,
+    NAMESPACES,
+    PROBES,
+    Dying,
+    Killed,
+    Rig,
+    grant,
+    led_to,
+    new_place,
+    open_rig,
+    probing,
+    reachable,
+    seen,
+    servable,
+    traffic,
+)
 from tests.serving import wait_for
 
 ACCOUNTS = Resource("", "v1", "serviceaccounts")
@@ -77,6 +94,31 @@ def test_a_failing_canary_is_rolled_back(rig: Rig, kube: Kube, kserve: KServeSta
     found = rig.rollouts.get(rollout["id"])
     assert (found["state"], found["verdict"]["cause"]) == ("rolled_back", "errors")
     assert seen(kube, rig.place) == {"services": {"digits": (stable, [])}, "listed": [stable]}
+
+
+def test_a_canary_that_once_did_not_answer_makes_no_pairs_and_is_asked_again(
+    kube: Kube, cluster: ApiServer, place: Place, tmp_path: Path, kserve: KServeStandIn
+) -> None:
+    """One request carries many probes: were each of them wrong, one lost connection would end a rollout."""
+    grant(kube, place)
+    answers, silent = probing(lambda path: True), []
+
+    def predictor(request: httpx.Request) -> httpx.Response:
+        refuses = bool(silent) and silent.pop(0)
+        return httpx.Response(503) if refuses else answers.post(request.url, content=request.content)
+
+    with open_rig(
+        tmp_path, cluster.access(SERVING), place, predictors=httpx.Client(transport=httpx.MockTransport(predictor))
+    ) as rig:
+        rig.deploy()
+        rig.look()
+        rollout = rig.roll_out()["id"]
+        rig.reach(rollout, "running")
+        silent += [False, True]
+        with pytest.raises(Unavailable, match="did not answer the probes"):
+            rig.backend.answer(rollout, PROBES[:3])
+        found = rig.backend.answer(rollout, PROBES[:3])
+        assert [(pair.probe, pair.stable, pair.canary) for pair in found] == [(p.id, p.label, p.label) for p in PROBES[:3]]
 
 
 def test_a_canary_that_kserve_cannot_load_is_rolled_back_with_its_words(rig: Rig, kube: Kube, kserve: KServeStandIn) -> None:

@@ -117,11 +117,11 @@ def test_what_a_predictor_exports_is_what_is_asked_for(prometheus: PrometheusSta
 
 
 async def answered(deployment: str, statuses: list[int], raises: int) -> None:
-    """Runs inference requests through the predictor's counter, and one request that is none."""
+    """Runs inference requests through the predictor's counter, a golden probe, and one request that is neither."""
     left = list(statuses)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/v2/health/ready":
+        if scope["path"] == "/v2/health/ready" or "spiffe_id" in scope:
             await send({"type": "http.response.start", "status": 500})
         elif not left:
             raise RuntimeError("the model is broken")
@@ -134,8 +134,9 @@ async def answered(deployment: str, statuses: list[int], raises: int) -> None:
     async def send(message: Message) -> None:
         assert message["type"] == "http.response.start"
 
-    measured = Measured(app, deployment)
+    measured = Measured(app, deployment, frozenset({"spiffe://x/service/api"}))
     await measured({"type": "http", "path": "/v2/health/ready"}, receive, send)
+    await measured({"type": "http", "path": "/v2/models/m/infer", "spiffe_id": "spiffe://x/service/api"}, receive, send)
     for _ in statuses:
         await measured({"type": "http", "path": "/v2/models/m/infer"}, receive, send)
     for _ in range(raises):

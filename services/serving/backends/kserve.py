@@ -106,10 +106,7 @@ class KServeBackend:
     def answer(self, rollout: str, probes: Sequence[Probe]) -> list[Pair]:
         route = self._route(rollout)
         rows = [list(probe.row) for probe in probes]
-        sides = [self._labels(route["model"], name, rows) for name in (route["stable"], route["rollout"]["canary"])]
-        if sides == [None, None]:
-            raise Unavailable("neither version answered the probes")
-        stable, canary = ([None] * len(rows) if side is None else side for side in sides)
+        stable, canary = (self._labels(route["model"], name, rows) for name in (route["stable"], route["rollout"]["canary"]))
         return [Pair(probe.id, s, c) for probe, s, c in zip(probes, stable, canary, strict=True)]
 
     def prediction(self, prediction: str) -> dict[str, Any]:
@@ -119,15 +116,15 @@ class KServeBackend:
             raise Unavailable(f"prediction {prediction} is not here yet: predictors hand their records on within seconds; retry")
         raise UnknownPrediction(f"no record of prediction {prediction[:100]!r}")
 
-    def _labels(self, model: str, deployment: str, rows: list[list[float]]) -> list[str] | None:
-        """Labels from the first ready pod. Raises Unavailable: there is none."""
+    def _labels(self, model: str, deployment: str, rows: list[list[float]]) -> list[str]:
+        """Labels from the first ready pod. Raises Unavailable: there is none, or it did not answer."""
         ready = [pod for pod in self._pods_of(deployment) if _ready(pod)]
         if not ready:
             raise Unavailable(f"no healthy predictor of deployment {deployment}")
         try:
             return ask(self._predictors, _address(ready[0]), self._host, model, rows)
-        except AiInfraError:
-            return None
+        except AiInfraError as error:
+            raise Unavailable(f"deployment {deployment} did not answer the probes: {error}") from error
 
     def _route(self, rollout: str) -> dict[str, Any]:
         for route in self._desired["routes"]:

@@ -50,11 +50,9 @@ class LocalBackend:
     def answer(self, rollout: str, probes: Sequence[Probe]) -> list[Pair]:
         body = {"probes": [probe.id for probe in probes], "rows": [list(probe.row) for probe in probes]}
         found = self._ask("POST", f"/v1/rollouts/{rollout}/answers", json=body)
-        if found["stable"] is None and found["canary"] is None:
-            raise Unavailable("neither version answered the probes")
-        none = [None] * len(probes)
-        stable, canary = found["stable"] or none, found["canary"] or none
-        return [Pair(probe.id, s, c) for probe, s, c in zip(probes, stable, canary, strict=True)]
+        if silent := [version for version in ("stable", "canary") if found[version] is None]:
+            raise Unavailable(f"{silent[0]} did not answer the probes")
+        return [Pair(probe.id, s, c) for probe, s, c in zip(probes, found["stable"], found["canary"], strict=True)]
 
     def prediction(self, prediction: str) -> dict[str, Any]:
         """A prediction record with its proof; see router.records. Raises NotFound, Unavailable."""

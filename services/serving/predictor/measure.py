@@ -1,5 +1,7 @@
 """What a predictor counts of itself, for Prometheus: answered inference requests by outcome, and how long good answers took.
 
+A rollout compares errors and latency by these counts: only requests that were split by chance are in them, and no golden probes.
+
 Every process has a label of its own, so that its counters only rise: a restarted one is another series, never a reset.
 """
 
@@ -29,16 +31,17 @@ behind = Gauge(BEHIND, "Seconds since the API took no more prediction records; 0
 
 
 class Measured:
-    """Counts around an application. An answer with status 400 or more, or none at all, is an error."""
+    """Counts around an application. An answer with status 400 or more, or none at all, is an error. probers: see `Door`."""
 
-    def __init__(self, app: ASGIApp, deployment: str) -> None:
+    def __init__(self, app: ASGIApp, deployment: str, probers: frozenset[str]) -> None:
         process = uuid4().hex
-        self._app = app
+        self._app, self._probers = app, probers
         self._outcomes = {outcome: _outcomes.labels(deployment, process, outcome) for outcome in (OK, ERROR)}
         self._seconds = _seconds.labels(deployment, process)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].endswith("/infer"):
+        counted = scope["type"] == "http" and scope["path"].endswith("/infer") and scope.get("spiffe_id") not in self._probers
+        if not counted:
             await self._app(scope, receive, send)
             return
         noted, begun = Noted(send), time.perf_counter()

@@ -121,12 +121,13 @@ class ServedModel(Model):  # type: ignore[misc]  # kserve has no types
 @dataclass(frozen=True, kw_only=True)
 class Door:
     """Where a predictor is reached, and by which services. port: 0 takes a free one; callers: may ask for predictions, and no more;
-    scrapers: may read /metrics, and no more."""
+    scrapers: may read /metrics, and no more; probers: of the callers, those that ask golden probes, which are no traffic."""
 
     host: str
     port: int
     callers: frozenset[str]
     scrapers: frozenset[str]
+    probers: frozenset[str] = frozenset()
 
     def opens(self, caller: str | None, path: str) -> bool:
         if path == METRICS:
@@ -140,8 +141,9 @@ BESIDE_THE_ROUTER = Door(host="127.0.0.1", port=0, callers=ROUTER, scrapers=ROUT
 
 def in_cluster(port: int) -> Door:
     """The gateway brings predictions, the API its probes."""
-    callers = frozenset({service_id("gateway"), service_id("api")})
-    return Door(host="0.0.0.0", port=port, callers=callers, scrapers=frozenset({service_id("prometheus")}))  # noqa: S104  # a pod's
+    probers = frozenset({service_id("api")})
+    callers, scrapers = probers | {service_id("gateway")}, frozenset({service_id("prometheus")})
+    return Door(host="0.0.0.0", port=port, callers=callers, scrapers=scrapers, probers=probers)  # noqa: S104  # a pod's
 
 
 class _Guarded:
@@ -166,7 +168,7 @@ def application(model: ServedModel, door: Door, around: Around) -> ASGIApp:
     extension = ModelRepositoryExtension(model_registry=repository)
     rest = RESTServer("kserve.model_server:app", DataPlane(model_registry=repository), extension, http_port=0)
     rest.create_application()
-    return _Guarded(Measured(around(kserve.model_server.app), model.deployment), door)
+    return _Guarded(Measured(around(kserve.model_server.app), model.deployment, door.probers), door)
 
 
 def serve(

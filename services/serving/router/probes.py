@@ -12,7 +12,7 @@ import json
 from services.core.clock import Clock
 from services.core.errors import Unavailable
 from services.core.ids import new_id
-from services.serving.router.pool import Pool
+from services.serving.router.pool import Backend, Pool
 from services.serving.router.proxy import Exchange, Proxy, labels
 from services.serving.router.records import RecordLog
 from services.serving.router.state import State
@@ -28,7 +28,7 @@ class Probes:
         self._proxy, self._clock, self._salt = proxy, clock, salt
 
     async def answers(self, rollout: str, probes: list[str], rows: list[list[float]]) -> tuple[Labels, Labels]:
-        """Stable's and the canary's label of each row; None from a version that did not answer.
+        """Stable's and the canary's label of each row; None from a version that did not answer, or not to each row.
 
         Raises:
             UnknownRollout. Unavailable: one of them has no healthy predictor, or the records could not be written.
@@ -36,23 +36,35 @@ class Probes:
         route = self._state.split_of(rollout)
         assert route.split is not None
         body = _request(rows)
-        versions = (("stable", route.stable), ("canary", route.split.canary))
+        # Both are chosen before one is asked: each time, both or neither leaves a record.
+        stable, canary = self._choose(route.stable), self._choose(route.split.canary)
         first, second = await asyncio.gather(
-            *(self._ask(rollout, version, deployment, route.model, probes, body) for version, deployment in versions)
+            self._ask(rollout, "stable", stable, route.model, probes, body),
+            self._ask(rollout, "canary", canary, route.model, probes, body),
         )
         return first, second
 
-    async def _ask(self, rollout: str, version: str, deployment: str, model: str, probes: list[str], body: bytes) -> Labels:
+    def _choose(self, deployment: str) -> tuple[str, Backend]:
+        """Id of a record, and the predictor that it is of."""
         record_id = new_id("prb")
         backend = self._pool.choose(deployment, record_id)
         if backend is None:
             raise Unavailable(f"no healthy predictor of deployment {deployment}")
+        return record_id, backend
+
+    async def _ask(
+        self, rollout: str, version: str, chosen: tuple[str, Backend], model: str, probes: list[str], body: bytes
+    ) -> Labels:
+        record_id, backend = chosen
         exchange = Exchange(self._clock())
         self._records.expect()
         found = labels(await self._proxy.ask(backend, model, body, exchange))
+        if found is not None and len(found) != len(probes):
+            found = None
         salt = hmac.digest(self._salt, record_id.encode("ascii"), hashlib.sha256)[:16]
         place = {"id": rollout, "arm": "probe", "version": version, "probes": probes, "labels": found}
-        self._records.append(exchange.record(record_id, deployment, self._state, hashlib.sha256(salt + body).hexdigest(), place))
+        asked = hashlib.sha256(salt + body).hexdigest()
+        self._records.append(exchange.record(record_id, backend.deployment, self._state, asked, place))
         return found
 
 
