@@ -49,7 +49,7 @@ lock: .venv/.dev ## resolve requirements/*.lock anew
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve pyproject.toml -o requirements/demo.lock
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra vault --extra traces --extra infra --extra dev \
 		-c requirements/demo.lock pyproject.toml -o requirements/dev.lock
-	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra kms --extra postgres --extra vault --extra traces \
+	$(BIN)/uv pip compile $(LOCK) --extra train --extra cluster-train --extra serve --extra s3 --extra kms --extra postgres --extra vault --extra traces \
 		-c requirements/dev.lock pyproject.toml -o requirements/image.lock
 	$(BIN)/uv pip compile $(LOCK) requirements/mlflow.in -o requirements/mlflow.lock
 	$(BIN)/uv pip compile $(LOCK) requirements/checkov.in -o requirements/checkov.lock

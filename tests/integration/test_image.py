@@ -14,12 +14,15 @@ import sysconfig
 import venv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from services.serving import inference, storage_container
 from tests.peers import ROOT
@@ -92,10 +95,35 @@ def pinned(lock: Path) -> dict[str, list[str]]:
     return found
 
 
-def test_the_image_has_only_what_is_hashed_and_was_tested_with() -> None:
+DASHBOARD = (
+    "aiohttp-cors", "colorful", "distlib", "google-api-core", "google-auth", "opencensus", "opencensus-context",
+    "opentelemetry-exporter-prometheus", "proto-plus", "py-spy", "pyasn1-modules", "python-discovery", "smart-open",
+    "virtualenv",
+)  # fmt: skip
+"""What Ray's dashboard needs beside all that is in dev.lock. Containerfile imports them where the image is built."""
+
+
+def test_the_image_has_only_what_is_hashed_and_was_tested_with_and_rays_dashboard() -> None:
     image = pinned(LOCK)
     assert [name for name, hashes in image.items() if not hashes] == []
-    assert image.keys() - pinned(ROOT / "requirements" / "dev.lock").keys() == set()
+    more = image.keys() - pinned(ROOT / "requirements" / "dev.lock").keys()
+    assert sorted(name.partition("==")[0] for name in more) == sorted(DASHBOARD)
+
+
+def test_ray_in_the_image_has_its_dashboard_without_which_no_job_is_submitted() -> None:
+    asked = [Requirement(text) for text in metadata.requires("ray") or []]
+    extra = {canonicalize_name(one.name) for one in asked if one.marker and not one.marker.evaluate({"extra": ""})}
+    default = {canonicalize_name(one.name) for one in asked if one.marker and one.marker.evaluate({"extra": "default"})} & extra
+    assert "aiohttp-cors" in default
+    assert default - {name.partition("==")[0] for name in pinned(LOCK)} == set()
+    (training,) = (stage for stage in stages() if stage.name == "training")
+    started = [json.loads(words) for step, words in training.steps if step == "RUN" and words.startswith("[")]
+    assert ["python3", "-c", "import ray.dashboard.optional_deps"] in started
+
+
+def test_pip_resolves_nothing_anew_as_it_refuses_extras_that_have_no_hash() -> None:
+    (installed,) = (words for stage in stages() for step, words in stage.steps if step == "RUN" and "image.lock" in words)
+    assert {"--no-deps", "--require-hashes"} <= set(installed.split())
 
 
 def test_the_bill_of_materials_is_valid_and_names_every_locked_package(tmp_path: Path) -> None:
