@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from services.core.errors import AiInfraError, Unavailable
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -21,7 +23,8 @@ def each(kind: str, rows: Iterable[Mapping[str, Any]], look: Callable[[Any], T])
         try:
             found.append(look(row))
         except Exception as error:  # also a bug that one row brings out: it must not stop what others need
-            log.warning("%s %s: %s: %s", kind, row["id"], type(error).__name__, error)
+            level = logging.INFO if isinstance(error, Unavailable) else logging.WARNING
+            log.log(level, "%s %s: %s", kind, row["id"], error, exc_info=not isinstance(error, AiInfraError))
             first = first or error
     if first is not None:
         raise first

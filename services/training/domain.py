@@ -175,7 +175,8 @@ def _numbers(event: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def tail_of(text: str, limit: int = 1500) -> str:
-    """The end of an error text, without colour codes: the reason stands last."""
+    """The end of an error text, without colour codes: the reason stands last. What no database takes becomes `?`."""
+    text = text.replace("\0", "?").encode(errors="replace").decode()
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[^\S\n]+$", "", text).strip()
     return plain if len(plain) <= limit else "…" + plain[-limit:]
 

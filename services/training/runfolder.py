@@ -35,6 +35,8 @@ WORK: Final = "out"
 MAX_EVENTS_BYTES = 16 << 20
 MAX_RESULT_BYTES = 1 << 20
 MAX_REASON = 2000
+MAX_TIME = 253_402_300_799_999
+"""Epoch milliseconds: the last of the year 9999."""
 
 
 class RunFolder:
@@ -70,7 +72,11 @@ class RunFolder:
     def reopen(self) -> None:
         """Forgets how the last attempt ended; its checkpoints and metrics stay."""
         (self.inputs / "attempt").unlink(missing_ok=True)
-        (self.work / "started").unlink(missing_ok=True)
+        mark = self.work / "started"
+        if mark.is_dir() and not mark.is_symlink():  # training's work: a driver makes a file
+            shutil.rmtree(mark)
+        else:
+            mark.unlink(missing_ok=True)
 
     def attempt(self) -> str | None:
         """None: there is none, or it was forgotten."""
@@ -116,11 +122,11 @@ class RunFolder:
                 else {
                     "state": {"completed": "completed", "failed": "failed"}[found["state"]],
                     "error": None if found["error"] is None else str(found["error"])[:MAX_REASON],
-                    "startedAt": int(found["startedAt"]),
-                    "finishedAt": int(found["finishedAt"]),
+                    "startedAt": _time(found["startedAt"]),
+                    "finishedAt": _time(found["finishedAt"]),
                 }
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BadJob(f"result.json is not what a driver writes: {type(error).__name__}") from error
 
     def progress(self) -> Progress | None:
@@ -248,6 +254,13 @@ def _spoken(order: Order) -> dict[str, Any]:
         "datasets": _places(order),
         "files": {name: dict(files) for name, files in order.datasets.items()},
     }
+
+
+def _time(value: Any) -> int:
+    """Raises ValueError: no epoch milliseconds that RFC 3339 can say."""
+    if type(value) is not int or not 0 <= value <= MAX_TIME:
+        raise ValueError("no time")
+    return value
 
 
 def _event(line: bytes) -> dict[str, Any]:

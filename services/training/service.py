@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, bindparam, insert, select, update
@@ -19,6 +20,7 @@ from services.core.events import EventDraft, Subject
 from services.core.facts import run_key
 from services.core.ids import new_id
 from services.core.objects import ObjectStore
+from services.core.rounds import each
 from services.core.statements import CodeRef, Provenance, RunInputs
 from services.training import domain, source, tables
 from services.training.domain import CANCELLED, COMPLETED, FAILED, RUNNING, Job, StartRun
@@ -177,25 +179,24 @@ class Training:
         """Looks at every running run once. After a restart the same code resubmits what was in flight, and ends what is left over.
 
         Raises:
-            Unavailable: a run could not be carried on now; the next step tries again.
+            Exception: the first for which a run could not be carried on, once all others were; the next step tries again.
         """
         self._tidy()
         with self._stepping, self.engine.connect() as connection:
             rows = connection.execute(select(tables.runs).where(tables.runs.c.state == RUNNING).order_by(tables.runs.c.started_at))
             running = list(rows.mappings())
-        waiting: Unavailable | None = None
-        for row in running:
-            with self._stepping:
-                if self._row(row["id"])["state"] != RUNNING:
-                    continue
-                try:
-                    self._carry_on(row)
-                except Unavailable as error:
-                    waiting = error
-                except AiInfraError as error:
-                    self._fail(row["id"], FAILED, str(error), row["started_by"])
-        if waiting is not None:
-            raise waiting
+        each("run", running, self._look)
+
+    def _look(self, row: RowMapping) -> None:
+        with self._stepping:
+            if self._row(row["id"])["state"] != RUNNING:
+                return
+            try:
+                self._carry_on(row)
+            except Unavailable:
+                raise
+            except AiInfraError as error:
+                self._fail(row["id"], FAILED, str(error), row["started_by"])
 
     def _tidy(self) -> None:
         """Ends what is still there of runs that are over: a crash came between their end and its removal, or they failed."""
@@ -306,7 +307,10 @@ class Training:
         self.compute.forget(row["id"])
 
     def _outputs(self, run_id: str, job: Job) -> list[FileEntry]:
-        files = scan_tree(self.compute.output(run_id))
+        try:
+            files = scan_tree(self.compute.output(run_id))
+        except PermissionError as error:
+            raise BadJob(f"{Path(error.filename).name} may not be read: the run took the right from its own output") from error
         found, wanted = {entry.path for entry in files}, set(job.outputs)
         if found != wanted:
             missing, extra = sorted(wanted - found), sorted(found - wanted)

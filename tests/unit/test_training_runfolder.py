@@ -98,6 +98,26 @@ def test_a_result_that_no_driver_writes_is_refused(folder: RunFolder, text: str)
         folder.progress()
 
 
+@pytest.mark.parametrize("time", [float("inf"), 10**400, 10**18, -1, 1.5, True, "1000"])
+@pytest.mark.parametrize("name", ["startedAt", "finishedAt"])
+def test_a_time_that_no_clock_says_is_refused(folder: RunFolder, name: str, time: object) -> None:
+    end(folder, **{name: time})
+    with pytest.raises(BadJob, match=r"result\.json"):
+        folder.usage()
+
+
+def test_a_result_of_brackets_without_end_is_refused(folder: RunFolder) -> None:
+    (folder.work / "result.json").write_text("[" * 200_000)
+    with pytest.raises(BadJob, match=r"result\.json"):
+        folder.progress()
+
+
+def test_a_folder_in_the_place_of_a_mark_does_not_keep_the_run_from_another_attempt(folder: RunFolder) -> None:
+    (folder.work / "started" / "deep").mkdir(parents=True)
+    folder.reopen()
+    assert not folder.started()
+
+
 def test_a_later_report_of_an_epoch_replaces_the_earlier_one(folder: RunFolder) -> None:
     lines = ['{"epoch": 1, "loss": 3}', '{"epoch": 2, "loss": 2}', '{"epoch": 2, "loss": 1}', '{"epoch": 3, "lo']
     (folder.work / "events.jsonl").write_text("\n".join(lines))

@@ -1,6 +1,7 @@
 """Runs: what is recorded before, during and after; what a policy, another machine or a restart changes."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from services.core.statements import Provenance, expect
 from services.training.environment import Environment, describe
 from services.training.errors import BadJob, InputsDiffer, TrainingRefused, UnknownRun, WrongState
 from services.training.ports import Progress, Usage
+from tests.fakes.training import FakeCompute
 from tests.training import BUILDER, ENVIRONMENT, LOCK, TARA, Stage, repository
 
 
@@ -353,3 +355,46 @@ def test_this_machine_is_described_the_same_twice() -> None:
     assert {"python", "platform", "cpu", "libc", "OMP_NUM_THREADS"} <= set(found.settings)
     assert "torch" in found.packages
     assert "ai-infra" not in found.packages
+
+
+class StumblingCompute(FakeCompute):
+    """Stumbles over one run, as over an answer of its code that nobody thought of."""
+
+    stumbles_over = ""
+
+    def poll(self, run_id: str) -> Progress:
+        if run_id == self.stumbles_over:
+            raise ValueError("an answer that nobody thought of")
+        return super().poll(run_id)
+
+
+def test_a_run_that_compute_stumbles_over_keeps_no_later_one_from_its_end_and_can_be_cancelled(tmp_path: Path, repo: Path) -> None:
+    compute = StumblingCompute()
+    stage = Stage(tmp_path, compute)
+    compute.stumbles_over = first = started(stage, repo)
+    second = str(stage.service.start(stage.order(repo), TARA)["id"])
+    compute.finish(second)
+    with pytest.raises(ValueError, match="nobody thought of"):
+        stage.service.step()
+    assert stage.states() == ["running", "completed"]
+    assert stage.service.cancel(first, TARA)["state"] == "cancelled"
+    stage.service.step()
+
+
+@pytest.mark.parametrize("text", ["no\0memory", "no\ud800memory"])
+def test_a_reason_that_no_database_takes_is_told_without_what_it_does_not_take(stage: Stage, repo: Path, text: str) -> None:
+    run_id = started(stage, repo)
+    stage.compute.fail(run_id, text)
+    stage.service.step()
+    assert stage.service.get(run_id)["error"] == "no?memory"
+
+
+def test_an_output_that_may_not_be_read_ends_the_run(stage: Stage, repo: Path) -> None:
+    run_id = started(stage, repo)
+    stage.compute.finish(run_id)
+    unreadable = stage.compute.output(run_id) / "config.json"
+    unreadable.chmod(0)
+    if os.access(unreadable, os.R_OK):
+        pytest.skip("this user (root) may read every file")
+    stage.service.step()
+    assert "config.json may not be read" in stage.service.get(run_id)["error"]
