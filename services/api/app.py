@@ -97,7 +97,7 @@ def common_routes(trust: TrustNow, audit: AuditLog, relay: Relay, reconciler: Re
     router = APIRouter()
 
     @router.get("/healthz", tags=["platform"])
-    def health() -> dict[str, bool]:
+    async def health() -> dict[str, bool]:
         """Whether the process answers."""
         return {"live": True}
 

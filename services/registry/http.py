@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from services.core import archive, dsse
 from services.core.authorise import Authorise, allowed
 from services.core.digests import CHUNK, require_digest
-from services.core.errors import BadInput, TooLarge
+from services.core.errors import BadInput, TooLarge, Unavailable
 from services.core.http import Actor
 from services.core.objects import ObjectStore
 from services.core.openapi import content
@@ -30,6 +31,8 @@ from services.registry.promotion import Promotions
 
 MAX_OBJECT = 64 << 30
 """Bytes of one uploaded object."""
+MAX_EVALUATIONS = 8
+"""At once. Each keeps one of the forty threads that routes share, and a process, for up to 600 s."""
 
 OCTETS, ZIP, DOT = "application/octet-stream", "application/zip", "text/vnd.graphviz"
 
@@ -164,6 +167,8 @@ def _zip(file: IO[bytes]) -> StreamingResponse:
 
 
 def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None:
+    places = threading.BoundedSemaphore(MAX_EVALUATIONS)
+
     @router.get("/models", tags=["models"])
     def list_models(actor: Actor, model: str | None = None) -> list[dict[str, Any]]:
         """Every version (of one model)."""
@@ -186,8 +191,13 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
     def evaluate_model(
         model: str, number: Number, order: EvaluationOrder, actor: str = allowed(authorise, "evaluation.record")
     ) -> dict[str, Any]:
-        """Measures the version on a held-out split and records the signed result."""
-        return registry.models.evaluate(model, number, order, actor)
+        """Measures the version on a held-out split and records the signed result. 503 while many others are measured."""
+        if not places.acquire(blocking=False):
+            raise Unavailable(f"{MAX_EVALUATIONS} evaluations are running: try again when one of them has ended")
+        try:
+            return registry.models.evaluate(model, number, order, actor)
+        finally:
+            places.release()
 
     @router.get("/models/{model}/versions/{number}/lineage", tags=["models"], responses=content(DOT))
     def lineage(model: str, number: Number, actor: Actor, direction: str = "up", form: str = "json") -> Response:

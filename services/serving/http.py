@@ -1,5 +1,6 @@
 """Routes of serving in the API process. Reads need a certificate only."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -98,19 +99,23 @@ def _rollouts(router: APIRouter, rollouts: Rollouts, authorise: Authorise) -> No
 
 
 def _services(router: APIRouter, serving: Serving) -> None:
+    """In threads of the loop's own: router and predictors do not wait while callers hold all that plain routes share."""
+
     @router.get("/v1/serving/desired", responses={304: {"description": "It is the one that If-None-Match names"}})
-    def desired(request: Request, actor: ServiceActor) -> Response:
+    async def desired(request: Request, actor: ServiceActor) -> Response:
         """The desired state; 304 when it is the one that If-None-Match names."""
-        state = serving.desired()
+        state = await asyncio.to_thread(serving.desired)
         tag = f'"{sha256(canonical(state))}"'
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
         return JSONResponse(state, headers={"ETag": tag})
 
     @router.get("/v1/serving/quarantine/{deployment}")
-    def quarantine(deployment: str, actor: ServiceActor) -> dict[str, Any]:
+    async def quarantine(deployment: str, actor: ServiceActor) -> dict[str, Any]:
         """What a predictor asks before it loads: why it must not, and the manifest that the deployment is of."""
-        return {"reasons": serving.quarantine_reasons(deployment), "manifest": serving.get(deployment)["manifest"]}
+        reasons = await asyncio.to_thread(serving.quarantine_reasons, deployment)
+        record = await asyncio.to_thread(serving.get, deployment)
+        return {"reasons": reasons, "manifest": record["manifest"]}
 
 
 def _records(router: APIRouter, kept: KeptRecords) -> None:

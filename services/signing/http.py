@@ -56,7 +56,7 @@ def create_signing_app(service: SigningService, *, caller: str, gauges: Sequence
     app.include_router(_router(service, caller))
 
     @app.get("/healthz")
-    def health() -> dict[str, bool]:
+    async def health() -> dict[str, bool]:
         """Whether the process answers; it says nothing about the keys or the log."""
         return {"live": True}
 
