@@ -207,12 +207,12 @@ class AuditLog:
             raise NotPublished("no checkpoint is published yet; retry") from error
 
     def tile(self, path: str) -> bytes:
-        """A tile or entry bundle by its tlog-tiles path.
+        """A tile or entry bundle by its tlog-tiles path; a partial one also after the full one has replaced it.
 
         Raises:
             BadLogFormat: no such path. NotFound: no such file.
         """
-        return self._store.read(tlog.require_tile_path(path), tlog.MAX_BUNDLE_BYTES)
+        return logfile.read_file(self._store, tlog.require_tile_path(path))
 
     def prove(self, index: int) -> str:
         """A `.tlog-proof` file: that the entry is in the log, under the published checkpoint.

@@ -1,11 +1,9 @@
-"""Reads a log in tlog-tiles layout (`checkpoint`, `tile/…`) from a folder or an archive. It verifies nothing and writes nothing.
+"""Reads a log in tlog-tiles layout (`checkpoint`, `tile/…`). It verifies nothing and writes nothing.
 
 Its input may come from anyone: every read has a limit in bytes.
 """
 
 import functools
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Protocol
@@ -47,22 +45,6 @@ class FolderReader:
             raise NotFound(f"the log has no file {path}") from error
 
 
-class ArchiveReader:
-    """A log below a prefix (`log/`) of a zip archive."""
-
-    def __init__(self, archive: zipfile.ZipFile, prefix: str = "") -> None:
-        self._archive, self._prefix = archive, prefix
-
-    def read(self, path: str, limit: int) -> bytes:
-        try:
-            with self._archive.open(self._prefix + path) as file:
-                return _limited(file, path, limit)
-        except KeyError as error:
-            raise NotFound(f"the log has no file {path}") from error
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-            raise BadLogFormat(f"{path} cannot be read from the archive: {error}") from error
-
-
 def read_checkpoint(reader: LogReader) -> bytes:
     """The signed note, unverified."""
     return reader.read(CHECKPOINT, tlog.MAX_NOTE_BYTES)
@@ -86,6 +68,25 @@ def read_bundle(reader: LogReader, index: int, width: int) -> list[bytes]:
     """The first `width` entries of a bundle, as read_tile; fewer if the file holds fewer."""
     path = tlog.entries_path(index, width)
     return tlog.decode_bundle(_either(reader, path, tlog.entries_path(index), tlog.MAX_BUNDLE_BYTES))[:width]
+
+
+def read_file(reader: LogReader, path: str) -> bytes:
+    """A tile or bundle by its path: a partial one, once it is removed, is the beginning of the full one.
+
+    Raises:
+        NotFound: neither is there.
+        BadLogFormat: a file over its limit, or a full one that is damaged.
+    """
+    full, _, width = path.partition(".p/")
+    try:
+        return reader.read(path, tlog.MAX_BUNDLE_BYTES)
+    except NotFound:
+        if not width:
+            raise
+    data = reader.read(full, tlog.MAX_BUNDLE_BYTES)
+    if path.startswith("tile/entries/"):
+        return tlog.encode_bundle(tlog.decode_bundle(data)[: int(width)])
+    return tlog.encode_tile(tlog.decode_tile(data)[: int(width)])
 
 
 def read_entries(reader: LogReader, size: int) -> Iterator[bytes]:

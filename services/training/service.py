@@ -184,10 +184,10 @@ class Training:
         self._tidy()
         with self._stepping, self.engine.connect() as connection:
             rows = connection.execute(select(tables.runs).where(tables.runs.c.state == RUNNING).order_by(tables.runs.c.started_at))
-            running = list(rows.mappings())
+            running = [dict(row) for row in rows.mappings()]
         each("run", running, self._look)
 
-    def _look(self, row: RowMapping) -> None:
+    def _look(self, row: dict[str, Any]) -> None:
         with self._stepping:
             if self._row(row["id"])["state"] != RUNNING:
                 return
@@ -245,7 +245,7 @@ class Training:
         except AiInfraError as error:
             log.warning("run %s was not submitted yet: %s", run_id, error)
 
-    def _carry_on(self, row: RowMapping) -> None:
+    def _carry_on(self, row: dict[str, Any]) -> None:
         run_id = row["id"]
         found = self.compute.poll(run_id)
         if found.state == "unknown":
@@ -255,7 +255,7 @@ class Training:
         elif found.state == "completed":
             self._complete(row, found)
 
-    def _complete(self, row: RowMapping, found: Progress) -> None:
+    def _complete(self, row: dict[str, Any], found: Progress) -> None:
         """Each part may be repeated: a crash or an Unavailable in between leaves the run running, and the next step starts here."""
         job, inputs = Job.from_json(row["job"]), RunInputs.from_json(row["inputs"])
         progress, usage = _progress(self.compute.events(row["id"], 0)), self._usage(row["id"])
