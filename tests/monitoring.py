@@ -17,7 +17,7 @@ OTHERS: Final = ("kube_", "DCGM_", "certmanager_", "up")
 _WORD: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _STRINGS: Final = re.compile(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]')
 _GROUPING: Final = re.compile(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)")
-_OPERATORS: Final = ("and", "or", "unless", "by", "without", "on", "ignoring")
+_OPERATORS: Final = ("and", "or", "unless", "by", "without", "on", "ignoring", "group_left")
 _FUNCTIONS: Final = (
     "avg", "delta", "histogram_quantile", "increase", "label_replace", "max", "min", "min_over_time", "rate", "sum", "time", "topk"
 )  # fmt: skip
