@@ -3,7 +3,7 @@
 Not here: nodes (`node_group`, `gpu_pool`) and add-ons (`addons`); the cluster starts with none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -124,10 +124,13 @@ class Cluster(pulumi.ComponentResource):
     def _security_groups(self) -> tuple[ec2.SecurityGroup, ec2.SecurityGroup]:
         """Of the control plane and of nodes. Pods have their node's group."""
         plane = self._group("control-plane", "EKS control plane")
-        nodes = self._group("nodes", "EKS nodes and their pods")
+        # Kubernetes opens the ports of load balancers in the one group of a node that has this tag. EFA nodes have two groups.
+        nodes = self._group("nodes", "EKS nodes and their pods", {f"kubernetes.io/cluster/{self.physical_name}": "owned"})
         self._allow("api", nodes, plane, 443, "API of the cluster")
         self._allow("kubelet", plane, nodes, 10250, "kubelets: logs, exec, metrics")
         self._allow("metrics", plane, nodes, 10251, "metrics-server, behind the API: autoscalers ask it")
+        # Unreachable, an API hangs the discovery of all APIs, and with it the end of every namespace.
+        self._allow("visibility", plane, nodes, 8082, "Kueue's visibility server, behind the API")
         for port in WEBHOOK_PORTS:
             self._allow(f"webhooks-{port}", plane, nodes, port, "admission webhooks")
         self._allow("dns-udp", nodes, nodes, 53, "CoreDNS", protocol="udp")
@@ -145,14 +148,14 @@ class Cluster(pulumi.ComponentResource):
         )
         return plane, nodes
 
-    def _group(self, what: str, description: str) -> ec2.SecurityGroup:
+    def _group(self, what: str, description: str, tags: Mapping[str, str] | None = None) -> ec2.SecurityGroup:
         physical = f"{self.physical_name}-{what}"
         return ec2.SecurityGroup(
             f"{self._name}-{what}",
             name=physical,
             description=description,
             vpc_id=self._args.vpc_id,
-            tags={"Name": physical},
+            tags={**(tags or {}), "Name": physical},
             opts=self._child,
         )
 

@@ -139,6 +139,7 @@ def test_nodes_are_reached_by_the_control_plane_and_themselves_on_named_ports() 
     }
     plane, nodes = "cluster-control-plane.id", "cluster-nodes.id"
     assert found == {
+        (plane, "tcp", 8082, 8082),
         (plane, "tcp", 8443, 8443),
         (plane, "tcp", 9443, 9443),
         (plane, "tcp", 10250, 10250),
@@ -231,6 +232,19 @@ def test_efa_pool_has_an_adapter_on_each_card_and_traffic_among_its_own() -> Non
     for rule in ("SecurityGroupIngressRule", "train-fabric-in"), ("SecurityGroupEgressRule", "train-fabric-out"):
         assert made[rule].inputs["securityGroupId"] == made[rule].inputs["referencedSecurityGroupId"] == "train-fabric.id"
         assert made[rule].inputs["ipProtocol"] == "-1"
+
+
+def test_of_the_groups_of_an_efa_node_one_is_the_clusters_for_load_balancers() -> None:
+    def build() -> None:
+        made = Cluster("cluster", CLUSTER)
+        efa = replace(POOL, instance_types=["p4d.24xlarge"], efa=True, security_group_id=made.node_security_group_id)
+        GpuPool("train", efa)
+
+    made = recorded(build)
+    groups = {f"{item.name}.id": item.inputs["tags"] for item in made.values() if item.type == "SecurityGroup"}
+    [nodes, fabric] = made["LaunchTemplate", "train-template"].inputs["networkInterfaces"][0]["securityGroups"]
+    assert groups[nodes]["kubernetes.io/cluster/ai-infra-dev"] == "owned"
+    assert groups[fabric].keys() == {"Name"}
 
 
 def test_reservation_reaches_the_template_alone() -> None:
