@@ -157,17 +157,25 @@ def _policy(args: BucketArgs, arn: Output[str]) -> dict[str, Any]:
     plain = _deny("TlsOnly", ["s3:*"], [arn, objects], {"Bool": {"aws:SecureTransport": "false"}})
     statements = [plain, *(statement for writer in args.writers for statement in _writes(writer, arn))]
     if args.key_arn is not None:
-        other_key = {
-            "Null": {"s3:x-amz-server-side-encryption-aws-kms-key-id": "false"},
-            "StringNotEquals": {"s3:x-amz-server-side-encryption-aws-kms-key-id": args.key_arn},
-        }
+        how, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
+        # A service of AWS writes as it does, CloudTrail for one, and only where a statement above lets it.
+        others = {"BoolIfExists": {"aws:PrincipalIsAWSService": "false"}}
+        unsigned = {"StringEquals": {"s3:x-amz-content-sha256": "UNSIGNED-PAYLOAD"}}
         statements += [
             # S3 has no condition on x-amz-checksum-*; it has one on what the signature says of the bytes. This value says nothing;
             # the others are their SHA-256, or a checksum that follows them. S3 wants a checksum for whatever is locked, besides.
-            _deny("ChecksumOnly", ["s3:PutObject"], objects, {"StringEquals": {"s3:x-amz-content-sha256": "UNSIGNED-PAYLOAD"}}),
-            _deny("OurKeyOnly", ["s3:PutObject"], objects, other_key),
+            _deny("ChecksumOnly", ["s3:PutObject"], objects, unsigned | others),
+            _deny("KmsOnly", ["s3:PutObject"], objects, _given_but(how, "aws:kms") | others),
+            _deny("OurKeyOnly", ["s3:PutObject"], objects, _given_but(key, args.key_arn) | others),
+            # KMS asked for without a key is not the bucket's key but the one that AWS has for all of S3.
+            _deny("KeyNamed", ["s3:PutObject"], objects, {"Null": {how: "false", key: "true"}} | others),
         ]
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _given_but(header: str, value: Input[str]) -> dict[str, Any]:
+    """Who names nothing gets the bucket's key; a negated condition holds for a header that is not there, hence Null."""
+    return {"Null": {header: "false"}, "StringNotEquals": {header: value}}
 
 
 def _writes(writer: Writer, arn: Output[str]) -> list[dict[str, Any]]:

@@ -18,14 +18,22 @@ locals {
 
   # A writer that names another key could lock everybody out of the state. Who names none gets the bucket's own; a negated condition
   # holds for a header that is not there, hence Null.
+  # KMS asked for without a key is not the bucket's key but the one that AWS has for all of S3.
+  how = "s3:x-amz-server-side-encryption"
+  key = "s3:x-amz-server-side-encryption-aws-kms-key-id"
+
   only_our_key = [
-    for header, value in { "s3:x-amz-server-side-encryption" = "aws:kms", "s3:x-amz-server-side-encryption-aws-kms-key-id" = aws_kms_key.state.arn } : {
-      Sid                                                    = value == "aws:kms" ? "OnlyKms" : "OnlyOurKey"
-      Effect                                                 = "Deny"
-      Principal                                              = "*"
-      Action                                                 = "s3:PutObject"
-      Resource                                               = "${aws_s3_bucket.state.arn}/*"
-      Condition                                              = { Null = { (header) = "false" }, StringNotEquals = { (header) = value } }
+    for sid, condition in {
+      KeyNamed   = { Null = { (local.how) = "false", (local.key) = "true" } }
+      OnlyKms    = { Null = { (local.how) = "false" }, StringNotEquals = { (local.how) = "aws:kms" } }
+      OnlyOurKey = { Null = { (local.key) = "false" }, StringNotEquals = { (local.key) = aws_kms_key.state.arn } }
+      } : {
+      Sid       = sid
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:PutObject"
+      Resource  = "${aws_s3_bucket.state.arn}/*"
+      Condition = condition
     }
   ]
 

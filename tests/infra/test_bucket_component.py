@@ -71,16 +71,17 @@ def test_bucket_is_closed_to_the_public_and_to_acls() -> None:
     assert made["BucketOwnershipControls", "audit"].inputs["rule"] == {"objectOwnership": "BucketOwnerEnforced"}
 
 
-def test_policy_wants_tls_a_checksum_and_our_key() -> None:
+def test_policy_wants_tls_a_checksum_and_our_key_of_everybody_but_services_of_aws() -> None:
+    people = {"BoolIfExists": {"aws:PrincipalIsAWSService": "false"}}
+    how, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
     statements = bucket()["BucketPolicy", "audit"].statements()
     assert {item["Effect"] for item in statements.values()} == {"Deny"}
     assert {sid: item["Condition"] for sid, item in statements.items()} == {
         "TlsOnly": {"Bool": {"aws:SecureTransport": "false"}},
-        "ChecksumOnly": {"StringEquals": {"s3:x-amz-content-sha256": "UNSIGNED-PAYLOAD"}},
-        "OurKeyOnly": {
-            "Null": {"s3:x-amz-server-side-encryption-aws-kms-key-id": "false"},
-            "StringNotEquals": {"s3:x-amz-server-side-encryption-aws-kms-key-id": "arn:key"},
-        },
+        "ChecksumOnly": {"StringEquals": {"s3:x-amz-content-sha256": "UNSIGNED-PAYLOAD"}, **people},
+        "KmsOnly": {"Null": {how: "false"}, "StringNotEquals": {how: "aws:kms"}, **people},
+        "OurKeyOnly": {"Null": {key: "false"}, "StringNotEquals": {key: "arn:key"}, **people},
+        "KeyNamed": {"Null": {how: "false", key: "true"}, **people},
     }
 
 

@@ -86,6 +86,9 @@ run "state_under_another_key_is_refused_and_under_the_default_taken" {
   # Without Null the Deny would hold for writers that send no header, as Pulumi does.
   assert {
     condition = { for statement in jsondecode(aws_s3_bucket_policy.state.policy).Statement : statement.Sid => statement.Condition if statement.Action == "s3:PutObject" } == {
+      KeyNamed = {
+        Null = { "s3:x-amz-server-side-encryption" = "false", "s3:x-amz-server-side-encryption-aws-kms-key-id" = "true" }
+      }
       OnlyKms = {
         Null            = { "s3:x-amz-server-side-encryption" = "false" }
         StringNotEquals = { "s3:x-amz-server-side-encryption" = "aws:kms" }
