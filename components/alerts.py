@@ -1,4 +1,4 @@
-"""The topic on which an environment's alarms, budget and backups speak, and who hears it.
+"""The topic on which an environment's alarms and budget speak, and who hears it.
 
 Not here: the alarms. The key must let the publishing services use it: a topic of an AWS-managed key would be deaf to them.
 """
@@ -13,7 +13,6 @@ from pulumi_aws import sns
 
 PUBLISHERS: Final = {
     "Alarms": "cloudwatch.amazonaws.com",
-    "Backups": "backup.amazonaws.com",
     "Budgets": "budgets.amazonaws.com",
     "CostAnomalies": "costalerts.amazonaws.com",
 }

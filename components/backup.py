@@ -5,7 +5,7 @@ from typing import Final
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_aws import backup, iam
+from pulumi_aws import backup, cloudwatch, iam
 
 from components.trust import service_trust
 
@@ -18,11 +18,21 @@ POLICIES: Final = {
 }
 
 
+LOST: Final = {
+    "failed": "NumberOfBackupJobsFailed",
+    "expired": "NumberOfBackupJobsExpired",
+    "aborted": "NumberOfBackupJobsAborted",
+    "copy-failed": "NumberOfCopyJobsFailed",
+}
+"""Alarm → metric of the vault. Not a notification of the vault: AWS sends those on failed and expired backups no longer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BackupArgs:
     """daily_days, monthly_days: how long the backup of a day, and of the first of a month, is kept.
 
-    lock_days: that of the vaults; replica_vault_arn: a vault in another region, which gets a copy of each.
+    lock_days: that of the vaults; replica_vault_arn: a vault in another region, which gets a copy of each; topic_arn: hears of what
+    was not made.
     """
 
     environment: str
@@ -32,6 +42,7 @@ class BackupArgs:
     monthly_days: int
     lock_days: int | None
     replica_vault_arn: Input[str] | None
+    topic_arn: Input[str]
 
     def __post_init__(self) -> None:
         if not 1 <= self.daily_days <= self.monthly_days:
@@ -71,7 +82,27 @@ class Backup(pulumi.ComponentResource):
             selection_tags=[backup.SelectionSelectionTagArgs(type="STRINGEQUALS", key=key, value=value)],
             opts=ResourceOptions(parent=self, depends_on=attached),
         )
+        for what, metric in LOST.items():
+            self._alarm(f"{name}-{what}", f"{physical}-{what}", metric, args)
         self.register_outputs({})
+
+    def _alarm(self, name: str, physical: str, metric: str, args: BackupArgs) -> None:
+        cloudwatch.MetricAlarm(
+            name,
+            name=physical,
+            alarm_description="A backup, or the copy of one, was not made: see the vault's jobs",
+            namespace="AWS/Backup",
+            metric_name=metric,
+            dimensions={"BackupVaultName": args.vault_name},
+            statistic="Sum",
+            period=300,
+            evaluation_periods=1,
+            threshold=1,
+            comparison_operator="GreaterThanOrEqualToThreshold",
+            treat_missing_data="notBreaching",
+            alarm_actions=[args.topic_arn],
+            opts=ResourceOptions(parent=self),
+        )
 
 
 def _rule(args: BackupArgs, name: str, schedule: str, days: int) -> backup.PlanRuleArgs:

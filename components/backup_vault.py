@@ -34,7 +34,14 @@ class BackupVault(pulumi.ComponentResource):
     def __init__(self, name: str, args: BackupVaultArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("ai-infra:state:BackupVault", name, None, opts)
         child = ResourceOptions(parent=self, protect=args.lock_days is not None)
-        vault = backup.Vault(name, name=f"ai-infra-{args.environment}-{name}", kms_key_arn=args.key_arn, opts=child)
+        vault = backup.Vault(
+            name,
+            name=f"ai-infra-{args.environment}-{name}",
+            kms_key_arn=args.key_arn,
+            # AWS ends no vault with backups in it. Dev is there to be destroyed, and its first night makes one.
+            force_destroy=args.environment == "dev" and args.lock_days is None,
+            opts=child,
+        )
         if args.lock_days is not None:
             backup.VaultLockConfiguration(
                 name,

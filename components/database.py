@@ -21,7 +21,7 @@ MONITORING: Final = "arn:aws:iam::aws:policy/service-role/AmazonRDSEnhancedMonit
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseArgs:
-    """version: PostgreSQL, major or major.minor; storage_gib and max_storage_gib: grows between them by itself.
+    """version: of PostgreSQL, major: RDS upgrades minor ones; storage_gib and max_storage_gib: grows between them by itself.
 
     backup_days: how far back a point in time can be restored, 1 to 35; client_security_group_id: the only ones that connect;
     lasting: two zones, no deletion by one call, and a last snapshot.
@@ -101,7 +101,8 @@ class Database(pulumi.ComponentResource):
             multi_az=args.lasting,
             backup_retention_period=args.backup_days,
             backup_window="01:00-02:00",
-            maintenance_window="sun:03:00-sun:04:00",
+            # AWS Backup starts none in it, nor in the hour before; the plan's start at 03:00 and 04:00 (`backup`).
+            maintenance_window="sun:06:30-sun:07:30",
             copy_tags_to_snapshot=True,
             delete_automated_backups=not args.lasting,
             deletion_protection=args.lasting,
@@ -128,11 +129,10 @@ class Database(pulumi.ComponentResource):
         )
 
     def _parameters(self) -> rds.ParameterGroup:
-        major = self._args.version.split(".")[0]
         return rds.ParameterGroup(
             self._name,
-            name=f"{self._physical}-postgres{major}",
-            family=f"postgres{major}",
+            name=f"{self._physical}-postgres{self._args.version}",
+            family=f"postgres{self._args.version}",
             description="TLS only; connections and changes of the schema are logged",
             parameters=[rds.ParameterGroupParameterArgs(name=key, value=value) for key, value in PARAMETERS.items()],
             opts=self._child,

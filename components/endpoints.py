@@ -11,6 +11,9 @@ import pulumi
 from pulumi import Input, Output, ResourceOptions
 from pulumi_aws import ec2, vpc
 
+from components.key_policy import CHANGE, END, LOOK, by
+from components.store_names import store_name
+
 INTERFACES: Final = (
     "autoscaling",
     "ec2",
@@ -66,10 +69,58 @@ OBJECTS: Final = (
     "s3:PutObjectRetention",
 )
 
+DEPLOY: Final[Mapping[str, Sequence[str]]] = {
+    "kms": ("kms:CreateKey", "kms:RetireGrant", *LOOK, *CHANGE, *END),
+    "sqs": (
+        "sqs:CreateQueue",
+        "sqs:DeleteQueue",
+        "sqs:ListQueueTags",
+        "sqs:SetQueueAttributes",
+        "sqs:TagQueue",
+        "sqs:UntagQueue",
+    ),
+}
+"""Service → what the ground's program calls of it besides: private DNS leads a deployment from within the network here, too."""
+
+BUCKETS: Final = (
+    "s3:CreateBucket",
+    "s3:DeleteBucket",
+    "s3:DeleteBucketPolicy",
+    "s3:GetAccelerateConfiguration",
+    "s3:GetBucketAcl",
+    "s3:GetBucketCORS",
+    "s3:GetBucketLogging",
+    "s3:GetBucketObjectLockConfiguration",
+    "s3:GetBucketOwnershipControls",
+    "s3:GetBucketPolicy",
+    "s3:GetBucketPublicAccessBlock",
+    "s3:GetBucketRequestPayment",
+    "s3:GetBucketTagging",
+    "s3:GetBucketVersioning",
+    "s3:GetBucketWebsite",
+    "s3:GetEncryptionConfiguration",
+    "s3:GetLifecycleConfiguration",
+    "s3:GetReplicationConfiguration",
+    "s3:PutBucketLogging",
+    "s3:PutBucketObjectLockConfiguration",
+    "s3:PutBucketOwnershipControls",
+    "s3:PutBucketPolicy",
+    "s3:PutBucketPublicAccessBlock",
+    "s3:PutBucketTagging",
+    "s3:PutBucketVersioning",
+    "s3:PutEncryptionConfiguration",
+    "s3:PutLifecycleConfiguration",
+    "s3:PutReplicationConfiguration",
+)
+"""What the provider calls to make a bucket, look at all of it, change it and end it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointsArgs:
-    """subnet_ids: one or more, of different zones; client_blocks: CIDR blocks that reach the interfaces."""
+    """subnet_ids: one or more, of different zones; client_blocks: CIDR blocks that reach the interfaces.
+
+    deployer_role_arns: who may run Pulumi from within the network. IAM policies still say what they may do.
+    """
 
     environment: str
     account: str
@@ -78,10 +129,13 @@ class EndpointsArgs:
     subnet_ids: Sequence[Input[str]]
     client_blocks: Sequence[str]
     route_table_ids: Sequence[Input[str]]
+    deployer_role_arns: Sequence[str]
 
     def __post_init__(self) -> None:
         if not self.subnet_ids or not self.client_blocks:
             raise ValueError("subnet_ids and client_blocks must not be empty: nobody would reach the endpoints")
+        if not self.deployer_role_arns:
+            raise ValueError("deployer_role_arns is empty: nobody could run Pulumi from within the network, so name a role")
         if "0.0.0.0/0" in self.client_blocks:
             raise ValueError("client_blocks has 0.0.0.0/0: name the blocks of the private subnets")
 
@@ -152,15 +206,30 @@ def _interface_policy(service: str, args: EndpointsArgs) -> Output[str] | None:
         return _document(_tokens(args))
     if service not in DATA:
         return None
-    return _document([_allow("OurIdentities", DATA[service], "*", {"StringEquals": {"aws:PrincipalAccount": args.account}})])
+    data = _allow("OurIdentities", DATA[service], "*", {"StringEquals": {"aws:PrincipalAccount": args.account}})
+    deploying = [_allow("Deployers", DEPLOY[service], "*", by(args.deployer_role_arns))] if service in DEPLOY else []
+    return _document([data, *deploying])
 
 
 def _objects(args: EndpointsArgs) -> list[dict[str, Any]]:
     ours = {"StringEquals": {"aws:PrincipalAccount": args.account, "aws:ResourceAccount": args.account}}
     # ECR answers with an address in a bucket of its own, signed by an identity of its own.
     layers = f"arn:aws:s3:::prod-{args.region}-starport-layer-bucket/*"
+    # registry.k8s.io sends nodes in AWS to its bucket of the region, without any identity. It promises no names: a mirror of ours
+    # (ECR's pull-through cache) would be the lasting way.
+    kubernetes = f"arn:aws:s3:::prod-registry-k8s-io-{args.region}/*"
     inside = {"StringEquals": {"aws:SourceVpc": args.vpc_id}}
-    return [_allow("OurIdentities", OBJECTS, "*", ours), _allow("ImageLayers", ["s3:GetObject"], layers, inside)]
+    # Pulumi gives its lock back by deleting it.
+    state = f"arn:aws:s3:::ai-infra-state-{args.account}/{args.environment}/*"
+    # No aws:ResourceAccount: a bucket that is not there yet has none.
+    stores = f"arn:aws:s3:::{store_name(args.environment, args.account, '*')}"
+    return [
+        _allow("OurIdentities", OBJECTS, "*", ours),
+        _allow("ImageLayers", ["s3:GetObject"], layers, inside),
+        _allow("KubernetesImages", ["s3:GetObject"], kubernetes, inside),
+        _allow("DeployersState", ["s3:DeleteObject"], state, by(args.deployer_role_arns)),
+        _allow("DeployersStores", BUCKETS, stores, by(args.deployer_role_arns)),
+    ]
 
 
 def _tokens(args: EndpointsArgs) -> list[dict[str, Any]]:

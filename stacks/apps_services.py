@@ -9,6 +9,7 @@ from stacks.namespaces import SERVICES
 from stacks.outputs import GroundOutputs, PlatformOutputs
 from stacks.serving import STORE
 
+
 def api_args(config: AppsStack, ground: GroundOutputs, platform: PlatformOutputs) -> ApiArgs:
     wanted = config.apps
     return ApiArgs(

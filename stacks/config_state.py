@@ -14,9 +14,11 @@ Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 
 
 class DatabaseConfig(Model):
-    """lasting: two zones, no deletion by one call, a last snapshot; backup_days: how far back a point in time can be restored."""
+    """lasting: two zones, no deletion by one call, a last snapshot; backup_days: how far back a point in time can be restored;
+    version: major, for RDS upgrades minor ones by itself.
+    """
 
-    version: Annotated[str, Field(pattern=r"^\d{2}(\.\d+)?$")]
+    version: Annotated[str, Field(pattern=r"^\d{2}$")]
     instance_class: Annotated[str, Field(pattern=r"^db\.[a-z0-9]+\.[a-z0-9]+$")]
     storage_gib: Annotated[int, Field(ge=20)]
     max_storage_gib: Positive

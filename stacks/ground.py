@@ -35,8 +35,8 @@ def ground(config: GroundStack) -> None:
     made = cluster(config, network, keys, opts)
     kept = stores(config, keys.stores, away.objects if away else None, opts)
     state = database(config, network, made.cluster.node_security_group_id, keys, opts)
-    backups(config, vault("vault", config, keys.vault, opts), away.vault if away else None, opts)
     topic = watch(config, keys, kept, opts)
+    backups(config, vault("vault", config, keys.vault, opts), away.vault if away else None, topic, opts)
     roles = service_roles(Parts(config, made.cluster, keys, kept, state, topic), opts)
     signer = proxy(config, made.cluster, state, opts)
     signing = signing_keys(config, signer, opts, away.provider if away else None)
@@ -99,6 +99,8 @@ def _network(config: GroundStack, keys: Keys, opts: ResourceOptions) -> Network:
             subnet_ids=subnets if wanted.nat == "per-zone" else subnets[:1],
             client_blocks=network.node_blocks,
             route_table_ids=network.node_route_table_ids,
+            # Whoever makes the layers in the cluster does it from within, and by CI's runner there the ground as well.
+            deployer_role_arns=config.ground.cluster.admin_role_arns,
         ),
         opts,
     )

@@ -121,6 +121,6 @@ def _autoscaling(account: str) -> list[Statement]:
 
 def _publishers(account: str) -> list[Statement]:
     ours = {"StringEquals": {"aws:SourceAccount": account}}
-    services = {"Alarms": "cloudwatch", "Backups": "backup", "Budgets": "budgets", "CostAnomalies": "costalerts"}
+    services = {"Alarms": "cloudwatch", "Budgets": "budgets", "CostAnomalies": "costalerts"}
     actions = ["kms:Decrypt", "kms:GenerateDataKey"]
     return [allow_service(sid, f"{service}.amazonaws.com", actions, ours) for sid, service in services.items()]

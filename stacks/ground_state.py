@@ -57,7 +57,7 @@ def vault(name: str, config: GroundStack, key_arn: Output[str], opts: ResourceOp
     return BackupVault(name, BackupVaultArgs(environment=config.environment, key_arn=key_arn, lock_days=lock), opts)
 
 
-def backups(config: GroundStack, here: BackupVault, replica: BackupVault | None, opts: ResourceOptions) -> None:
+def backups(config: GroundStack, here: BackupVault, replica: BackupVault | None, topic: Output[str], opts: ResourceOptions) -> None:
     wanted = config.ground.state.backup
     args = BackupArgs(
         environment=config.environment,
@@ -67,6 +67,7 @@ def backups(config: GroundStack, here: BackupVault, replica: BackupVault | None,
         monthly_days=wanted.monthly_days,
         lock_days=wanted.lock_days,
         replica_vault_arn=replica.vault_arn if replica else None,
+        topic_arn=topic,
     )
     Backup("backup", args, opts)
 

@@ -20,6 +20,7 @@ ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "aws:backup/selection:Selection": (*_named("backup", "Create", "Get", "Delete", thing="BackupSelection"), "iam:PassRole"),
     "aws:backup/vault:Vault": (
         *_named("backup", "Create", "Describe", "Delete", thing="BackupVault"),
+        *_calls("backup", "ListRecoveryPointsByBackupVault", "DeleteRecoveryPoint"),
         "backup-storage:MountCapsule",
         *_calls("kms", "CreateGrant", "Decrypt", "DescribeKey", "GenerateDataKey", "RetireGrant"),
         "iam:CreateServiceLinkedRole",

@@ -31,6 +31,7 @@ EFA_POOL = {
     "zone": "eu-central-1a",
 }
 IN_ZONE = {"ground.cluster.gpu_pools.0": EFA_POOL}
+DEPLOYERS = [f"VpcEndpoint:endpoints-{service}" for service in ("kms", "s3", "sqs")]
 KEYS = ("Key:*-key", "Key:manifest-1", "Key:audit-1")
 
 
@@ -110,7 +111,11 @@ KNOBS = [
     *map(_kept, STORES),
     Knob("ground.stores.access_log_days", 31, ["BucketLifecycleConfigurationV2:access-logs"]),
     Knob("ground.cluster.version", "1.34", ["Cluster:cluster"]),
-    Knob("ground.cluster.admin_role_arns", [ROLE], ["AccessEntry:cluster-admin-*", "AccessPolicyAssociation:cluster-admin-*"]),
+    Knob(
+        "ground.cluster.admin_role_arns",
+        [ROLE],
+        ["AccessEntry:cluster-admin-*", "AccessPolicyAssociation:cluster-admin-*", *DEPLOYERS],
+    ),
     Knob("ground.cluster.log_days", 60, ["LogGroup:cluster-logs"]),
     Knob("ground.cluster.core.instance_types", ["m7i.xlarge"], ["NodeGroup:core"]),
     Knob("ground.cluster.core.min", 2, ["NodeGroup:core"]),
@@ -138,7 +143,7 @@ KNOBS = [
     ),
     Knob("ground.cluster.gpu_pools.0.capacity_reservation_id", "cr-0123456789abcdef0", ["LaunchTemplate:efa-template"], IN_ZONE),
     Knob("ground.cluster.addons.coredns", "v1.12.4-eksbuild.1", ["Addon:coredns"]),
-    Knob("ground.state.database.version", "16.4", ["Instance:database", "ParameterGroup:database"]),
+    Knob("ground.state.database.version", "16", ["Instance:database", "ParameterGroup:database"]),
     Knob("ground.state.database.instance_class", "db.t4g.large", ["Instance:database"]),
     Knob("ground.state.database.storage_gib", 30, ["Instance:database"]),
     Knob("ground.state.database.max_storage_gib", 200, ["Instance:database"]),

@@ -18,7 +18,7 @@ CLUSTER: dict[str, Any] = {
     "addons": dict.fromkeys(sorted(ADDONS), "v1.0.0-eksbuild.1"),
 }
 DATABASE: dict[str, Any] = {
-    "version": "17.5",
+    "version": "17",
     "instance_class": "db.m7g.large",
     "storage_gib": 100,
     "max_storage_gib": 500,

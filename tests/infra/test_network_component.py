@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from components.endpoints import DATA, INTERFACES, Endpoints, EndpointsArgs
+from components.endpoints import DATA, DEPLOY, INTERFACES, Endpoints, EndpointsArgs
 from components.network import Network, NetworkArgs, blocks
+from tests.infra.deploy_actions import ACTIONS
 from tests.infra.recorded import Graph, changed, recorded
 
 ZONES = ["eu-central-1a", "eu-central-1b", "eu-central-1c"]
+DEPLOYER = "arn:aws:iam::111122223333:role/platform-admin"
 NETWORK = NetworkArgs(
     environment="dev",
     account="111122223333",
@@ -30,6 +32,7 @@ ENDPOINTS = EndpointsArgs(
     subnet_ids=["subnet-a"],
     client_blocks=["10.10.0.0/18", "10.10.64.0/18"],
     route_table_ids=["rtb-a"],
+    deployer_role_arns=[DEPLOYER],
 )
 
 
@@ -128,6 +131,39 @@ def test_data_passes_with_identities_of_the_account_alone() -> None:
     objects = made["VpcEndpoint", "endpoints-s3"].statements()
     assert objects["OurIdentities"]["Condition"]["StringEquals"]["aws:ResourceAccount"] == "111122223333"
     assert objects["ImageLayers"]["Resource"] == "arn:aws:s3:::prod-eu-central-1-starport-layer-bucket/*"
+
+
+def test_images_of_registry_k8s_io_come_through_the_endpoint_of_s3() -> None:
+    images = endpoints()["VpcEndpoint", "endpoints-s3"].statements()["KubernetesImages"]
+    assert (images["Action"], images["Resource"]) == (["s3:GetObject"], "arn:aws:s3:::prod-registry-k8s-io-eu-central-1/*")
+    assert images["Condition"] == {"StringEquals": {"aws:SourceVpc": "vpc-1"}}
+
+
+def test_deployers_and_nobody_else_manage_keys_queues_and_buckets_from_within() -> None:
+    made = endpoints()
+    statements = {service: made["VpcEndpoint", f"endpoints-{service}"].statements()["Deployers"] for service in DEPLOY}
+    objects = made["VpcEndpoint", "endpoints-s3"].statements()
+    statements |= {sid: objects[sid] for sid in ("DeployersState", "DeployersStores")}
+    assert all(item["Condition"] == {"ArnEquals": {"aws:PrincipalArn": [DEPLOYER]}} for item in statements.values())
+    assert {"kms:CreateKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"} <= set(statements["kms"]["Action"])
+    assert (statements["DeployersState"]["Action"], statements["DeployersState"]["Resource"]) == (
+        ["s3:DeleteObject"],
+        "arn:aws:s3:::ai-infra-state-111122223333/dev/*",
+    )
+    assert statements["DeployersStores"]["Resource"] == "arn:aws:s3:::ai-infra-dev-111122223333-*"
+
+
+def test_what_making_the_ground_asks_of_a_service_its_endpoint_lets_through() -> None:
+    made = endpoints()
+    for service in ("kms", "s3", "sqs"):
+        asked = {action for actions in ACTIONS.values() for action in actions if action.startswith(f"{service}:")}
+        passed = made["VpcEndpoint", f"endpoints-{service}"].statements().values()
+        assert asked <= {action for item in passed for action in item["Action"]}
+
+
+def test_endpoints_without_deployers_are_refused() -> None:
+    with pytest.raises(ValueError, match="name a role"):
+        replace(ENDPOINTS, deployer_role_arns=[])
 
 
 def test_endpoints_for_everybody_are_refused() -> None:

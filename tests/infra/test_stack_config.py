@@ -84,6 +84,7 @@ REFUSED = [
     ("prod", "ground.state.database.lasting", False, "database.lasting must be true"),
     ("prod", "ground.state.database.backup_days", 7, "database.backup_days must be 35"),
     ("staging", "ground.state.database.backup_days", 1, "staging keeps 7 days or more"),
+    ("dev", "ground.state.database.version", "17.5", "database.version"),
     ("dev", "ground.state.backup.replica", True, "wants a replica_region"),
 ]
 

@@ -24,7 +24,7 @@ DATABASE = DatabaseArgs(
     secret_key_arn="arn:secret",
     logs_key_arn="arn:logs",
     log_days=30,
-    version="17.5",
+    version="17",
     instance_class="db.t4g.medium",
     storage_gib=20,
     max_storage_gib=100,
@@ -33,7 +33,14 @@ DATABASE = DatabaseArgs(
     tags={"backup": "daily"},
 )
 BACKUP = BackupArgs(
-    environment="dev", account=ACCOUNT, vault_name="vault", daily_days=35, monthly_days=365, lock_days=None, replica_vault_arn=None
+    environment="dev",
+    account=ACCOUNT,
+    vault_name="vault",
+    daily_days=35,
+    monthly_days=365,
+    lock_days=None,
+    replica_vault_arn=None,
+    topic_arn="arn:topic",
 )
 TRAIL = TrailArgs(
     environment="dev",
@@ -109,7 +116,7 @@ def test_lasting_database_has_two_zones_and_is_not_deleted_by_one_call() -> None
         ({"instance_class": "db.m7g.large"}, {("Instance", "database")}),
         ({"backup_days": 14}, {("Instance", "database")}),
         ({"log_days": 90}, {("LogGroup", "database-postgresql"), ("LogGroup", "database-upgrade")}),
-        ({"version": "18.1"}, {("Instance", "database"), ("ParameterGroup", "database")}),
+        ({"version": "18"}, {("Instance", "database"), ("ParameterGroup", "database")}),
         ({"lasting": True}, {("Instance", "database")}),
     ],
 )
@@ -137,6 +144,12 @@ def test_locked_vault_is_in_compliance_mode_and_protected() -> None:
     assert all(item.protect for item in made.values())
 
 
+@pytest.mark.parametrize(("environment", "lock_days", "goes"), [("dev", None, True), ("dev", 7, False), ("staging", None, False)])
+def test_vault_goes_with_its_backups_in_dev_alone(environment: str, lock_days: int | None, goes: bool) -> None:
+    args = BackupVaultArgs(environment=environment, key_arn="arn:key", lock_days=lock_days)
+    assert recorded(lambda: BackupVault("vault", args))["Vault", "vault"].inputs["forceDestroy"] is goes
+
+
 def test_vault_without_a_lock_is_not_for_prod() -> None:
     assert set(recorded(lambda: BackupVault("vault", BackupVaultArgs(environment="dev", key_arn="k", lock_days=None)))) == {
         ("Vault", "vault")
@@ -153,6 +166,26 @@ def test_backups_are_daily_and_monthly_of_what_is_tagged() -> None:
     selection = made["Selection", "backup"]
     assert selection.inputs["selectionTags"] == [{"type": "STRINGEQUALS", "key": "backup", "value": "daily"}]
     assert {"backup-backups", "backup-restores"} <= selection.depends
+
+
+def test_backup_that_was_not_made_tells_the_topic() -> None:
+    made = recorded(lambda: Backup("backup", BACKUP))
+    alarms = [item.inputs for item in made.values() if item.type == "MetricAlarm"]
+    metrics = {f"NumberOf{what}" for what in ("BackupJobsFailed", "BackupJobsExpired", "BackupJobsAborted", "CopyJobsFailed")}
+    assert {alarm["metricName"] for alarm in alarms} == metrics
+    for alarm in alarms:
+        assert (alarm["namespace"], alarm["dimensions"]) == ("AWS/Backup", {"BackupVaultName": "vault"})
+        assert alarm["alarmActions"] == ["arn:topic"]
+
+
+def test_no_backup_starts_within_an_hour_of_the_databases_maintenance() -> None:
+    """AWS Backup lets none start then, and the database's own window may not meet it either."""
+    window = database()["Instance", "database"].inputs["maintenanceWindow"]
+    begins, ends = (int(text[4:6]) * 60 + int(text[7:9]) for text in window.split("-"))
+    for rule in recorded(lambda: Backup("backup", BACKUP))["Plan", "backup"].inputs["rules"]:
+        minute, hour = rule["schedule"].removeprefix("cron(").split()[:2]
+        start = int(hour) * 60 + int(minute)
+        assert start + rule["startWindow"] <= begins - 60 or start >= ends
 
 
 def test_replica_gets_a_copy_that_is_kept_as_long() -> None:
