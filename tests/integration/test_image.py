@@ -121,11 +121,6 @@ def test_ray_in_the_image_has_its_dashboard_without_which_no_job_is_submitted() 
     assert ["python3", "-c", "import ray.dashboard.optional_deps"] in started
 
 
-def test_pip_resolves_nothing_anew_as_it_refuses_extras_that_have_no_hash() -> None:
-    (installed,) = (words for stage in stages() for step, words in stage.steps if step == "RUN" and "image.lock" in words)
-    assert {"--no-deps", "--require-hashes"} <= set(installed.split())
-
-
 def test_the_bill_of_materials_is_valid_and_names_every_locked_package(tmp_path: Path) -> None:
     written = tmp_path / "sbom.cdx.json"
     # As the task does it; whether the environment is up to date is not asked.
