@@ -51,6 +51,17 @@ SPOT_TOLERATION = {"key": "ai-infra/spot", "operator": "Exists", "effect": "NoSc
 FOLDER: Final = "/run/training"
 """Where a pod sees its run's folder."""
 COMMAND: Final = f"python -m services.training.driver {FOLDER}"
+SUBMITTER: Final = "submitter"
+_HEALTH: Final = {"httpGet": {"path": "/api/healthz", "port": 52365}, "timeoutSeconds": 5}
+PROBES: Final = {
+    "readinessProbe": _HEALTH | {"initialDelaySeconds": 5, "periodSeconds": 5, "failureThreshold": 10},
+    # Ten minutes: one that computes on all of its processors answers late, and is not to be ended for it.
+    "livenessProbe": _HEALTH | {"initialDelaySeconds": 30, "periodSeconds": 10, "failureThreshold": 60},
+}
+"""Of the agent of Ray's dashboard, on head and workers alike: here it asks for no token. Where there are none KubeRay 1.5 adds some
+of its own, by a `wget` that the image lacks."""
+KEPT: Final = {"karpenter.sh/do-not-disrupt": "true"}
+"""Karpenter ends no node under such a pod to save money: a head that goes takes the job with it, a worker its last epoch."""
 PLACING: Final = ("affinity", "nodeSelector", "schedulingGates", "tolerations")
 """Fields of a pod that Kueue changes when it admits the job: they say where, not what."""
 
@@ -110,7 +121,7 @@ def ray_job(args: RayJobArgs) -> Object:
             # The cluster goes at once. The job stays until its end has been read: KubeRay's time to live is that of the cluster.
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 0,
-            "submitterPodTemplate": _template(args, "submitter", {"cpu": "500m", "memory": "512Mi"}, mounts=()),
+            "submitterPodTemplate": _template(args, SUBMITTER, {"cpu": "500m", "memory": "512Mi"}, mounts=()),
             "rayClusterSpec": {
                 "rayVersion": args.ray_version,
                 # KubeRay makes a token for each cluster: without one, code of another run could command this one's workers.
@@ -205,7 +216,7 @@ def _template(
             {"name": "memory", "emptyDir": {"medium": "Memory"}},
         ],
     }
-    return {"metadata": {"labels": _labels(args)}, "spec": spec}
+    return {"metadata": {"labels": _labels(args), "annotations": dict(KEPT)}, "spec": spec}
 
 
 def _container(args: RayJobArgs, name: str, resources: Mapping[str, str], mounts: tuple[str, ...]) -> Object:
@@ -235,4 +246,4 @@ def _container(args: RayJobArgs, name: str, resources: Mapping[str, str], mounts
             {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108  # the container's own
             {"name": "memory", "mountPath": "/dev/shm"},  # noqa: S108  # Ray's object store
         ],
-    }
+    } | ({} if name == SUBMITTER else PROBES)

@@ -1,11 +1,15 @@
 """What the builders write, judged by the API server with the real definitions: accepted whole, refused when broken."""
 
+import ast
 import copy
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray._private import ray_constants
 
 from services.core.errors import Refused
 from services.core.kube import Kube, Object, Resource
@@ -171,6 +175,47 @@ def test_only_workers_may_be_taken_away() -> None:
     assert [found["tolerations"] for found in (head, submitter)] == [[], []]
     assert all("affinity" in found for found in (head, submitter))
     assert worker["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def pods_of_a_job() -> dict[str, Object]:
+    """Templates of its pods, by their container's name."""
+    spec = ray_job(ray_job_args("n"))["spec"]
+    cluster = spec["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    found = [spec["submitterPodTemplate"], *(group["template"] for group in groups)]
+    return {item["spec"]["containers"][0]["name"]: item for item in found}
+
+
+def test_rays_nodes_say_how_they_are_by_http_as_the_image_has_no_wget() -> None:
+    asked = {name: asks(item["spec"]["containers"][0]) for name, item in pods_of_a_job().items()}
+    agent = {"path": "/api/healthz", "port": 52365}
+    assert asked == {"submitter": {}, "ray-head": dict.fromkeys(KINDS, agent), "ray-worker": dict.fromkeys(KINDS, agent)}
+
+
+KINDS = ("livenessProbe", "readinessProbe")
+
+
+def asks(container: Object) -> dict[str, Object]:
+    """Where a container is asked, by the kind of the probe."""
+    return {kind: container[kind]["httpGet"] for kind in KINDS if kind in container}
+
+
+def test_rays_agent_in_this_version_answers_there_and_asks_no_token() -> None:
+    # Read, as the module itself wants the dashboard's packages, which only the image has.
+    assert ray.__file__
+    source = (Path(ray.__file__).parent / "dashboard" / "http_server_agent.py").read_text()
+    assigned = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.List)
+    }
+    assert "/api/healthz" in assigned["PUBLIC_EXACT_PATHS"]
+    assert ray_constants.DEFAULT_DASHBOARD_AGENT_LISTEN_PORT == 52365
+
+
+def test_no_node_is_ended_to_save_money_while_a_pod_of_a_job_is_on_it() -> None:
+    found = {name: item["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] for name, item in pods_of_a_job().items()}
+    assert found == dict.fromkeys(("submitter", "ray-head", "ray-worker"), "true")
 
 
 def test_a_runtime_without_a_memory_limit_is_refused() -> None:
