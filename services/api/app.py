@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy import Engine
 from starlette.middleware import Middleware
 
-from services.api.idempotency import Idempotency
+from services.api.idempotency import Idempotency, forget
 from services.api.metrics import loop_failures
 from services.api.reconcile import Reconciler
 from services.audit.service import AuditLog
@@ -23,6 +23,8 @@ from services.core.metrics import Gauge
 from services.core.outbox import Relay
 from services.core.statements import Strict
 from services.core.trustfile import TrustNow
+
+FORGET_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,11 @@ def build_app(
     at_end: Callable[[], None],
     gauges: Sequence[Gauge] = (),
 ) -> FastAPI:
-    """loops: have start() and stop(); at_start: recovery, in a thread once the port is open; at_end: after the last request."""
+    """loops: have start() and stop(), and run beside one that deletes old answers.
+
+    at_start: recovery, in a thread once the port is open; at_end: after the last request.
+    """
+    loops = [*loops, Loop("idempotency", FORGET_S, lambda: forget(engine, clock))]
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""Idempotency-Key on writes (draft-ietf-httpapi-idempotency-key-header): a repeated request gets the first one's answer.
+"""Idempotency-Key on writes (draft-ietf-httpapi-idempotency-key-header): a repeat gets the first one's answer, for a week.
 
 The key is remembered with the answer, after the effect. A crash in between, or a database that is away then, lets a repeat run the
 use case again, which is idempotent by itself (by digests and names); this saves the caller from a second, different answer.
@@ -9,7 +9,7 @@ import re
 import threading
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, String, Table, bindparam, insert, select
+from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, String, Table, bindparam, delete, insert, select, tuple_
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +21,9 @@ from services.core.http import problem
 from services.core.tables import metadata
 
 MAX_KEY = 200
+KEPT_MS = 7 * 86_400_000
+FORGET_ROWS = 10_000
+"""Deleted at once, so that other writes of the database need not wait for long."""
 KEY = re.compile(rf"[!-~]{{1,{MAX_KEY}}}")
 
 log = logging.getLogger(__name__)
@@ -33,19 +36,21 @@ table = Table(
     Column("request", String(71), nullable=False),
     Column("status", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Column("at", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False, index=True),
 )
 
 
 _FIND = select(table).where((table.c.actor == bindparam("actor")) & (table.c.key == bindparam("key")))
 _STORE = insert(table)
+_KEY = (table.c.actor, table.c.key)
+_OLD = select(*_KEY).where(table.c.at < bindparam("before")).order_by(table.c.at).limit(FORGET_ROWS)
+_FORGET = delete(table).where(tuple_(*_KEY).in_(_OLD))
 
 
 class Idempotency:
     """ASGI middleware for POST with an Idempotency-Key.
 
-    Answers from 500 on are not remembered: they may be retried. Nor is 401, since strangers must not
-    fill the table, or 409: what was in the way may be gone when the caller repeats it.
+    An error is not remembered: what was in the way may be gone at the repeat, and who may do nothing must not fill the table.
     """
 
     def __init__(self, app: ASGIApp, engine: Engine, clock: Clock) -> None:
@@ -93,7 +98,7 @@ class Idempotency:
             return
         answer = _Recorder()
         await self._app(scope, _replay(body), answer)
-        if answer.status < 500 and answer.status not in (401, 409):
+        if answer.status < 400:
             try:
                 await run_in_threadpool(self._store, owner, request, answer)
             except (Unavailable, Conflict) as error:
@@ -110,6 +115,12 @@ class Idempotency:
         values = {"actor": owner[0], "key": owner[1], "request": request, "status": answer.status}
         with begin(self._engine, alone=False) as connection:
             connection.execute(_STORE, values | {"body": answer.body, "at": self._clock()})
+
+
+def forget(engine: Engine, clock: Clock) -> None:
+    """Deletes answers that are older than KEPT_MS, not all at once. Raises Unavailable: call again."""
+    with begin(engine) as connection:
+        connection.execute(_FORGET, {"before": clock() - KEPT_MS})
 
 
 class _Recorder:
@@ -151,7 +162,7 @@ def _replay(body: bytes) -> Receive:
 
 
 async def _answer(send: Send, status: int, body: bytes) -> None:
-    kind = b"application/json" if status < 400 else b"application/problem+json"
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"idempotency-replayed", b"true")]
+    length = str(len(body)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"idempotency-replayed", b"true")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

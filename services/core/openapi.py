@@ -16,7 +16,7 @@ KEY_HEADER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "A repetition gets the first answer; another request under the same key is a conflict.",
+    "description": "A repetition gets the first answer, for a week; it runs after an error. Another request is a conflict.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
 }
 

@@ -9,9 +9,11 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.api.app import build_app
+from services.api.idempotency import KEPT_MS, forget, table
 from services.core import dsse
 from services.core.digests import sha256
 from services.core.http import MAX_BODY
@@ -187,11 +189,50 @@ def test_a_repeated_write_gets_the_first_answer_and_happens_once(rig: Rig, clien
     assert len(rig.events("quarantine.set")) == 1
 
 
-def test_a_repeated_refusal_gets_the_same_refusal(rig: Rig, client: TestClient) -> None:
-    headers = as_("tom", **{"idempotency-key": "k1"})
-    first, again = (client.post("/v1/flags", json=FLAG, headers=headers) for _ in range(2))
-    assert problem(first, 403) == again.json()
-    assert len(rig.events("policyCheck")) == 2
+@pytest.mark.parametrize(
+    ("name", "path", "body", "status"),
+    [
+        ("tom", "/v1/flags", FLAG, 403), ("eve", "/v1/flags", {}, 400), ("eve", "/v1/flags", FLAG | {"target": "none@1"}, 404),
+        ("stranger", "/v1/x", {}, 404), ("stranger", "/v1/flags", {"pad": "x" * MAX_BODY}, 413),
+    ],
+)  # fmt: skip
+def test_who_is_refused_leaves_no_row(rig: Rig, client: TestClient, name: str, path: str, body: Any, status: int) -> None:
+    for _ in range(2):
+        answer = client.post(path, json=body, headers=as_(name, **{"idempotency-key": "k"}))
+        problem(answer, status)
+        assert "idempotency-replayed" not in answer.headers
+    assert remembered(rig) == []
+
+
+def test_a_refused_write_runs_again_once_it_may(rig: Rig, client: TestClient) -> None:
+    headers, body = as_("eve", **{"idempotency-key": "k"}), FLAG | {"target": "digits@2"}
+    problem(client.post("/v1/flags", json=body, headers=headers), 404)
+    run = rig.train("run-2", [rig.datasets.get("raw@1")["id"]], {"w": b"2"})
+    rig.register(run)
+    assert client.post("/v1/flags", json=body, headers=headers).status_code == 201
+    assert remembered(rig) == ["k"]
+
+
+def test_an_answer_is_remembered_for_a_week(rig: Rig, client: TestClient, slow: Slow) -> None:
+    slow.go.set()
+    begun, week = rig.now, KEPT_MS // 1000
+    for key, seconds in (("old", 0), ("young", 1)):
+        rig.now = begun + seconds
+        assert client.post("/v1/slow", headers=as_("eve", **{"idempotency-key": key})).status_code == 200
+    rig.now = begun + week
+    forget(rig.engine, rig.clock)
+    assert remembered(rig) == ["old", "young"]
+    rig.now = begun + week + 1
+    forget(rig.engine, rig.clock)
+    assert remembered(rig) == ["young"]
+    calls = [client.post("/v1/slow", headers=as_("eve", **{"idempotency-key": key})).json()["calls"] for key in ("young", "old")]
+    assert calls == [2, 3]
+
+
+def remembered(rig: Rig) -> list[str]:
+    """The keys whose answers are kept."""
+    with rig.engine.connect() as connection:
+        return list(connection.execute(select(table.c.key).order_by(table.c.key)).scalars())
 
 
 @pytest.mark.parametrize("path", ["/v1/flags", "/v1/flags?x=1", "/v1/promotions"])
