@@ -126,8 +126,9 @@ class Kube:
         except errors.NotFound:
             return
 
-    def watch(self, resource: Resource, version: str, namespace: str = "", *, labels: str = "") -> Iterator[Object]:
-        """Events after a resourceVersion, each {"type", "object"}, until the server ends the watch.
+    @contextmanager
+    def watch(self, resource: Resource, version: str, namespace: str = "", *, labels: str = "") -> Iterator[Iterator[Object]]:
+        """Entered once the server took the watch: events after a resourceVersion, each {"type", "object"}, until it ends the watch.
 
         Raises:
             WatchExpired: the version is too old.
@@ -141,11 +142,7 @@ class Kube:
             if not response.is_success:
                 response.read()
                 raise error_of(response.status_code, response.content)
-            for line in response.iter_lines():
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    raise error_of(event["object"]["code"], json.dumps(event["object"]).encode())
-                yield event
+            yield _events(response)
 
     def close(self) -> None:
         self._client.close()
@@ -167,6 +164,14 @@ class Kube:
             yield
         except (httpx.TransportError, json.JSONDecodeError) as error:
             raise errors.Unavailable(f"{self._access.url} broke off: {type(error).__name__} {error}") from error
+
+
+def _events(response: httpx.Response) -> Iterator[Object]:
+    for line in response.iter_lines():
+        event = json.loads(line)
+        if event["type"] == "ERROR":
+            raise error_of(event["object"]["code"], json.dumps(event["object"]).encode())
+        yield event
 
 
 def error_of(code: int, body: bytes) -> errors.AiInfraError:

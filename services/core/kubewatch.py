@@ -68,14 +68,18 @@ class Mirror:
                 self._objects = {key_of(item): item for item in found["items"]}
                 self._version, self._trouble = found["metadata"]["resourceVersion"], ""
             self.changed.set()
-        for event in self._kube.watch(self._resource, self._version, self._namespace, labels=self._labels):
-            self._take(event["type"], event["object"])
-            if self._stop.is_set():
-                return
+        with self._kube.watch(self._resource, self._version, self._namespace, labels=self._labels) as events:
+            # In touch again. Of a kind to which nothing happens, the first event may be a minute away.
+            with self._lock:
+                self._trouble = ""
+            for event in events:
+                self._take(event["type"], event["object"])
+                if self._stop.is_set():
+                    return
 
     def _take(self, kind: str, item: Object) -> None:
         with self._lock:
-            self._version, self._trouble = item["metadata"]["resourceVersion"], ""
+            self._version = item["metadata"]["resourceVersion"]
             if kind == "DELETED":
                 self._objects.pop(key_of(item), None)
             elif kind != "BOOKMARK":

@@ -173,6 +173,36 @@ class Dying(httpx.BaseTransport):
         self._real.close()
 
 
+@dataclass
+class Blinking(httpx.BaseTransport):
+    """Carries requests; the connection of the first watch breaks as soon as the server took it. watches: how many there were."""
+
+    context: ssl.SSLContext
+    watches: int = 0
+
+    def __post_init__(self) -> None:
+        self._real = httpx.HTTPTransport(verify=self.context)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = self._real.handle_request(request)
+        if "watch" in request.url.params:
+            self.watches += 1
+            if self.watches == 1:
+                response.close()
+                return httpx.Response(response.status_code, stream=Broken())
+        return response
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class Broken(httpx.SyncByteStream):
+    """A body that never comes."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise httpx.ReadError("connection reset by peer")
+
+
 @contextmanager
 def open_rig(root: Path, access: Access, place: Place, **more: Any) -> Iterator[Rig]:
     rig = Rig(root, access, place, **more)

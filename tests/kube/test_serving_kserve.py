@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from services.core.errors import BadInput, NotFound, Unavailable
-from services.core.kube import Kube, Resource
+from services.core.kube import WATCH_S, Kube, Resource
 from services.core.kubewatch import Mirror
 from services.serving.backends.kserve import PODS
 from services.serving.domain import DeploymentSpec
@@ -21,6 +21,7 @@ from tests.kube.rig import (
     ACTOR,
     NAMESPACES,
     PROBES,
+    Blinking,
     Dying,
     Killed,
     Rig,
@@ -364,6 +365,23 @@ def test_a_mirror_shows_what_is_made_and_removed(cluster: ApiServer, rig: Rig) -
     rig.look()
     wait_for(lambda: not _has(mirror, key), "the removed service goes")
     mirror.stop()
+
+
+def test_a_mirror_of_what_never_changes_is_in_touch_again_once_the_server_took_its_next_watch(cluster: ApiServer, rig: Rig) -> None:
+    blinking = Blinking(ssl.create_default_context(cafile=str(cluster.access().ca)))
+    mirror = Mirror(Kube(cluster.access(), "tests", blinking), SERVICES, SELECTOR, rig.namespace)
+    mirror.start()
+    wait_for(lambda: blinking.watches == 2, "the mirror watches again")
+    # Well before the server's first bookmark, which comes shortly before the watch ends.
+    wait_for(lambda: not _lost(mirror), "the mirror is in touch", timeout_s=WATCH_S / 3)
+    mirror.stop()
+
+
+def _lost(mirror: Mirror) -> bool:
+    try:
+        return mirror.objects() != {}
+    except Unavailable:
+        return True
 
 
 def _has(mirror: Mirror, key: tuple[str, str]) -> bool:
