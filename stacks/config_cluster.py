@@ -10,6 +10,8 @@ from stacks.model import Count, Model, Positive, Text, Texts
 ADDONS = frozenset(
     {"aws-ebs-csi-driver", "aws-efs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy", "metrics-server", "vpc-cni"}
 )
+PROXY_BEHIND = 3
+"""Minor versions by which kube-proxy may be older than the API server: the control plane is upgraded first."""
 GPU_FAMILY = re.compile(r"(g|p)[0-9]")
 GRAVITON = re.compile(r"[a-z]+[0-9]+g")
 LOG_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
@@ -91,6 +93,10 @@ class ClusterConfig(Model):
     def _complete(self) -> Self:
         if self.addons.keys() != ADDONS:
             raise ValueError(f"addons: pin a version of each of {', '.join(sorted(ADDONS))}, and of nothing else")
+        server, proxy = int(self.version.split(".")[1]), int(self.addons["kube-proxy"].split(".")[1])
+        if not server - PROXY_BEHIND <= proxy <= server:
+            skew = f"no newer, and at most {PROXY_BEHIND} older"
+            raise ValueError(f"addons: kube-proxy is of 1.{proxy}, and the cluster is {self.version}: take one that is {skew}")
         names = [pool.name for pool in self.gpu_pools]
         if len(set(names)) != len(names):
             raise ValueError("gpu_pools: two have the same name; rename one")

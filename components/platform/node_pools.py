@@ -23,7 +23,7 @@ CLASSES: Final = "karpenter.k8s.aws/v1"
 class Launch:
     """How any node of the cluster starts. tags: of instances and volumes.
 
-    ami: an alias with its version, as al2023@v20250920, so that a new image is a change of the program and not of the day. For GPU
+    ami: an alias with its version, as al2023@v20260930, so that a new image is a change of the program and not of the day. For GPU
     types Karpenter takes the image of the same version with NVIDIA's driver in it.
     """
 

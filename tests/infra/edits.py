@@ -219,7 +219,7 @@ LESS = [
     Edit(
         "the cluster's next version",
         {"aws_eks_cluster.cluster": "update version"},
-        values={"ground.cluster.version": "1.34"},
+        values={"ground.cluster.version": "1.36"},
     ),
     Edit(
         "more storage of the database",

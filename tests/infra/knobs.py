@@ -110,7 +110,7 @@ KNOBS = [
     *_signing("audit"),
     *map(_kept, STORES),
     Knob("ground.stores.access_log_days", 31, ["BucketLifecycleConfigurationV2:access-logs"]),
-    Knob("ground.cluster.version", "1.34", ["Cluster:cluster"]),
+    Knob("ground.cluster.version", "1.36", ["Cluster:cluster"]),
     Knob(
         "ground.cluster.admin_role_arns",
         [ROLE],

@@ -14,7 +14,7 @@ from tests.infra.recorded import Graph, recorded
 GPU = {"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}
 SPOT = {"key": "ai-infra/spot", "value": "true", "effect": "NoSchedule"}
 LAUNCH = Launch(
-    ami="al2023@v20250920",
+    ami="al2023@v20260930",
     subnet_ids=["subnet-a", "subnet-b"],
     security_group_id="sg-nodes",
     disks_key_arn="arn:disks",
@@ -59,7 +59,7 @@ def queues(args: QueuesArgs = QUEUES) -> Graph:
 
 def test_nodes_start_from_a_pinned_image_with_encrypted_disks_and_imds_one_hop_away() -> None:
     spec = pool(CORE)["EC2NodeClass", "some-class"].inputs["spec"]
-    assert spec["amiSelectorTerms"] == [{"alias": "al2023@v20250920"}]
+    assert spec["amiSelectorTerms"] == [{"alias": "al2023@v20260930"}]
     assert spec["metadataOptions"] == {"httpEndpoint": "enabled", "httpTokens": "required", "httpPutResponseHopLimit": 1}
     (disk,) = spec["blockDeviceMappings"]
     assert (disk["ebs"]["encrypted"], disk["ebs"]["kmsKeyID"], disk["ebs"]["volumeSize"]) == (True, "arn:disks", "100Gi")
@@ -188,7 +188,7 @@ TEAM: dict[str, Any] = {
     "quotas": {"core": {"cpu": 8, "memory_gib": 32}, "gpu-spot": NONE | {"gpus": 4}, "gpu-on-demand": NONE | {"gpus": 2}},
 }
 CONFIG: dict[str, Any] = {
-    "ami": "al2023@v20250920",
+    "ami": "al2023@v20260930",
     "quiet": {"schedule": "0 6 * * 1-5", "hours": 14},
     "pools": [POOL, GPU_POOL, SPOT_POOL],
     "teams": [TEAM],

@@ -15,7 +15,7 @@ CLUSTER: dict[str, Any] = {
     "log_days": 30,
     "core": {"instance_types": ["m7i.large"], "min": 1, "max": 3, "desired": 2, "disk_gib": 50},
     "gpu_pools": [POOL],
-    "addons": dict.fromkeys(sorted(ADDONS), "v1.0.0-eksbuild.1"),
+    "addons": dict.fromkeys(sorted(ADDONS), "v1.32.0-eksbuild.1"),
 }
 DATABASE: dict[str, Any] = {
     "version": "17",
@@ -44,6 +44,8 @@ STATE: dict[str, Any] = {
         ({"version": "latest"}, "version"),
         ({"addons": {}}, "pin a version of each"),
         ({"addons": CLUSTER["addons"] | {"coredns": "latest"}}, "coredns"),
+        ({"addons": CLUSTER["addons"] | {"kube-proxy": "v1.33.0-eksbuild.1"}}, "kube-proxy is of 1.33, and the cluster is 1.32"),
+        ({"addons": CLUSTER["addons"] | {"kube-proxy": "v1.28.1-eksbuild.1"}}, "at most 3 older"),
         ({"core": CLUSTER["core"] | {"min": 0}}, "core.min"),
         ({"core": CLUSTER["core"] | {"desired": 4}}, "must be within"),
         ({"core": CLUSTER["core"] | {"instance_types": ["m7g.large"]}}, "not Graviton"),
