@@ -96,10 +96,6 @@ class Client:
     def artifact(self, artifact_id: str) -> dict[str, Any]:
         return self._object(f"/v1/artifacts/{_segment(artifact_id)}")
 
-    def upload_object(self, path: Path, digest: str) -> None:
-        """One file, if the store takes it under this digest."""
-        self._upload([(path, digest)])
-
     def download(self, digest: str) -> bytes:
         """An object's bytes; whoever uses them hashes them."""
         return self._bytes(f"/v1/objects/{digest}")

@@ -94,6 +94,11 @@ def swapped(leaves: list[bytes], one: int, two: int) -> list[bytes]:
     return made
 
 
+def kinds_of(report: Report) -> set[str]:
+    """Names of its problems."""
+    return {str(problem.kind) for problem in report.problems}
+
+
 class Home:
     """A log with its database, folder and signer; `open` gives a new AuditLog on them, as a restarted process has."""
 

@@ -116,17 +116,36 @@ class AuditLog:
         count(events, (row.id for row in rows))
 
     def publish(self) -> Checkpoint | None:
-        """The checkpoint over all entries, signed and written; None while there are none. Repeating it is harmless.
+        """The checkpoint over all entries, signed and written; None while there are none. Repeating it is harmless. Where none is
+        published (somebody moved the files aside), every tile and bundle is written anew from the table.
 
         Raises:
             LogDiffers: the signer has signed another history, or more of it than the table holds; nothing was published.
             Unavailable: signer, store or database did not answer; retry.
         """
-        return self._publish(rebuild=False)
-
-    def rebuild(self) -> Checkpoint | None:
-        """As publish, with every tile and bundle written anew from the table: after files of the log were damaged."""
-        return self._publish(rebuild=True)
+        with self._publishing:
+            size, published = self.size(), self._published()
+            if size == 0 and published is None:
+                return None
+            if published is not None and published.size == size:
+                self._cosign_again(published)
+                return published
+            last = self._signer.last_checkpoint(self._vkey.name)
+            known = max(published.size if published else 0, last.size if last else 0)
+            if size < known:
+                raise LogDiffers(f"checkpoints are signed up to {known} entries, the table holds {size}: restore the newest backup")
+            # 1. Write tiles and bundles. A crash leaves files that no checkpoint speaks of; the next call writes them again.
+            root, proof = self._grow(0 if published is None else published.size, size, last)
+            # 2. Sign. The signer keeps (size, root) before it answers. A crash here leaves it ahead of the published
+            #    checkpoint; the next proof starts from its state, not from ours.
+            note = self._signer.sign_checkpoint(origin=self._vkey.name, size=size, root=root, proof=proof)
+            signed = tlog.open_checkpoint(note.encode(), self._vkey)
+            if (signed.size, signed.root) != (size, root):
+                raise LogDiffers("the signer answered with a checkpoint of another tree")
+            # 3. Ask the witnesses. A crash here leaves them ahead too; the next request is told the size that they know.
+            # 4. Publish. From here on readers see the new tree, all of whose files are durable.
+            self._store.write(logfile.CHECKPOINT, self._cosigned(note.encode(), size))
+            return signed
 
     def require_cosigned(self) -> None:
         """Passes when all that was appended before the call is under a checkpoint with as many cosignatures as trust asks for.
@@ -219,7 +238,7 @@ class AuditLog:
 
         Raises:
             NotFound: no such entry. NotPublished: under no checkpoint yet; retry.
-            LogDiffers: the tiles do not show what the table holds; `rebuild` writes them anew.
+            LogDiffers: the tiles do not show what the table holds; runbooks/audit-log-differs.md has them written anew.
         """
         leaf = self._one_leaf(index)
         note = self.checkpoint()
@@ -245,31 +264,6 @@ class AuditLog:
         report = check_log(self._store, self._vkey, against, rows.see, witnesses, self._threshold)
         rows.finish(report.size)
         return dataclasses.replace(report, problems=report.problems + found.sorted(), more=report.more + found.more)
-
-    def _publish(self, *, rebuild: bool) -> Checkpoint | None:
-        with self._publishing:
-            size, published = self.size(), self._published()
-            if size == 0 and published is None:
-                return None
-            if published is not None and published.size == size and not rebuild:
-                self._cosign_again(published)
-                return published
-            last = self._signer.last_checkpoint(self._vkey.name)
-            known = max(published.size if published else 0, last.size if last else 0)
-            if size < known:
-                raise LogDiffers(f"checkpoints are signed up to {known} entries, the table holds {size}: restore the newest backup")
-            # 1. Write tiles and bundles. A crash leaves files that no checkpoint speaks of; the next call writes them again.
-            root, proof = self._grow(0 if rebuild or published is None else published.size, size, last)
-            # 2. Sign. The signer keeps (size, root) before it answers. A crash here leaves it ahead of the published
-            #    checkpoint; the next proof starts from its state, not from ours.
-            note = self._signer.sign_checkpoint(origin=self._vkey.name, size=size, root=root, proof=proof)
-            signed = tlog.open_checkpoint(note.encode(), self._vkey)
-            if (signed.size, signed.root) != (size, root):
-                raise LogDiffers("the signer answered with a checkpoint of another tree")
-            # 3. Ask the witnesses. A crash here leaves them ahead too; the next request is told the size that they know.
-            # 4. Publish. From here on readers see the new tree, all of whose files are durable.
-            self._store.write(logfile.CHECKPOINT, self._cosigned(note.encode(), size))
-            return signed
 
     def _cosigned(self, note: bytes, size: int) -> bytes:
         nodes = logfile.nodes(self._store, size)

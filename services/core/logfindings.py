@@ -58,10 +58,6 @@ class Report:
         """No problem was found. What is not checkable is neither passed nor failed."""
         return not self.problems
 
-    @property
-    def kinds(self) -> set[str]:
-        return {str(problem.kind) for problem in self.problems}
-
     def to_json(self) -> dict[str, Any]:
         return {
             "ok": self.ok,

@@ -181,10 +181,6 @@ class Trust:
         """Whose key it is, revoked or not."""
         return self._owners.get(signer)
 
-    def role_of(self, signer: str) -> str | None:
-        """The service role of a key, revoked or not."""
-        return next((s.role for s in self.signers if s.signer == signer), None)
-
     def required_approvals(self, risk_class: str, stage: str) -> int:
         """k of k-of-n.
 

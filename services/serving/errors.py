@@ -41,7 +41,3 @@ class BadModel(BadInput):
 
 class Overloaded(Unavailable):
     """More requests than the predictors can answer in time: the router takes no more for now. Retry after a pause."""
-
-
-class RouterAway(Unavailable):
-    """The router process did not answer; it keeps serving its last state if it lives. Retry."""

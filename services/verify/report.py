@@ -31,10 +31,6 @@ class Report:
         """The first broken link."""
         return next((link for link in self.links if link.status == BROKEN), None)
 
-    def status_of(self, name: str) -> str:
-        """The status of a link; `not reached` for one that this archive does not have."""
-        return next((link.status for link in self.links if link.name == name), NOT_REACHED)
-
     def to_json(self) -> dict[str, Any]:
         return {
             "subject": self.subject,

@@ -7,7 +7,7 @@ from services.core.logcheck import check_log
 from services.core.logentry import parse_leaf
 from services.core.logfindings import MAX_PROBLEMS, Kind, Problem
 from services.core.logtree import MAX_MISSING
-from tests.audit import API, SIGNER, WRONG_ROOT, chained, edited, event, events, note, rebundled, stored, swapped
+from tests.audit import API, SIGNER, WRONG_ROOT, chained, edited, event, events, kinds_of, note, rebundled, stored, swapped
 from tests.fakes.log_store import MemoryLogStore
 
 ALL = chained(events(600))
@@ -77,7 +77,7 @@ def test_entries_that_differ_over_the_bound_are_counted() -> None:
         store.files[path] = tlog.encode_tile([hash if at % 2 else b"\0" * 32 for at, hash in enumerate(hashes)])
     report = check_log(store, SIGNER.vkey)
     # The tile above is one more.
-    assert (report.kinds, len(report.problems), report.more) == ({"re-chained", "bad tile"}, MAX_PROBLEMS, 3 + 1)
+    assert (kinds_of(report), len(report.problems), report.more) == ({"re-chained", "bad tile"}, MAX_PROBLEMS, 3 + 1)
 
 
 # --- entries that are not there

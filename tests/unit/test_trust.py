@@ -34,7 +34,6 @@ def test_it_knows_people_by_key_and_services_by_role() -> None:
     assert (found.person, found.roles) == (person_id("ada"), frozenset({"approver"}))
     builder = keys.signer_id(world.SERVICE_KEYS["builder"].public_key())
     assert set(trust.signer_with_role("builder")) == {builder}
-    assert trust.role_of(builder) == "builder"
     assert trust.person_of(builder) is None
     assert trust.signer_with_role("nobody") == {}
     assert set(trust.policy_keys()) == {world.signer_of("eve")}
