@@ -218,7 +218,7 @@ def test_limits_are_kept() -> None:
         to_tar(SourceFile(f"f{number}", False, b"") for number in range(20_001))
 
 
-def member(**headers: str) -> bytes:
+def with_headers(**headers: str) -> bytes:
     """The headers of a member without content, in an archive that goes on behind it."""
     info = tarfile.TarInfo("hole.bin")
     info.pax_headers = headers
@@ -228,7 +228,7 @@ def member(**headers: str) -> bytes:
 DEBT = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "-1000000000000"}
 
 
-@pytest.mark.parametrize("first", [b"", member(**DEBT)], ids=["alone", "after a debt"])
+@pytest.mark.parametrize("first", [b"", with_headers(**DEBT)], ids=["alone", "after a debt"])
 def test_a_sparse_file_that_would_grow_in_memory_is_refused(first: bytes) -> None:
     holes = first + sparse_member("x.bin", 300 << 20) + to_tar([SourceFile("a.py", False, b"")])
     tracemalloc.start()
@@ -250,7 +250,7 @@ def test_a_sparse_file_that_would_grow_in_memory_is_refused(first: bytes) -> Non
 )  # fmt: skip
 def test_a_header_of_nonsense_is_refused(headers: dict[str, str]) -> None:
     with pytest.raises(BadInput):
-        read_tar(member(**headers) + to_tar([SourceFile("a.py", False, b"x")]))
+        read_tar(with_headers(**headers) + to_tar([SourceFile("a.py", False, b"x")]))
 
 
 def test_headers_about_headers_without_end_are_refused() -> None:
