@@ -131,6 +131,6 @@ def _proxies(replicas: int) -> dict[str, Any]:
 
 def _values(args: GatewayArgs) -> dict[str, Any]:
     return {
-        "deployment": {"replicas": args.replicas, "envoyGateway": {"resources": sized("100m", "256Mi")}},
+        "deployment": {"replicas": args.replicas, "envoyGateway": {"resources": sized("100m", "1Gi")}},
         "podDisruptionBudget": {"minAvailable": 1 if args.replicas > 1 else 0},
     }

@@ -52,7 +52,7 @@ def _values(args: MonitoringArgs) -> dict[str, Any]:
         "prometheus": {"prometheusSpec": _prometheus(args)},
         "alertmanager": _alertmanager(args),
         "grafana": {
-            "resources": sized("100m", "256Mi"),
+            "resources": sized("100m", "512Mi"),
             # Dashboards are ConfigMaps of the program: what somebody clicks together is gone with the pod.
             "persistence": {"enabled": False},
             "sidecar": {"dashboards": {"enabled": True, "label": "grafana_dashboard", "searchNamespace": args.namespace}},

@@ -89,7 +89,8 @@ def _values(args: VaultArgs) -> dict[str, Any]:
             "serviceAccount": {"name": "vault"},
             # It asks the API server whose token a pod shows.
             "authDelegator": {"enabled": True},
-            "ha": {"enabled": True, "replicas": args.replicas, "raft": raft},
+            # The chart's budget for one replica lets it never go, and so no node be drained.
+            "ha": {"enabled": True, "replicas": args.replicas, "raft": raft, "disruptionBudget": {"enabled": args.replicas > 1}},
             "dataStorage": {"size": f"{args.storage_gib}Gi", "storageClass": args.storage_class},
             "auditStorage": {"enabled": True, "size": f"{args.audit_gib}Gi", "storageClass": args.storage_class},
             "extraEnvironmentVars": {"VAULT_CACERT": f"{TLS}/ca.crt"},

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.version import Version
 
 from components.platform.cert_manager import CertManager, CertManagerArgs
 from components.platform.chart import CPU_CEILING
@@ -65,7 +66,7 @@ ALL: Mapping[str, Callable[[], Any]] = {
     "kserve": lambda: KServe("kserve", KServeArgs(namespace="kserve", version="v0.21.0", gateway="g/i", domain="i.example.com")),
     "kube-prometheus-stack": lambda: Monitoring("monitoring", MONITORING),
     "kuberay": lambda: KubeRay("kuberay", KubeRayArgs(namespace="kuberay", version="1.5.1", jobs="training-dev", replicas=2)),
-    "kueue": lambda: Kueue("kueue", KueueArgs(namespace="kueue-system", version="0.15.0", replicas=2)),
+    "kueue": lambda: Kueue("kueue", KueueArgs(namespace="kueue-system", version="0.15.7", replicas=2)),
     "opentelemetry-collector": lambda: Telemetry("telemetry", TELEMETRY),
     "vault": lambda: Vault("vault", VAULT),
 }
@@ -144,6 +145,15 @@ def test_kueue_takes_ray_jobs_and_gives_a_quota_back_whose_job_is_not_ready() ->
     read = yaml.safe_load(_values("kueue")["managerConfig"]["controllerManagerConfigYaml"])
     assert read["integrations"] == {"frameworks": ["ray.io/rayjob"]}
     assert read["waitForPodsReady"]["timeout"] == "20m"
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_kueues_chart_is_one_whose_monitor_finds_its_metrics(environment: str) -> None:
+    (_, platform, _) = all_layers(environment)
+    (found,) = [item for item in platform.resources if item.name == "kueue" and "chart" in item.inputs]
+    # Before, its ServiceMonitor looks for a label that the Service of its metrics lacks (CHANGELOG-0.15 of Kueue).
+    assert Version(found.inputs["version"]) >= Version("0.15.4")
+    assert found.inputs["values"]["enablePrometheus"]
 
 
 def test_ray_operator_has_rights_in_the_namespace_of_jobs_only() -> None:
@@ -303,13 +313,14 @@ def test_namespace_holds_its_pods_to_its_level() -> None:
     assert [labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")] == ["restricted"] * 3
 
 
-@pytest.mark.parametrize("name", ["cert-manager", "envoy-gateway", "kueue", "opentelemetry-collector"])
+@pytest.mark.parametrize("name", ["cert-manager", "envoy-gateway", "kueue", "opentelemetry-collector", "vault"])
 def test_one_replica_has_no_budget_that_would_block_its_node(name: str) -> None:
     single: Mapping[str, Callable[[], Any]] = {
         "cert-manager": lambda: CertManager("cert-manager", replace(CERTIFICATES, replicas=1)),
         "envoy-gateway": lambda: Gateway("gateway", replace(GATEWAY, replicas=1)),
-        "kueue": lambda: Kueue("kueue", KueueArgs(namespace="kueue-system", version="0.15.0", replicas=1)),
+        "kueue": lambda: Kueue("kueue", KueueArgs(namespace="kueue-system", version="0.15.7", replicas=1)),
         "opentelemetry-collector": lambda: Telemetry("telemetry", replace(TELEMETRY, replicas=1)),
+        "vault": lambda: Vault("vault", replace(VAULT, replicas=1)),
     }
     values = _values(name, single[name])
     budgets = [*_budgets(values)]
@@ -318,5 +329,5 @@ def test_one_replica_has_no_budget_that_would_block_its_node(name: str) -> None:
 
 
 def _budgets(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    found = [item for key, item in values.items() if key == "podDisruptionBudget"]
+    found = [item for key, item in values.items() if key in ("disruptionBudget", "podDisruptionBudget")]
     return found + [budget for item in values.values() if isinstance(item, Mapping) for budget in _budgets(item)]
