@@ -31,11 +31,16 @@ class Serving(pulumi.ComponentResource):
         super().__init__("ai-infra:apps:Serving", name, None, opts)
         storage = stated(f"{name}-storage", args.storage, ResourceOptions(parent=self))
         runtime = stated(f"{name}-runtime", args.runtime, ResourceOptions(parent=self, depends_on=[storage]))
-        # KServe makes none, and its deployments are not ours to count: so one predictor at a time, of whichever model.
+        # KServe makes none, and its deployments are not ours to count: so one predictor at a time, of whichever model. One that is
+        # not ready may always go, or a single broken model would keep every node of predictors from being drained.
         PodDisruptionBudget(
             f"{name}-predictors",
             metadata=ObjectMetaArgs(name="predictors", namespace=args.runtime["metadata"]["namespace"], labels=MANAGED),
-            spec=PodDisruptionBudgetSpecArgs(max_unavailable=1, selector=LabelSelectorArgs(match_labels=MANAGED)),
+            spec=PodDisruptionBudgetSpecArgs(
+                max_unavailable=1,
+                selector=LabelSelectorArgs(match_labels=MANAGED),
+                unhealthy_pod_eviction_policy="AlwaysAllow",
+            ),
             opts=ResourceOptions(parent=self, depends_on=[runtime]),
         )
         self.register_outputs({})

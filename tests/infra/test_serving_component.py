@@ -33,3 +33,7 @@ def test_one_predictor_at_a_time_may_be_taken_away(made: Graph) -> None:
     pods = inference_service(Place(), Predictor(order=order(1), replicas=2))["spec"]["predictor"]["labels"]
     assert budget["spec"]["selector"]["matchLabels"].items() <= pods.items()
     assert (budget["metadata"]["namespace"], budget["spec"]["maxUnavailable"]) == ("models-staging", 1)
+
+
+def test_a_predictor_that_is_not_ready_keeps_no_node_from_being_drained(made: Graph) -> None:
+    assert made["PodDisruptionBudget", "serving-predictors"].inputs["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
