@@ -12,6 +12,8 @@ from components.platform.chart import Chart, release, sized
 CHART: Final = Chart(name="oci://registry.k8s.io/kueue/charts/kueue")
 READY_MINUTES: Final = 20
 """A GPU node has to be found, started and labelled within these; a job that is not ready gives its quota back."""
+RETRIES: Final = 10
+"""Then Kueue gives a job up, and its run fails: after some nine hours. What fits no node would come and go for ever."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,12 @@ def _configuration() -> dict[str, Any]:
         "waitForPodsReady": {
             "timeout": f"{READY_MINUTES}m",
             "blockAdmission": False,
-            "requeuingStrategy": {"timestamp": "Eviction", "backoffBaseSeconds": 60, "backoffMaxSeconds": 3600},
+            "requeuingStrategy": {
+                "timestamp": "Eviction",
+                "backoffBaseSeconds": 60,
+                "backoffMaxSeconds": 3600,
+                "backoffLimitCount": RETRIES,
+            },
         },
         "integrations": {"frameworks": ["ray.io/rayjob"]},
     }

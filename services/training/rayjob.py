@@ -178,7 +178,7 @@ def role() -> Object:
                 "resources": [JOBS.plural],
                 "verbs": ["get", "list", "watch", "create", "patch", "delete"],
             },
-            {"apiGroups": [WORKLOADS.group], "resources": [WORKLOADS.plural], "verbs": ["list"]},
+            {"apiGroups": [WORKLOADS.group], "resources": [WORKLOADS.plural], "verbs": ["list", "watch"]},
         ],
     }
 

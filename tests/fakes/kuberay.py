@@ -55,6 +55,12 @@ class KubeRayStandIn(StandIn):
     def fail(self, run: str, reason: str = "AppFailed", message: str = "") -> None:
         self.ends[run] = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": reason, "message": message}
 
+    def give_up(self, run: str) -> None:
+        """Kueue, once a job was requeued too often."""
+        (job,) = [item for item in self.kube.list(JOBS)["items"] if item["metadata"]["name"] == run]
+        (workload,) = self.kube.list(WORKLOADS, labels=f"{JOB_UID}={job['metadata']['uid']}")["items"]
+        self._merge(WORKLOADS, workload, {"spec": {"active": False}})
+
     def look(self) -> None:
         """One look at all jobs: Kueue's first, then KubeRay's."""
         jobs = self.kube.list(JOBS)["items"]

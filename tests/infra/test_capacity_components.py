@@ -4,8 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
+from components.platform.kueue import Kueue, KueueArgs
 from components.platform.node_pools import Launch, NodePool, NodePoolArgs, Quiet
 from components.platform.queues import FLAVOURS, Queues, QueuesArgs, Quota
 from stacks.config_capacity import CapacityConfig, holds_worker
@@ -174,6 +176,13 @@ def test_priority_has_its_value_at_the_top() -> None:
 def test_team_without_a_quota_for_a_flavour_is_refused() -> None:
     with pytest.raises(ValueError, match="vision"):
         replace(QUEUES, teams={"vision": {"core": QUOTAS["core"]}})
+
+
+def test_a_job_that_never_gets_ready_is_not_requeued_for_ever() -> None:
+    made = recorded(lambda: Kueue("kueue", KueueArgs(namespace="kueue-system", version="1", replicas=1)))
+    text = made["Release", "kueue"].inputs["values"]["managerConfig"]["controllerManagerConfigYaml"]
+    strategy = yaml.safe_load(text)["waitForPodsReady"]["requeuingStrategy"]
+    assert (strategy["backoffLimitCount"], strategy["backoffMaxSeconds"]) == (10, 3600)
 
 
 POOL: dict[str, Any] = {

@@ -40,7 +40,7 @@ TABLE: Mapping[tuple[str, str], Verbs] = {
     },
     (API, TRAINING_SPACE): {
         "rayjobs.ray.io": WATCH | {"create", "patch", "delete"},
-        "workloads.kueue.x-k8s.io": {"list"},
+        "workloads.kueue.x-k8s.io": {"list", "watch"},
     },
     (API, SERVICES): {},
     (API, ELSEWHERE): {},

@@ -248,6 +248,16 @@ def test_a_preempted_run_waits_goes_on_and_pays_for_the_time_that_it_had(rig: Ri
     }  # fmt: skip
 
 
+def test_a_run_that_kueue_gives_up_fails_and_leaves_no_job(rig: Rig, kube: Kube, kuberay: KubeRayStandIn) -> None:
+    kuberay.room = False
+    run = rig.start()
+    rig.see(kube, run, "Suspended", "the job waits")
+    assert rig.run(run)["state"] == "running"
+    kuberay.give_up(run)
+    assert "Kueue has given up" in rig.reach(run, "failed")["error"]
+    rig.see(kube, run, "", "its job is gone")
+
+
 Ending = Callable[[Rig, KubeRayStandIn, str], None]
 
 

@@ -73,7 +73,9 @@ class KubeRay:
         self._judged: dict[str, tuple[str, bool]] = {}
         """Run → version of its job, and whether that one does what it was made for: digests cost more than a look."""
         self._jobs = Mirror(connect(), JOBS, SELECTOR, placing.namespace)
-        self._jobs.start()
+        self._workloads = Mirror(connect(), WORKLOADS, JOB_UID, placing.namespace)
+        for mirror in (self._jobs, self._workloads):
+            mirror.start()
 
     def environment(self) -> Environment:
         return self._placing.environment()
@@ -101,7 +103,7 @@ class KubeRay:
         shown = self._jobs.objects().get((self._placing.namespace, run_id))
         # A run without an attempt was cancelled, whatever the mirror shows.
         if shown is not None and folder.attempt() and not _over(shown) and self._unchanged(shown):
-            return Progress("running")
+            return self._at_work(shown)
         # The server's own word: the mirror may still show the job of an earlier attempt, or not yet show this one's.
         found = self._get(run_id)
         if found is None:
@@ -111,7 +113,7 @@ class KubeRay:
             return Progress("unknown")
         if not self._unchanged(found):
             return self._refuse(run_id, found)
-        return _end(found, folder) if _over(found) else Progress("running")
+        return _end(found, folder) if _over(found) else self._at_work(found)
 
     @_volume()
     def events(self, run_id: str, after: int) -> list[dict[str, Any]]:
@@ -149,7 +151,8 @@ class KubeRay:
 
     def close(self) -> None:
         """Jobs go on without us."""
-        self._jobs.stop()
+        for mirror in (self._jobs, self._workloads):
+            mirror.stop()
 
     def _submit(self, order: Order) -> None:
         folder = self._of(order.run_id)
@@ -168,6 +171,15 @@ class KubeRay:
         # 2. The job. From here on Kueue may start it, also if we crash or never hear the answer: the next submit finds it.
         with self._lock, contextlib.suppress(Conflict):  # another process of ours was faster, and Kueue has placed its job already
             self._kube.apply(JOBS, job)
+
+    def _at_work(self, job: Object) -> Progress:
+        """Running, or waiting in its queue for that; failed if Kueue will start it no more, which the job itself never says."""
+        if job["spec"].get("suspend"):
+            uid = job["metadata"]["uid"]
+            for workload in self._workloads.objects().values():
+                if workload["metadata"]["labels"][JOB_UID] == uid and not workload["spec"].get("active", True):
+                    return Progress("failed", error=_given_up(workload))
+        return Progress("running")
 
     def _refuse(self, run_id: str, found: Object) -> Progress:
         """Ends a run whose job was changed. It can never go on: what its checkpoints hold may come from other code."""
@@ -237,6 +249,15 @@ def _end(job: Object, folder: RunFolder) -> Progress:
     said = [status.get(key, "") for key in ("reason", "message")]
     why = ": ".join(filter(None, said)) or f"its job is {status.get('jobStatus') or status['jobDeploymentStatus']}"
     return Progress("failed", _millis(status.get("endTime")) or 0, f"the RayJob ended without a result: {why}")
+
+
+def _given_up(workload: Object) -> str:
+    name = workload["metadata"]["name"]
+    said = [item.get("message", "") for item in workload.get("status", {}).get("conditions", []) if item["type"] == "Evicted"]
+    why = "".join(f": {message}" for message in said if message)
+    return (
+        f"Kueue has given up, its pods were not ready in time (Workload {name} is deactivated{why}); runbooks/gpu-pool-pending.md"
+    )
 
 
 def _writers(job: Object) -> str:
