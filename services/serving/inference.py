@@ -141,8 +141,8 @@ def inference_service(place: Place, stable: Predictor, canary: Predictor | None 
     order, pods = stable.order, stable.replicas
     canaries = []
     if canary is not None:
-        # KServe (v0.21, adjustStableMinReplicasForCanaries) takes the pods of a canary that is ready off stable's, down to one, while
-        # stable still has nearly all traffic. So stable asks for them on top: it has them until the canary is ready, then its own.
+        # KServe (v0.21, adjustStableMinReplicasForCanaries) takes the pods of a canary that is ready off stable's, down to one,
+        # while stable still has nearly all traffic. So stable asks for them on top: it has them until then, and then its own.
         pods += canary.replicas
         percent = round(split.weight * 100) if split is not None else 0
         canaries = [{"predictor": _predictor(place, canary) | {"name": _variant(canary.order)}, "trafficPercent": percent}]
