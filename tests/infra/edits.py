@@ -73,7 +73,7 @@ def patched(edits: Sequence[Edit]) -> Iterator[Path]:
 
 POOL = {"name": "extra", "capacity": "on-demand", "instance_types": ["g5.xlarge"], "min": 0, "max": 1, "disk_gib": 100}
 ADMINS = [f"arn:aws:iam::111122223333:role/{name}" for name in ("platform-admin", "second-admin")]
-BUCKET, DATABASE, SIGNING = (f"components/{name}.py" for name in ("bucket", "database", "signing_keys"))
+NAMES, DATABASE, SIGNING = (f"components/{name}.py" for name in ("store_names", "database", "signing_keys"))
 PROTECTED = "ResourceOptions(parent=self, protect=True)"
 
 BASE: Mapping[str, Mapping[str, Any]] = {
@@ -140,6 +140,7 @@ MORE = [
         {
             "aws_eks_access_entry.cluster-admin-second-admin": "create",
             "aws_eks_access_policy_association.cluster-admin-second-admin": "create",
+            "aws_vpc_endpoint.endpoints-*": "update policy.Statement[Deployers*].Condition.ArnEquals.aws:PrincipalArn",
         },
         values={"ground.cluster.admin_role_arns": ADMINS},
     ),
@@ -200,15 +201,6 @@ LESS = [
         values={"ground.stores.retention_days.audit": 2},
     ),
     Edit(
-        "another administrator",
-        {
-            f"aws_eks_access_{kind}.cluster-admin-{name}-admin": action
-            for kind in ("entry", "policy_association")
-            for name, action in (("platform", "delete"), ("second", "create"))
-        },
-        values={"ground.cluster.admin_role_arns": ADMINS[1:]},
-    ),
-    Edit(
         "alarms go to somebody else",
         {
             "aws_sns_topic_subscription.alerts-ml-platform-at-example-com": "delete",
@@ -228,6 +220,18 @@ LESS = [
     ),
 ]
 RENAMED = [
+    Edit(
+        "another administrator",
+        {
+            **{
+                f"aws_eks_access_{kind}.cluster-admin-{name}-admin": action
+                for kind in ("entry", "policy_association")
+                for name, action in (("platform", "delete"), ("second", "create"))
+            },
+            "aws_vpc_endpoint.endpoints-*": "update policy.Statement[Deployers*].Condition.ArnEquals.aws:PrincipalArn",
+        },
+        values={"ground.cluster.admin_role_arns": ADMINS[1:]},
+    ),
     Edit(
         "signing keys renamed",
         {
@@ -342,7 +346,7 @@ LASTING = [
             "aws_s3_bucket_policy.trail": "replace bucket!, policy",
             "aws_cloudtrail.trail": "update s3_bucket_name",
         },
-        program=[(BUCKET, '-{args.store}",', '-{args.store}".replace("-trail", "-log"),')],
+        program=[(NAMES, '-{store}"', '-{store}".replace("-trail", "-log")')],
     ),
     Edit(
         "storage of the database not encrypted",
