@@ -265,7 +265,7 @@ def test_every_property_of_every_type_is_one_attribute(schema: Schema, token: st
 
 
 def test_table_is_of_the_types_that_the_environments_have() -> None:
-    """A missing one stops the environment; one that nobody uses is reviewed by nobody. An account that pays its own bill has more."""
+    """A missing one stops the environment; one that nobody uses is reviewed by nobody. An account that pays for itself has more."""
     payer = render(ROOT, "dev", config_text=configured("dev", {"ground.state.budget.payer": True}))
     used = {item.type for made in (payer, *map(ground, ENVIRONMENTS)) for item in made.resources}
     assert table().keys() == {token for token in used if token.startswith("aws:")}
