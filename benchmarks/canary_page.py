@@ -24,8 +24,7 @@ Rollouts on real servers: controller, router, KServe predictors with planted fau
 Each verdict is computed again from the sealed prediction records alone. *Canary requests*: those counted until the verdict, beyond
 the 20 of the declared warm-up; golden probes need none. *Not claimed*: below what the test can see with so many requests; what came
 out is shown, and is no promise. The test itself is in [ADR 11](adr/0011-sequential-canary-test.md); every rollout is in
-[canary.json](canary.json). These ran before clearing a version's latency was divided by the dispersion, as rolling it back was: the
-one without a fault needs more requests since, and none is cleared sooner.
+[canary.json](canary.json).
 """
 
 
