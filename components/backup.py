@@ -5,8 +5,9 @@ from typing import Final
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_aws import backup, cloudwatch, iam
+from pulumi_aws import backup, iam
 
+from components.alarm import alarm
 from components.trust import service_trust
 
 TAG: Final = ("backup", "daily")
@@ -87,21 +88,15 @@ class Backup(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _alarm(self, name: str, physical: str, metric: str, args: BackupArgs) -> None:
-        cloudwatch.MetricAlarm(
+        alarm(
             name,
-            name=physical,
-            alarm_description="A backup, or the copy of one, was not made: see the vault's jobs",
-            namespace="AWS/Backup",
-            metric_name=metric,
-            dimensions={"BackupVaultName": args.vault_name},
-            statistic="Sum",
-            period=300,
-            evaluation_periods=1,
-            threshold=1,
-            comparison_operator="GreaterThanOrEqualToThreshold",
-            treat_missing_data="notBreaching",
-            alarm_actions=[args.topic_arn],
-            opts=ResourceOptions(parent=self),
+            physical,
+            "A backup, or the copy of one, was not made: see the vault's jobs",
+            "AWS/Backup",
+            metric,
+            args.topic_arn,
+            ResourceOptions(parent=self),
+            {"BackupVaultName": args.vault_name},
         )
 
 

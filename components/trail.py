@@ -11,6 +11,7 @@ import pulumi
 from pulumi import Input, Output, ResourceOptions
 from pulumi_aws import cloudtrail, cloudwatch, iam
 
+from components.alarm import alarm
 from components.trust import service_trust
 
 Selector = cloudtrail.TrailAdvancedEventSelectorArgs
@@ -147,18 +148,4 @@ class Trail(pulumi.ComponentResource):
             ),
             opts=self._child,
         )
-        cloudwatch.MetricAlarm(
-            name,
-            name=f"{self._physical}-{what}",
-            alarm_description=says,
-            namespace=namespace,
-            metric_name=name,
-            statistic="Sum",
-            period=300,
-            evaluation_periods=1,
-            threshold=1,
-            comparison_operator="GreaterThanOrEqualToThreshold",
-            treat_missing_data="notBreaching",
-            alarm_actions=[self._args.topic_arn],
-            opts=self._child,
-        )
+        alarm(name, f"{self._physical}-{what}", says, namespace, name, self._args.topic_arn, self._child)
