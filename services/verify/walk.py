@@ -213,16 +213,19 @@ class Walk:
     @property
     def last_approval(self) -> Event:
         """The event that left the request's envelope as it was decided on."""
-        told = [event for at, event in self.events if at < self.decision[0]]
-        mine = [event for event in told if event["type"] in ("promotion.requested", "promotion.approved")]
+        mine = [event for event in self._decided_on if event["type"] in ("promotion.requested", "promotion.approved")]
         require(bool(mine), f"the log has no request {sha256(self.request_envelope.payload)} before the decision")
         return mine[-1]
 
     @property
     def approved_by(self) -> set[str]:
         """Who handed in an approval of the request before the decision."""
-        told = [event for at, event in self.events if at < self.decision[0]]
-        return {event["actor"] for event in told if event["type"] == "promotion.approved"}
+        return {event["actor"] for event in self._decided_on if event["type"] == "promotion.approved"}
+
+    @property
+    def _decided_on(self) -> list[Event]:
+        """What the log told before the decision."""
+        return [event for at, event in self.events if at < self.decision[0]]
 
     @property
     def evaluated(self) -> Event:
