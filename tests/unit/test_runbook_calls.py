@@ -1,11 +1,13 @@
 """Calls in runbooks can be typed as they stand: ours with all that they require, other tools with what they are known to take."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import botocore.session
 import pytest
+from botocore import xform_name
 from typer.main import get_command
 
 from services.cli import app
@@ -48,6 +50,11 @@ OTHERS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 
 NAMED: Final = ([], ["up"], ["stack", "export"])
 PAGES: Final = [*BOOKS, ROOT / "deployment.md"]
+AWS: Final = botocore.session.get_session()
+OF_THE_CLI: Final = {"--output", "--query", "--region"}
+"""Options of each command of the AWS CLI."""
+NO_OPERATIONS: Final = {("cloudtrail", "validate-logs"), ("eks", "update-kubeconfig")}
+"""What the AWS CLI has beside the operations of services, and no model tells."""
 
 
 def missing(words: Sequence[str], typed: bool) -> str | None:
@@ -106,6 +113,29 @@ def others(text: str) -> list[list[str]]:
     return [words for words in found if words and words[0] in OTHERS and words[1:] not in NAMED]
 
 
+def calls_of_aws(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Service, operation and options of each call of the AWS CLI in a page's code."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    plain = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    lines = [line for code in blocks for line in code.replace("\\\n", " ").splitlines()]
+    for line in (*lines, *(" ".join(code.split()) for code in plain)):
+        for service, operation, rest in re.findall(r"\baws ([a-z0-9-]+) ([a-z0-9-]+)([^|)]*)", line):
+            yield service, operation, re.findall(r"(?<= )--[a-z0-9-]+", rest)
+
+
+def fault_of_aws(service: str, operation: str, options: list[str]) -> str | None:
+    """What AWS's own model of the service does not have; nothing if the CLI takes the call."""
+    if (service, operation) in NO_OPERATIONS:
+        return None
+    model = AWS.get_service_model("s3" if service == "s3api" else service)
+    operations = {xform_name(name, "-"): name for name in model.operation_names}
+    if operation not in operations:
+        return f"no operation {operation}"
+    shape = model.operation_model(operations[operation]).input_shape
+    known = OF_THE_CLI | {f"--{xform_name(name, '-')}" for name in (shape.members if shape else ())}
+    return next((f"no option {option}" for option in options if option not in known), None)
+
+
 @pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
 def test_a_call_in_a_runbook_is_whole(path: Path) -> None:
     ours = [words[1:] for words in commands(path.read_text()) if words and words[0] == "ai-infra"]
@@ -155,3 +185,16 @@ def test_what_a_call_lacks_is_named(line: str, fault: str | None) -> None:
 def test_what_is_wrong_with_a_call_of_another_tool_is_named(line: str, fault: str | None) -> None:
     found = misused(line.split())
     assert found == fault if fault is None else fault in str(found)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_aws_knows_the_operations_and_options_of_a_page(path: Path) -> None:
+    assert [(call, found) for call in calls_of_aws(path.read_text()) if (found := fault_of_aws(*call))] == []
+
+
+@pytest.mark.parametrize(
+    "line", ["aws eks describe-clusters --name x", "aws kms get-public-key --key x", "x=$(aws elbv2 delete-listener --arn x) | jq"]
+)
+def test_a_mistake_in_a_call_of_aws_is_found(line: str) -> None:
+    (call,) = calls_of_aws(f"```sh\n{line}\n```")
+    assert fault_of_aws(*call) is not None

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import pytest
-from botocore import xform_name
 from typer.main import get_command
 
 from services.cli import app
@@ -17,11 +15,6 @@ from tests.peers import ROOT
 FOLDER = ROOT / "runbooks"
 BOOKS = sorted(path for path in FOLDER.glob("*.md") if path.name != "README.md")
 PARTS = ("Symptom", "Check", "Act", "Verify", "Undo")
-AWS = botocore.session.get_session()
-OF_THE_CLI = {"--output", "--query", "--region"}
-"""Options of each command of the AWS CLI."""
-NO_OPERATIONS = {("cloudtrail", "validate-logs"), ("eks", "update-kubeconfig")}
-"""What the AWS CLI has beside the operations of services, and no model tells."""
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -41,29 +34,6 @@ def fault(words: list[str]) -> str | None:
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     unknown = [word for word in words if word.startswith("-") and word != "-" and word.split("=")[0] not in known | {"--help"}]
     return f"no option {unknown[0]}" if unknown else None
-
-
-def calls_of_aws(text: str) -> Iterator[tuple[str, str, list[str]]]:
-    """Service, operation and options of each call of the AWS CLI in a page's code."""
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    plain = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    lines = [line for code in blocks for line in code.replace("\\\n", " ").splitlines()]
-    for line in (*lines, *(" ".join(code.split()) for code in plain)):
-        for service, operation, rest in re.findall(r"\baws ([a-z0-9-]+) ([a-z0-9-]+)([^|)]*)", line):
-            yield service, operation, re.findall(r"(?<= )--[a-z0-9-]+", rest)
-
-
-def fault_of_aws(service: str, operation: str, options: list[str]) -> str | None:
-    """What AWS's own model of the service does not have; nothing if the CLI takes the call."""
-    if (service, operation) in NO_OPERATIONS:
-        return None
-    model = AWS.get_service_model("s3" if service == "s3api" else service)
-    operations = {xform_name(name, "-"): name for name in model.operation_names}
-    if operation not in operations:
-        return f"no operation {operation}"
-    shape = model.operation_model(operations[operation]).input_shape
-    known = OF_THE_CLI | {f"--{xform_name(name, '-')}" for name in (shape.members if shape else ())}
-    return next((f"no option {option}" for option in options if option not in known), None)
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
@@ -96,19 +66,6 @@ def test_the_commands_of_a_page_exist(page: str) -> None:
     assert [(words, found) for words in ours if (found := fault(words[1:]))] == []
     # A file that only make knows is no task: it has a name in `make help`.
     assert {word for words in called if words[:1] == ["make"] for word in words[1:] if "=" not in word} <= TARGETS
-
-
-@pytest.mark.parametrize("path", [*BOOKS, ROOT / "deployment.md"], ids=lambda path: path.stem)
-def test_aws_knows_the_operations_and_options_of_a_page(path: Path) -> None:
-    assert [(call, found) for call in calls_of_aws(path.read_text()) if (found := fault_of_aws(*call))] == []
-
-
-@pytest.mark.parametrize(
-    "line", ["aws eks describe-clusters --name x", "aws kms get-public-key --key x", "x=$(aws elbv2 delete-listener --arn x) | jq"]
-)
-def test_a_mistake_in_a_call_of_aws_is_found(line: str) -> None:
-    (call,) = calls_of_aws(f"```sh\n{line}\n```")
-    assert fault_of_aws(*call) is not None
 
 
 @pytest.mark.parametrize("line", ["rollout shew ID", "rollout show ID --jsn", "nothing"])
