@@ -19,7 +19,7 @@ from services.core.kube import Kube, Object, Resource
 from services.serving.inference import ALLOWED, CONFIG_MAPS
 from tests.infra.graphs import all_layers
 from tests.kube.apiserver import ADMIN, ApiServer
-from tests.peers import ROOT
+from tests.peers import GO, ROOT
 
 ENVIRONMENTS: Final = ("dev", "staging", "prod")
 NAMESPACES: Final = Resource("", "v1", "namespaces")
@@ -117,6 +117,13 @@ def test_every_kind_is_served(kinds: Mapping[tuple[str, str], Resource]) -> None
 def test_every_object_of_an_environment_passes(admin: Kube, kinds: Mapping[tuple[str, str], Resource], environment: str) -> None:
     found = [(item["kind"], item["metadata"], judged(admin, kinds, item)) for item in of(environment)]
     assert [answer for answer in found if answer[2]] == []
+
+
+def test_the_page_says_which_api_server_judges_for_which_cluster() -> None:
+    (wanted,) = {item.inputs["version"] for env in ENVIRONMENTS for item in all_layers(env)[0].of("aws:eks/cluster:Cluster")}
+    judge = GO["kube-apiserver"].version.removeprefix("v").rpartition(".")[0]
+    page = " ".join((ROOT / "deployment.md").read_text().split())
+    assert f"That server is {judge}, the cluster {wanted}." in page
 
 
 def test_a_broken_copy_of_each_kind_is_refused(admin: Kube, kinds: Mapping[tuple[str, str], Resource]) -> None:
