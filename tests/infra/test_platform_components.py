@@ -25,7 +25,7 @@ from components.platform.vault import Vault, VaultArgs
 from services.core.settings import ENVIRONMENTS
 from tests.infra.graphs import all_layers
 from tests.infra.recorded import Graph, recorded
-from tests.peers import GO
+from tests.peers import GO, ROOT
 
 VAULT = VaultArgs(
     namespace="vault",
@@ -234,6 +234,13 @@ def test_vault_agrees_by_raft_unseals_by_kms_speaks_tls_and_keeps_its_record_on_
     assert "tls_disable" not in config
     assert server["auditStorage"] == {"enabled": True, "size": "20Gi", "storageClass": "encrypted"}
     assert server["statefulSet"]["securityContext"]["pod"]["runAsNonRoot"]
+
+
+def test_a_sealed_vault_is_ready_so_the_runbook_asks_what_it_says_of_itself() -> None:
+    values = _values("vault")["server"]
+    assert "sealedcode=204" in values["readinessProbe"]["path"]
+    assert 'service_registration "kubernetes"' in values["ha"]["raft"]["config"]
+    assert "get pods -L vault-initialized,vault-sealed,vault-active" in (ROOT / "runbooks/signing-proxy-away.md").read_text()
 
 
 def test_vault_with_an_even_number_of_replicas_is_refused() -> None:
