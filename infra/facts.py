@@ -11,12 +11,12 @@
 A value is the plan's where the plan knows it, else the program's: a reference stays `${address.attribute}`. `target` is the address
 of what a resource configures (a bucket's versioning: the bucket). `tags` are those that AWS gets, with the provider's defaults;
 without the field the type takes none. Actions and condition keys are in lower case, for IAM has no case there. `holders` are the
-roles that an identity policy belongs to. `texts` are all literals of the program: what is secret is a variable
-and no literal; their paths are in lower case.
+roles that an identity policy belongs to. `texts` are all literals of the program, those of outputs, of providers and of resources
+that are not of AWS too: what is secret is a variable and no literal; their paths are in lower case.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from infra.statements import policy_of, statements
@@ -48,7 +48,8 @@ class Stack:
     """One layer of one environment as Terraform sees it.
 
     account: that the AWS providers may work in, empty without one; protected: addresses that the engine refuses to destroy;
-    document: Terraform JSON of the program; plan: `terraform show -json` of its plan.
+    document: Terraform JSON of the program; plan: `terraform show -json` of its plan; beside: by name, what the document leaves
+    out, as values of `graph`.
     """
 
     environment: str
@@ -57,6 +58,7 @@ class Stack:
     protected: frozenset[str]
     document: Json
     plan: Json
+    beside: Json = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -104,7 +106,7 @@ class _Reader:
         if self.planned.keys() != self.written.keys():
             apart = ", ".join(sorted(self.planned.keys() ^ self.written.keys())[:3])
             raise BadInput(f"the plan is not of this program: {apart} is in one of them only; plan it again")
-        self.protected = stack.protected
+        self.protected, self.beside = stack.protected, stack.beside
         self.roles = {
             address: f"arn:aws:iam::{stack.account}:role{values.get('path') or '/'}{values['name']}"
             for address, values in self.planned.items()
@@ -137,9 +139,9 @@ class _Reader:
                     yield from statements(document, owner, _kind(kind, path), target, holders)
 
     def texts(self) -> Iterator[Json]:
-        for address, values in self.written.items():
+        for owner, values in {**self.written, **_told(self.beside)}.items():
             for path, text in literals(values):
-                yield {"resource": address, "path": path.lower(), "text": text}
+                yield {"resource": owner, "path": path.lower(), "text": text}
 
     def _target(self, address: str, kind: str) -> str:
         """The address of what a resource configures; its own when it configures nothing else."""
@@ -176,6 +178,18 @@ class _Reader:
             for address, arn in self.roles.items():
                 value = value.replace(f"${{{address}.arn}}", arn)
         return value
+
+
+def _told(value: Any) -> Any:
+    """A value of `graph` without its references and secrets."""
+    match value:
+        case {"$ref": _} | {"$secret": _}:
+            return None
+        case dict():
+            return {key: _told(item) for key, item in value.items()}
+        case list():
+            return [_told(item) for item in value]
+    return value
 
 
 def _kind(kind: str, path: str) -> str:

@@ -10,13 +10,20 @@ from infra.synth import addresses
 
 def stack_of(graph: Graph, document: dict[str, Any], plan: dict[str, Any]) -> Stack:
     """document: see synth; plan: `terraform show -json` of its plan."""
-    return Stack(graph.environment, graph.layer, _account(graph), protected(graph), document, plan)
+    return Stack(graph.environment, graph.layer, _account(graph), protected(graph), document, plan, _beside(graph))
 
 
 def protected(graph: Graph) -> frozenset[str]:
     """Addresses of what the engine refuses to destroy."""
     named = addresses(graph)
     return frozenset(named[item.urn] for item in graph.resources if item.protect and item.urn in named)
+
+
+def _beside(graph: Graph) -> dict[str, Any]:
+    """What the document has not, or not as the program says it: outputs, providers, and what is not of AWS."""
+    named = addresses(graph)
+    others = {f"{item.type} {item.name}": item.inputs for item in graph.resources if item.urn not in named}
+    return {"outputs": graph.outputs} | others
 
 
 def _account(graph: Graph) -> str:

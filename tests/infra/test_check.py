@@ -12,8 +12,9 @@ import pytest
 from infra.check import by_checkov, by_rules
 from infra.checkov import failures
 from infra.facts import Change, Stack, facts
-from infra.graph import Graph
+from infra.graph import Graph, Resource
 from infra.render import config_file, render
+from infra.stack import stack_of
 from infra.written import exceptions, skips
 from tests.infra.graphs import ground
 from tests.peers import ROOT, need
@@ -29,7 +30,6 @@ def _stack(environment: str) -> Stack:
 
 
 def _planned(graph: Graph) -> Stack:
-    from infra.stack import stack_of
     from infra.synth import synthesise
     from infra.terraform import Terraform
 
@@ -86,6 +86,14 @@ def test_broken_copy_of_prod_is_refused_by_the_rule(rule: str, kind: str, values
     item["values"].update(values)
     stack.document["resource"][kind][item["name"]].update(values)
     assert rule in {name for name, _ in _refused(stack)}
+
+
+def test_secret_in_an_output_or_of_another_provider_is_refused() -> None:
+    graph, stack = ground("dev"), _stack("dev")
+    values = {"stringData": {"password": "x"}}
+    secret = Resource(urn="urn:s", name="s", type="kubernetes:core/v1:Secret", custom=True, inputs=values)
+    for other in (replace(graph, outputs={"password": "x"}), replace(graph, resources=(*graph.resources, secret))):
+        assert {rule for rule, _ in _refused(stack_of(other, stack.document, stack.plan))} == {"infra.key-material"}
 
 
 def test_signing_key_without_protection_is_refused() -> None:

@@ -115,6 +115,18 @@ def test_texts_hold_literals_and_no_secret() -> None:
     assert ("aws_db_instance.main", "password") not in texts
 
 
+def test_texts_hold_what_the_document_leaves_out_without_its_secrets() -> None:
+    beside = {
+        "outputs": {"key": "PEM", "arn": {"$ref": {"urn": "u", "path": ["arn"]}}},
+        "kubernetes:core/v1:Secret s": {"stringData": {"password": "correct horse", "pin": {"$secret": "1234"}}},
+    }
+    texts = [item for item in facts(_stack(beside=beside), 1000)["texts"] if item["resource"] in beside]
+    assert texts == [
+        {"resource": "outputs", "path": "key", "text": "PEM"},
+        {"resource": "kubernetes:core/v1:Secret s", "path": "stringdata.password", "text": "correct horse"},
+    ]
+
+
 def test_changes_are_what_is_neither_new_nor_the_same() -> None:
     rows = [_row("aws_s3_bucket.audit", "no-op"), _row("aws_vpc.main", "create"), _row("aws_db_instance.main", "delete", "create")]
     change = Change(frozenset({"aws_db_instance.main"}), {"resource_changes": rows})

@@ -27,6 +27,7 @@ bad := array.concat(
 	[cloud.says(r, "keeps a secret in the state: let the key system or Secrets Manager make it") | some r in held],
 )
 
+# Names have underscores in Terraform and none in Pulumi's lower case.
 # References and sensitive variables are no text: they are not among the facts' texts. Each proof is a match that is false:
 # a match that the engine cannot answer proves nothing.
 harmless(t) if {
@@ -40,7 +41,7 @@ harmless(t) if {
 
 named_harmless(t) if {
 	t.text != ""
-	regex.match(`(^|[._])(password|passphrase|secret|secret_string|secret_binary|secret_key|private_key|auth_token|token|key_material_base64)$`, t.path) == false
+	regex.match(`(^|[._])(password|passphrase|secret|secret_?string|secret_?binary|secret_?key|private_?key|auth_?token|token|key_?material_?base64)$`, t.path) == false
 }
 
 named_harmless(t) if t.text == ""

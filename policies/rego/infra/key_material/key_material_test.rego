@@ -24,7 +24,7 @@ test_harmless_texts_pass if {
 }
 
 test_text_in_a_secret_attribute_is_denied if {
-	every path in ["password", "a.master_password", "secret_string", "auth_token", "environment.db_password"] {
+	every path in ["password", "a.master_password", "secret_string", "auth_token", "environment.db_password", "secretkey"] {
 		reported(one(path, "x"), fix.resources).verdict == "deny"
 	}
 }
