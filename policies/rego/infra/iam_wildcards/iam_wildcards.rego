@@ -64,7 +64,11 @@ open_resources(s) := "all resources but some" if {
 } else := "every resource" if {
 	allows(s)
 	s.kind == "identity"
-	count(s.resources) != count([true | some r in s.resources; regex.match(`^(\*|arn:[a-z*-]+:[a-z0-9*-]+:[^:]*:[^:]*:[*]+)$`, r) == false])
+	count(s.resources) != count([true | some r in s.resources; regex.match(`^(\*|arn:[a-z*-]+:[a-z0-9*-]+:[^:]*:[^:]*:[*?/:]+)$`, r) == false])
+} else := "a pattern of buckets" if {
+	allows(s)
+	s.kind == "identity"
+	count(s.resources) != count([true | some r in s.resources; regex.match(`^arn:[^:]*:s3:[^:]*:[^:]*:[^:/]*[*?]`, r) == false])
 } else := "every resource of a kind" if {
 	# With a condition, a tag say, it is not every one.
 	allows(s)

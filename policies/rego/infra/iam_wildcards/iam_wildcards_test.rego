@@ -29,6 +29,7 @@ test_wildcard_is_denied if {
 		"all actions but some": {"actions": [], "notActions": ["iam:passrole"]},
 		"every resource": {"resources": ["*"]},
 		"every resource of a kind": {"resources": ["arn:aws:iam::111122223333:role/*"]},
+		"a pattern of buckets": {"resources": ["arn:aws:s3:::ai-infra-*/objects/*"]},
 		"all resources but some": {"resources": [], "notResources": ["arn:aws:s3:::b"]},
 		"everybody": {"kind": "resource", "principals": ["*"]},
 		"a pattern of actions, every resource": {"actions": ["*"], "resources": ["arn:aws:s3:::*"]},
@@ -36,6 +37,10 @@ test_wildcard_is_denied if {
 	every text, patch in cases {
 		reported(stated(patch), []).reasons == [concat("", ["aws_iam_policy.p#S allows ", text, ending])]
 	}
+	every resource in ["arn:aws:s3:::*/*", "arn:aws:kms:*:*:*", "arn:aws:sqs:eu-central-1:111122223333:?*"] {
+		reported(stated({"resources": [resource]}), []).reasons == [concat("", ["aws_iam_policy.p#S allows every resource", ending])]
+	}
+	reported(stated({"resources": ["arn:aws:s3:::b/objects/*"]}), []).verdict == "pass"
 }
 
 test_everybody_and_every_one_of_a_kind_under_a_condition_pass if {
