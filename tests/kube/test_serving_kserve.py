@@ -260,13 +260,13 @@ def test_two_controllers_agree_on_a_rollouts_times(rig: Rig, kube: Kube, kserve:
 
 @pytest.mark.parametrize("answered", [False, True], ids=["before the write", "after the write"])
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
-@pytest.mark.parametrize("step", ["deploy", "promote", "quarantine"])
+@pytest.mark.parametrize("step", ["deploy", "roll out", "promote", "roll back", "quarantine"])
 def test_a_controller_killed_at_a_write_is_finished_by_the_next(
-    kube: Kube, cluster: ApiServer, place: Place, tmp_path: Path, step: str, at: int, answered: bool
+    kube: Kube, kserve: KServeStandIn, cluster: ApiServer, place: Place, tmp_path: Path, step: str, at: int, answered: bool
 ) -> None:
     """Writes: the list, the gateway's policies, the service of the model; or its removal."""
     access = cluster.access()
-    with open_rig(tmp_path, access, place) as before:
+    with open_rig(tmp_path, access, place, predictors=probing(lambda path: True)) as before:
         if step != "deploy":
             before.deploy()
             before.look()
@@ -314,7 +314,25 @@ def change(rig: Rig, step: str) -> object:
         rig.serving.quarantine([stable], "poisoned", ACTOR)
         return {"services": {}, "listed": []}
     rollout = rig.roll_out()
-    return {"services": {"digits": (stable, [(rollout["canary"], 0)])}, "listed": sorted([stable, rollout["canary"]])}
+    canary = rollout["canary"]
+    if step == "roll out":
+        return {"services": {"digits": (stable, [(canary, 0)])}, "listed": sorted([stable, canary])}
+    rig.reach(rollout["id"], "running")
+    if step == "roll back":
+        rig.rollouts.abort(rollout["id"], "it is slow", ACTOR)
+        return {"services": {"digits": (stable, [])}, "listed": [stable]}
+    for weight in (0.1, 0.5):
+        rig.look()
+        rig.now += 3_600_000
+        traffic(rig, stable, canary, weight)
+        rig.rollouts.advance(rollout["id"])
+    wait_for(lambda: advanced(rig, rollout["id"]) == "completed", "the canary is promoted")
+    return {"services": {"digits": (canary, [])}, "listed": [canary]}
+
+
+def advanced(rig: Rig, rollout: str) -> str:
+    rig.rollouts.advance(rollout)
+    return str(rig.rollouts.get(rollout)["state"])
 
 
 def test_a_restarted_api_server_is_found_again_and_an_expired_watch_lists_anew(
