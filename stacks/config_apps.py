@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from components.apps.calls import WITNESS_PORT
 from components.apps.signing_proxy import IN_VAULT
 from stacks.floors import retention_days
 from stacks.model import Model, Positive, Text
@@ -24,7 +25,7 @@ Https = Annotated[str, Field(pattern=r"^https://[a-z0-9.-]+(:\d+)?$")]
 
 
 class Witnesses(Model):
-    """urls: by verifier key, as NAME+ID+KEY; blocks: CIDR, where they are."""
+    """urls: by verifier key, as NAME+ID+KEY, at the one port that the network lets the API call; blocks: CIDR, where they are."""
 
     urls: dict[Text, Https]
     blocks: Annotated[tuple[Text, ...], Field(strict=False)]
@@ -34,6 +35,10 @@ class Witnesses(Model):
         for block in self.blocks:
             if IPv4Network(block).prefixlen < 16:
                 raise ValueError(f"witnesses.blocks: {block} is more than a witness needs: name /16 or smaller")
+        if closed := [url for url in self.urls.values() if not url.endswith(f":{WITNESS_PORT}")]:
+            raise ValueError(
+                f"witnesses.urls: the network lets nobody call {closed[0]}: a witness is reached at port {WITNESS_PORT}"
+            )
         if bool(self.urls) != bool(self.blocks):
             raise ValueError("witnesses: give both urls and blocks, or the network lets nobody reach them")
         return self

@@ -111,6 +111,8 @@ LATER: list[tuple[str, str, str, Any, str]] = [
     ("dev", "apps", "key_versions", {"builder": 1}, "give one of each of builder, evaluator, sentinelnet"),
     ("dev", "apps", "witnesses", {"urls": {}, "blocks": ["198.51.100.0/24"]}, "give both urls and blocks"),
     ("dev", "apps", "witnesses", {"urls": {"w": "https://w.example"}, "blocks": ["0.0.0.0/0"]}, "more than a witness needs"),
+    ("dev", "apps", "witnesses", {"urls": {"w": "https://w.example"}, "blocks": ["198.51.100.0/24"]}, "reached at port 8450"),
+    ("dev", "apps", "witnesses", {"urls": {"w": "https://w.example:9443"}, "blocks": ["198.51.100.0/24"]}, "reached at port 8450"),
     ("dev", "apps", "witnesses", {"urls": {"w": "https://w.example"}, "blocks": ["everywhere"]}, "Expected 4 octets"),
     ("prod", "apps", "witnesses", {"urls": {}, "blocks": []}, "witnesses must be named in prod"),
     ("staging", "apps", "retention_days", 29, "staging keeps 30 days or more"),
