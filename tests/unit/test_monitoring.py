@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.monitoring import FOLDER, PANELS, RULES, metrics_in
+from tests.monitoring import FOLDER, GROUPS, OTHERS, PANELS, RULES, metrics_in, of_ours
 from tests.peers import ROOT, need
 
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
@@ -77,3 +77,9 @@ def test_a_dashboard_has_one_name_and_no_panel_over_another(path: Path) -> None:
 )
 def test_names_of_series_are_found_in_an_expression(expression: str, names: set[str]) -> None:
     assert metrics_in(expression) == names
+
+
+def test_series_of_others_are_known_by_their_whole_names() -> None:
+    named = {name for text in (*GROUPS, *PANELS) for name in metrics_in(text)}
+    assert named >= OTHERS
+    assert of_ours("kube_pod_status_unschedulabel")
