@@ -54,7 +54,8 @@ def create_app(
     unlimited: path prefixes to which PUT streams a body that its route limits; idempotent: its middleware takes Idempotency-Key;
     options: FastAPI's own (lifespan…).
     """
-    app = FastAPI(title=title, version=version, telemetry=NO_TELEMETRY, **options)
+    # No /docs, no /redoc: those pages load other people's script, which could then call us with the certificate of who opened them.
+    app = FastAPI(title=title, version=version, telemetry=NO_TELEMETRY, docs_url=None, redoc_url=None, **options)
     describe(app, idempotent=idempotent)
     app.add_middleware(_Envelope, unlimited=unlimited)
     app.add_middleware(Measured)

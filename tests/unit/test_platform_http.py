@@ -85,6 +85,13 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     return body
 
 
+def test_no_page_with_script_is_served_beside_the_openapi_document(client: TestClient) -> None:
+    """Script of others, in a page that a browser opened with a person's certificate, could call as that person."""
+    for path in ("/docs", "/docs/oauth2-redirect", "/redoc"):
+        problem(client.get(path, headers=as_("eve")), 404)
+    assert client.get("/openapi.json", headers=as_("eve")).json()["openapi"].startswith("3.1")
+
+
 @pytest.mark.parametrize(
     "body",
     [
