@@ -151,6 +151,8 @@ def lineage(
     as_json: Json = False,
 ) -> None:
     """Data sets, runs, models and deployments around a version, as a tree, JSON or Graphviz."""
+    if dot and as_json:
+        raise BadInput("--dot and --json are two forms of one answer: name one of them")
     with connected(person) as client:
         if dot:
             print(client.lineage_dot(reference, up=up))
@@ -163,7 +165,7 @@ def _tree(graph: dict[str, Any], reference: str, up: bool) -> None:
     from rich.markup import escape
     from rich.tree import Tree
 
-    labels = {f"{node['kind']}:{node['id']}": f"{node['kind']} {node['label']}".replace("\\n", ", ") for node in graph["nodes"]}
+    labels = {f"{node['kind']}:{node['id']}": f"{node['kind']} {node['label']}".replace("\n", ", ") for node in graph["nodes"]}
     near, far = ("to", "from") if up else ("from", "to")
 
     def grow(key: str, tree: Tree) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, order=True)
 class Node:
-    """kind: dataset, run, model or deployment; id: its identity; label: for people."""
+    """kind: dataset, run, model or deployment; id: its identity; label: for people, of one line or more."""
 
     kind: str
     id: str
@@ -62,7 +62,7 @@ def build(datasets: Iterable[dict[str, Any]], versions: Iterable[dict[str, Any]]
     """The whole graph, from records as the services give them."""
     graph = Graph()
     for dataset in datasets:
-        label = f"{dataset['name']}@{dataset['version']}\\n{dataset['licence']}"
+        label = f"{dataset['name']}@{dataset['version']}\n{dataset['licence']}"
         graph.add(Node("dataset", dataset["id"], label), [("dataset", parent) for parent in dataset["parents"]])
     for version in versions:
         reference = f"{version['model']}@{version['number']}"
@@ -77,4 +77,5 @@ def build(datasets: Iterable[dict[str, Any]], versions: Iterable[dict[str, Any]]
 
 
 def _quoted(text: str) -> str:
-    return text.replace('"', '\\"')
+    """As within a quoted string of Graphviz, where a backslash begins an escape."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

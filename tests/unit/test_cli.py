@@ -149,6 +149,7 @@ def test_an_error_of_several_lines_is_told_line_by_line_and_fakes_no_line_of_our
         (["model", "list"], 2, "is no home: run `ai-infra init`"),
         (["verify", "absent.zip", "--trust", "absent.json"], 2, "absent.json: No such file"),
         (["doctor", "--env", "nowhere", "--root", str(ROOT)], 3, "--env is one of dev, staging, prod"),
+        (["lineage", "digits@1", "--dot", "--json"], 2, "two forms of one answer"),
         (["nonsense"], 2, "No such command"),
         (["verify"], 2, "Missing argument"),
     ],

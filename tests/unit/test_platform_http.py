@@ -185,6 +185,14 @@ def test_lineage_goes_up_to_the_data_and_down_from_it(rig: Rig, client: TestClie
     assert '"model:digits@1" [shape=box, label="digits@1"]' in dot
 
 
+def test_lines_of_a_lineage_label_are_lines_in_json_and_escapes_in_graphviz(client: TestClient) -> None:
+    path = "/v1/models/digits/versions/1/lineage"
+    nodes = client.get(path, headers=as_("tom")).json()["nodes"]
+    (label,) = {node["label"] for node in nodes if node["label"].startswith("raw@1")}
+    assert label == "raw@1\nCC-BY-4.0"
+    assert 'label="raw@1\\nCC-BY-4.0"' in client.get(f"{path}?form=dot", headers=as_("tom")).text
+
+
 FLAG = {"kind": "model", "target": "digits@1", "reason": "biased"}
 
 
