@@ -212,7 +212,8 @@ def _held(found: dict[str, Any]) -> None:
         return
     flags = f", flagged by {', '.join(version['flags'])}" if version["flags"] else ""
     say(f"{after}, {found['stage']} held {version['model']}@{version['number']} ({short(version['artifactId'])}){flags}")
-    say("(the version promoted there last; a rollout may have left the traffic with another one: `ai-infra status`)")
+    since = f", and on to {version['promotedOn']} since" if version["promotedOn"] else ""
+    say(f"(the version promoted there last{since}; which one has the traffic now: `ai-infra status`)")
     say(f"  rests on entries {', '.join(str(item['index']) for item in found['restsOn'])}, each shown under the log's checkpoint")
 
 

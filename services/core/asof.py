@@ -1,7 +1,8 @@
 """Which version a stage had at some point of the log, answered by replay of its entries and shown under its checkpoint.
 
-Order is that of the log, not of clocks: a time stands for all entries before the first one that is later. Memory grows with the
-number of versions and of active flags, never with the log.
+That is the version promoted there last: once it is promoted on, the stage serves it all the same. Order is that of the log, not of
+clocks: a time stands for all entries before the first one that is later. Memory grows with the number of versions and of active
+flags, never with the log.
 """
 
 from collections.abc import Callable
@@ -21,13 +22,14 @@ Event = dict[str, Any]
 
 @dataclass
 class StageFold:
-    """Feed it entries in log order. It answers with the version promoted last into the stage, if none moved it on since."""
+    """Feed it entries in log order. held: the last promotion into the stage; moved_on: the one of that version after it."""
 
     model: str
     stage: str
     size: int = 0
     registered: dict[str, tuple[int, Event]] = field(default_factory=dict)
-    held: dict[int, tuple[int, Event]] = field(default_factory=dict)
+    held: tuple[int, Event] | None = None
+    moved_on: tuple[int, Event] | None = None
     flags: dict[str, tuple[int, Event]] = field(default_factory=dict)
 
     def apply(self, event: Event) -> None:
@@ -38,12 +40,11 @@ class StageFold:
         self.size += 1
 
     def holder(self) -> "Holder | None":
-        """None: no version of the model was in the stage."""
-        if not self.held:
+        """None: no version of the model was promoted into the stage."""
+        if self.held is None:
             return None
-        number = list(self.held)[-1]
-        promoted, event = self.held[number]
-        reference = f"{self.model}@{number}"
+        promoted, event = self.held
+        reference = event["subject"]["id"]
         payload = self.registered[reference][1]["payload"]
         descent = self._descent(reference)
         targets = {("dataset", dataset) for dataset in payload["ancestors"]}
@@ -54,16 +55,19 @@ class StageFold:
         }
         version = {
             "model": self.model,
-            "number": number,
+            "number": payload["number"],
             "artifactId": payload["artifactId"],
             "runKey": payload["runKey"],
             "riskClass": payload["riskClass"],
             "stage": self.stage,
+            "promotedOn": self.moved_on[1]["payload"]["to"] if self.moved_on else None,
             "since": event["ts"],
             "manifest": event["manifestRef"],
             "flags": sorted(flags),
         }
-        return Holder(version, tuple(sorted({promoted, *(self.registered[name][0] for name in descent), *flags.values()})))
+        moved = [self.moved_on[0]] if self.moved_on else []
+        rests_on = {promoted, *moved, *(self.registered[name][0] for name in descent), *flags.values()}
+        return Holder(version, tuple(sorted(rests_on)))
 
     def _descent(self, reference: str) -> list[str]:
         """The version, and all those that it was made from: a flag on one of them is a flag on it."""
@@ -160,11 +164,11 @@ def _registered(fold: StageFold, event: Event) -> None:
 
 
 def _promoted(fold: StageFold, event: Event) -> None:
-    model, _, number = event["subject"]["id"].rpartition("@")
-    if model == fold.model:
-        fold.held.pop(int(number), None)
-        if event["payload"]["to"] == fold.stage:
-            fold.held[int(number)] = (fold.size, event)
+    reference, to = event["subject"]["id"], event["payload"]["to"]
+    if to == fold.stage and reference.rpartition("@")[0] == fold.model:
+        fold.held, fold.moved_on = (fold.size, event), None
+    elif fold.held is not None and fold.held[1]["subject"]["id"] == reference:
+        fold.moved_on = (fold.size, event)
 
 
 def _flagged(fold: StageFold, event: Event) -> None:

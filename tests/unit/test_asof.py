@@ -90,10 +90,10 @@ class World:
         about = {"kind": "model", "id": subject, "digest": None}
         self.events.append(plain(seq, API, type=kind, ts=self.ts, subject=about, payload=payload, **more))
 
-    def held(self, model: str, stage: str) -> tuple[str, tuple[str, ...]] | None:
-        """By brute force: the last promotion into the stage whose version is still there, and the flags on it."""
+    def held(self, model: str, stage: str) -> tuple[str, str | None, tuple[str, ...]] | None:
+        """By brute force: the version of the last promotion into the stage, the stage it moved on to, and the flags on it."""
         for name, to in reversed(self.order):
-            if name.rpartition("@")[0] == model and to == stage == self.stage[name]:
+            if name.rpartition("@")[0] == model and to == stage:
                 family = {name}
                 while more := {parent for each in family for parent in self.made[each]["parents"]} - family:
                     family |= more
@@ -104,13 +104,13 @@ class World:
                     or (kind == "model" and target in family)
                     or (kind == "artifact" and target in {self.made[each]["artifactId"] for each in family})
                 ]
-                return name, tuple(sorted(bad))
+                return name, None if self.stage[name] == stage else self.stage[name], tuple(sorted(bad))
         return None
 
 
 def answer(found: dict[str, Any]) -> Any:
     version = found["version"]
-    return version and (f"{version['model']}@{version['number']}", tuple(version["flags"]))
+    return version and (f"{version['model']}@{version['number']}", version["promotedOn"], tuple(version["flags"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +168,24 @@ def test_a_time_stands_for_all_entries_before_the_first_later_one(played: Played
     assert by_time == as_of(played.reader, played.trust, "digits", "prod", Until(index=last))
     before_all = as_of(played.reader, played.trust, "digits", "prod", Until(ts=START - 1))
     assert (before_all["version"], before_all["entries"]) == (None, 0)
+
+
+def test_a_version_that_was_promoted_on_is_still_what_its_stage_held() -> None:
+    told = World(0, 60)
+    folds = {stage: asof.StageFold("digits", stage) for stage in ("staging", "prod")}
+    registered = {"model": "digits", "artifactId": "sha256:a", "runKey": "sha256:r", "riskClass": "high", "parents": []}
+    for number in (1, 2):
+        told.tell("model.registered", f"digits@{number}", registered | {"number": number, "ancestors": []})
+        told.tell("promotion.completed", f"digits@{number}", {"to": "staging"}, manifestRef="sha256:m")
+    told.tell("promotion.completed", "digits@2", {"to": "prod"}, manifestRef="sha256:n")
+    for fold in folds.values():
+        for event in told.events[60:]:
+            fold.apply(event)
+    holders = [fold.holder() for fold in folds.values()]
+    assert [at and (at.version["number"], at.version["promotedOn"], at.rests_on) for at in holders] == [
+        (2, "prod", (2, 3, 4)),
+        (2, None, (2, 4)),
+    ]
 
 
 def test_an_index_beyond_the_checkpoint_is_refused(played: Played) -> None:
