@@ -12,6 +12,7 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
+from services.core import logs
 from services.core.calls import Peer
 from services.core.clock import system_clock
 from services.core.database import open_engine
@@ -112,8 +113,7 @@ async def _until_signal() -> None:
 def main() -> None:
     """`python -m services.serving.router`"""
     die_with_supervisor(os.environ)
-    logging.basicConfig(level=logging.INFO, format="router: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure("router", logging.INFO)
     try:
         run_router(os.environ)
     except BadSetting as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from services.core import backends, object_backends
+from services.core import backends, logs, object_backends
 from services.core.calls import Peer, call, client
 from services.core.clock import system_clock
 from services.core.errors import BadInput, BadSetting, NotFound
@@ -151,5 +151,6 @@ def _quiet() -> None:
     import torch
 
     torch.set_num_threads(1)
+    logs.configure("predictor", logging.WARNING)
     # KServe logs a stack trace for each bad request: clients must not fill our disk.
     logging.getLogger("kserve").setLevel(logging.CRITICAL)
