@@ -1,16 +1,12 @@
 """`ai-infra audit`: the log."""
 
-import datetime
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from services.commands.common import As, Json, connected, read_file, say, show, table
-
-LAST_MS = 253_402_300_799_999
-"""The end of the year 9999, and of Python's calendar. An event or a cosignature may state a later time."""
+from services.commands.common import As, Json, connected, moment, read_file, say, show, table
 
 app = typer.Typer(help="Read, verify and prove the audit log.", no_args_is_help=True)
 
@@ -103,7 +99,7 @@ def _table(found: list[dict[str, Any]]) -> None:
     rows = []
     for entry in found:
         event = entry["event"]
-        rows.append((entry["index"], _time(event["ts"]), event["type"], event["subject"]["id"], event["actor"].rsplit("/", 1)[-1]))
+        rows.append((entry["index"], moment(event["ts"]), event["type"], event["subject"]["id"], event["actor"].rsplit("/", 1)[-1]))
     table("audit log", ("index", "time (UTC)", "type", "subject", "actor"), rows, "the first event comes with the first start")
 
 
@@ -111,9 +107,10 @@ def draw(found: dict[str, Any]) -> None:
     """What a check of the log found."""
     say(f"{found['size']} entries: {'no problem found' if not found['problems'] else 'PROBLEMS'}")
     for problem in found["problems"]:
-        say(f"  {json.dumps(problem)}")
+        where = "" if problem["index"] is None else f"entry {problem['index']}: "
+        say(f"  {where}{problem['kind']}: {problem['detail']}")
     for name, at in found.get("witnesses", {}).items():
-        say(f"  witness {name}: {'did NOT cosign this checkpoint' if at is None else f'cosigned at {_time(at * 1000)} UTC'}")
+        say(f"  witness {name}: {'did NOT cosign this checkpoint' if at is None else f'cosigned at {moment(at * 1000)} UTC'}")
     for item in found.get("notCheckable", []):
         say(f"  not checkable: {item}")
 
@@ -122,9 +119,3 @@ def _reconciled(found: dict[str, Any]) -> None:
     say(f"{found['rows']} state rows and {found['events']} events compared: {len(found['problems'])} problems")
     for problem in found["problems"]:
         say(f"  {problem}")
-
-
-def _time(milliseconds: int) -> str:
-    if milliseconds > LAST_MS:
-        return f"{milliseconds:,} ms after 1970"
-    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,5 +1,6 @@
 """What commands share: who is calling, how results and errors are shown, exit codes."""
 
+import datetime
 import json
 import os
 import re
@@ -117,6 +118,17 @@ def note(text: str) -> None:
 def short(digest: str | None) -> str:
     """The first 12 hex digits of a digest or id."""
     return "-" if digest is None else digest.removeprefix("sha256:")[:12]
+
+
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, and of Python's calendar. An event or a cosignature may state a later time."""
+
+
+def moment(milliseconds: int) -> str:
+    """When it was, in UTC. milliseconds: since the epoch."""
+    if milliseconds > LAST_MS:
+        return f"{milliseconds:,} ms after 1970"
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def read_file(path: Path) -> bytes:

@@ -103,6 +103,17 @@ def test_a_time_beyond_the_calendar_is_shown_as_its_number(capsys: pytest.Captur
     assert f"w3: cosigned at {(2**63 - 1) * 1000:,} ms after 1970 UTC" in told
 
 
+def test_a_problem_of_the_log_is_a_line_with_its_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        {"kind": "wrong hash", "index": 3, "detail": "entry and tile differ"},
+        {"kind": "not witnessed", "index": None, "detail": "0 of 1"},
+    ]
+    draw({"size": 9, "problems": found})
+    assert capsys.readouterr().out.splitlines() == [
+        "9 entries: PROBLEMS", "  entry 3: wrong hash: entry and tile differ", "  not witnessed: 0 of 1",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
