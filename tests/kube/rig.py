@@ -174,6 +174,28 @@ class Dying(httpx.BaseTransport):
 
 
 @dataclass
+class Overtaken(httpx.BaseTransport):
+    """Carries requests; somebody else acts just before the server gets the first request to delete one of `plural`."""
+
+    context: ssl.SSLContext
+    plural: str
+    act: Callable[[], None]
+    acted: bool = False
+
+    def __post_init__(self) -> None:
+        self._real = httpx.HTTPTransport(verify=self.context)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if not self.acted and request.method == "DELETE" and f"/{self.plural}/" in request.url.path:
+            self.acted = True
+            self.act()
+        return self._real.handle_request(request)
+
+    def close(self) -> None:
+        self._real.close()
+
+
+@dataclass
 class Blinking(httpx.BaseTransport):
     """Carries requests; the connection of the first watch breaks as soon as the server took it. watches: how many there were."""
 

@@ -24,6 +24,7 @@ from tests.kube.rig import (
     Blinking,
     Dying,
     Killed,
+    Overtaken,
     Rig,
     grant,
     led_to,
@@ -241,6 +242,30 @@ def test_what_somebody_deletes_is_made_again(rig: Rig, kube: Kube) -> None:
 
     wait_for(restored, "the service is there again")
     assert seen(kube, rig.place)["services"] == {"digits": (stable, [])}
+
+
+def test_what_somebody_makes_anew_under_a_name_is_not_deleted_in_place_of_what_was_ours(
+    kube: Kube, cluster: ApiServer, place: Place, tmp_path: Path
+) -> None:
+    access = cluster.access()
+    theirs: list[str] = []
+
+    def made_anew() -> None:
+        ours = kube.get(SERVICES, "digits", place.of("staging"))
+        kube.delete(SERVICES, "digits", place.of("staging"))
+        meta = {"name": "digits", "namespace": place.of("staging")}
+        theirs.append(kube.apply(SERVICES, ours | {"metadata": meta})["metadata"]["uid"])
+
+    overtaken = Overtaken(ssl.create_default_context(cafile=str(access.ca)), SERVICES.plural, made_anew)
+    with open_rig(tmp_path, access, place, transport=overtaken) as rig:
+        stable = rig.deploy()
+        rig.look()
+        rig.serving.undeploy(stable, ACTOR)
+        with pytest.raises(Unavailable, match=r"inferenceservices \S+/digits: .*the UID in the precondition"):
+            rig.backend.follow(rig.serving.desired)
+        assert [kube.get(SERVICES, "digits", rig.namespace)["metadata"]["uid"]] == theirs
+        rig.look()
+        assert [kube.get(SERVICES, "digits", rig.namespace)["metadata"]["uid"]] == theirs
 
 
 def test_two_controllers_agree_on_a_rollouts_times(rig: Rig, kube: Kube, kserve: KServeStandIn) -> None:
