@@ -45,6 +45,11 @@ flag_texts := [sprintf("active safety flag on %s %s: %s", [text(object.get(f, "k
 	is_object(f)
 ]
 
+evaluated if is_object(input.evaluation)
+
+# Rules on an evaluation say this alone when there is none: nothing that is not there is old or bad.
+unevaluated(rule) := refused(rule, "deny", ["there is no evaluation"])
+
 # Only what comes from the input goes into %s: the embedded engine puts quotes around literals and results of built-ins
 # there. `concat` joins those.
 default text(_) := "(unnamed)"

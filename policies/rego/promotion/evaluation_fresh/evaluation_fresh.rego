@@ -14,7 +14,9 @@ import rego.v1
 
 default report := {"rule": "promotion.evaluation-fresh", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
 
-report := lib.report("promotion.evaluation-fresh", needs, met)
+report := lib.unevaluated("promotion.evaluation-fresh") if not lib.evaluated
+
+report := lib.report("promotion.evaluation-fresh", needs, met) if lib.evaluated
 
 needs := {
 	"age": sprintf("the evaluation is older than %d s", [data.limits.evaluation_max_age_s]),

@@ -36,3 +36,8 @@ test_unknown_age_is_denied if {
 		"the age of the evaluation is unknown" in r.reasons
 	}
 }
+
+test_no_evaluation_is_denied_for_that_alone if {
+	r := evaluation_fresh.report with input.now as fix.now with input.evaluation as null
+	r == {"rule": "promotion.evaluation-fresh", "verdict": "deny", "reasons": ["there is no evaluation"]}
+}

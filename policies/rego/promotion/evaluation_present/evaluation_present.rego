@@ -14,11 +14,9 @@ import rego.v1
 
 default report := {"rule": "promotion.evaluation-present", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
 
-report := lib.refused("promotion.evaluation-present", "deny", ["there is no evaluation"]) if not present
+report := lib.unevaluated("promotion.evaluation-present") if not lib.evaluated
 
-report := lib.report("promotion.evaluation-present", needs, met) if present
-
-present if is_object(input.evaluation)
+report := lib.report("promotion.evaluation-present", needs, met) if lib.evaluated
 
 needs := {
 	"artifact": "the evaluation is of another artifact",

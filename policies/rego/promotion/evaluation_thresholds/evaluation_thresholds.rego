@@ -14,7 +14,9 @@ import rego.v1
 
 default report := {"rule": "promotion.evaluation-thresholds", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
 
-report := lib.report("promotion.evaluation-thresholds", needs, met)
+report := lib.unevaluated("promotion.evaluation-thresholds") if not lib.evaluated
+
+report := lib.report("promotion.evaluation-thresholds", needs, met) if lib.evaluated
 
 accuracy := object.get(input, ["evaluation", "metrics", "accuracy"], null)
 

@@ -44,6 +44,5 @@ test_few_samples_are_denied if {
 
 test_no_evaluation_is_denied if {
 	r := evaluation_thresholds.report with input.evaluation as null
-	r.verdict == "deny"
-	"accuracy is unknown percent, 90.00 are needed" in r.reasons
+	r == {"rule": "promotion.evaluation-thresholds", "verdict": "deny", "reasons": ["there is no evaluation"]}
 }
