@@ -15,6 +15,7 @@ from services.commands import (
     policy,
     promotion,
     quarantine,
+    rollout,
     serving,
     training,
     trust,
@@ -33,7 +34,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 GROUPS = (
-    platform, login, data, training, models, promotion, serving, quarantine, policy, audit, trust, verify, witness, infra, doctor,
+    platform, login, data, training, models, promotion, serving, rollout, quarantine, policy, audit, trust, verify, witness, infra,
+    doctor,
 )  # fmt: skip
 for group in GROUPS:
     group.add_to(app)

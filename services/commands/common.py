@@ -141,6 +141,17 @@ def read_file(path: Path) -> bytes:
         raise BadInput(f"{path}: {error.strerror}") from error
 
 
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds. Raises BadInput, naming the file."""
+    from services.core.canonical import parse
+    from services.core.errors import BadInput, BadJson
+
+    try:
+        return parse(read_file(path))
+    except BadJson as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
 def guarded(run: Callable[[], Any], as_json: bool) -> int:
     """Runs a command; an error becomes a message on stderr and an exit code."""
     from services.core.errors import AiInfraError, BadInput

@@ -47,11 +47,12 @@ MIN_BLOCKS = 4
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Use cases over rollouts. probes are read once for each rollout and kept."""
+    """Use cases over rollouts. probes are read once for each rollout and kept; seen: requests of a step, at the last look."""
 
     serving: Serving
     golden: GoldenProbes
     _probes: dict[str, list[Probe]] = field(default_factory=dict)
+    _seen: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def start(self, spec: RolloutSpec, actor: str) -> dict[str, Any]:
         """Begins a rollout: the canary's predictors start, and traffic follows once they are ready and stable is calibrated. The
@@ -71,7 +72,7 @@ class Rollouts:
         rollout = new_id("rol")
         with begin(serving.engine) as connection:
             if (known := self._known(connection, spec, actor)) is not None:
-                return dict(known)
+                return self._told(known)
             deployed = serving.insert(connection, servable, decision, stable["replicas"], actor, role="canary")
             values = {
                 "id": rollout,
@@ -131,14 +132,19 @@ class Rollouts:
         return row
 
     def get(self, rollout: str) -> dict[str, Any]:
-        """The record. Raises UnknownRollout."""
-        return dict(self._row(rollout))
+        """The record, and `requests`: finished in the present step by both versions, null while none are compared. Raises
+        UnknownRollout."""
+        return self._told(self._row(rollout))
 
     def all(self) -> list[dict[str, Any]]:
         """Every rollout, oldest first."""
         table = tables.rollouts
         with self.serving.engine.connect() as connection:
-            return [dict(row) for row in connection.execute(select(table).order_by(table.c.id)).mappings()]
+            return [self._told(row) for row in connection.execute(select(table).order_by(table.c.id)).mappings()]
+
+    def _told(self, row: RowMapping) -> dict[str, Any]:
+        compares = row["state"] in (RUNNING, UNDECIDED)
+        return dict(row) | {"requests": self._seen.get((row["id"], row["step"])) if compares else None}
 
     def active(self) -> list[str]:
         """Ids of those that `advance` has work on."""
@@ -219,6 +225,7 @@ class Rollouts:
             self._roll_back(row, ROLLED_BACK, _cause(verdict), (counts, verdict))
             return
         finished = next((phase.requests for phase in counts.phases if phase.weight == row["weight"]), 0)
+        self._seen[row["id"], row["step"]] = finished
         enough, following = finished >= spec.min_requests_per_step, row["step"] + 1
         late = self.serving.clock() - row["since"] >= spec.max_step_s * 1000
         if enough and following < len(spec.steps) - 1:
