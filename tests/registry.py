@@ -146,7 +146,9 @@ class Rig:
         """The use cases over these ports."""
         base = (self.engine, ports.store, ports.events, self.clock)
         self.datasets, self.artifacts = Datasets(*base, self.trust_now), Artifacts(*base)
-        self.models = Models(*base, self.datasets, self.artifacts, self.runs, ports.signing, self.evaluator, self.trust_now)
+        held_out = SentinelPolicy(self.sentinelnet).held_out
+        made = self.datasets, self.artifacts, self.runs
+        self.models = Models(*base, *made, ports.signing, self.evaluator, self.trust_now, held_out)
         self.flags = Flags(*base, self.trust_now, ports.policy, self._resolve)
         self.promotions = Promotions(
             *base, self.trust_now, self.datasets, self.artifacts, self.models, self.flags, ports.policy, ports.signing, self.log,

@@ -70,6 +70,11 @@ class SentinelPolicy:
     def revision(self) -> str:
         return self.sentinelnet.active().revision
 
+    def held_out(self) -> list[str]:
+        """The splits on which the rule promotion.evaluation-present takes an evaluation."""
+        found: list[str] = self.sentinelnet.active_bundle().data["limits"]["evaluation_splits"]
+        return found
+
 
 @dataclass(frozen=True)
 class DecisionRecords:

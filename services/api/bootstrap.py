@@ -154,7 +154,7 @@ def build_platform(settings: Settings) -> FastAPI:
     training = open_training(ground, datasets, artifacts)
     models = Models(
         ground.engine, ground.store, ground.events, system_clock, datasets, artifacts, training.service, ground.signing,
-        training.evaluator, ground.trust,
+        training.evaluator, ground.trust, ground.policy.held_out,
     )  # fmt: skip
     flags = Flags(
         ground.engine,

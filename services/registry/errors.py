@@ -31,5 +31,9 @@ class StageChanged(Conflict):
     """The version's stage, flags or request changed while the promotion ran; look again before asking again."""
 
 
+class AlreadyPromoted(Conflict):
+    """The version is in the stage that is asked for, or in a higher one: no promotion leads there."""
+
+
 class PromotionRefused(Refused):
     """SentinelNet or the quorum said no; `rules` names which."""

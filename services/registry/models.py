@@ -1,6 +1,7 @@
 """Model versions and their evaluations."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -77,7 +78,7 @@ class EvaluationOrder(Strict):
 
 @dataclass(frozen=True)
 class Models:
-    """Use cases over model versions."""
+    """Use cases over model versions. held_out: names of the splits on which the active policies take an evaluation."""
 
     engine: Engine
     store: ObjectStore
@@ -89,6 +90,7 @@ class Models:
     signing: Signing
     evaluator: Evaluator
     trust: TrustNow
+    held_out: Callable[[], Sequence[str]]
 
     def register(self, model: str, registration: Registration, actor: str) -> dict[str, Any]:
         """The next version of a model, from a completed run. The same run again answers the version that is there.
@@ -223,13 +225,17 @@ class Models:
         """Measures the version on a held-out split; the signed test result is recorded, passed or failed.
 
         Raises:
-            UnknownModel, UnknownDataset; BadInput: no such split, or the model cannot be run; Unavailable: retry.
+            UnknownModel, UnknownDataset; BadInput: no such split, one that is not held out, or the model cannot be run;
+            Unavailable: retry.
         """
         version = self.get(model, number)
         dataset = self.datasets.get(order.dataset)
         manifest = dataset["manifest"]
         if order.split not in manifest["splits"]:
             raise BadInput(f"data set {order.dataset} has no split {order.split!r}: {sorted(manifest['splits'])}")
+        if order.split not in (held_out := self.held_out()):
+            taken = ", ".join(held_out) or "none"
+            raise BadInput(f"the split {order.split!r} is not a held-out one: evaluate on one that the policies take ({taken})")
         paths = set(manifest["splits"][order.split])
         data = {item["path"]: item["sha256"] for item in manifest["files"] if item["path"] in paths}
         files = {entry.path: entry.sha256 for entry in self.artifacts.files(version["artifact_id"])}

@@ -25,7 +25,7 @@ from services.core.trustfile import TrustNow
 from services.registry import tables, told
 from services.registry.artifacts import Artifacts
 from services.registry.datasets import Datasets
-from services.registry.errors import PromotionRefused, StageChanged, UnknownPromotion
+from services.registry.errors import AlreadyPromoted, PromotionRefused, StageChanged, UnknownPromotion
 from services.registry.flags import Flags
 from services.registry.models import Models
 from services.registry.ports import Decision, Events, Log, Policy, Signing
@@ -64,10 +64,11 @@ class Promotions:
 
         Raises:
             Refused: the caller did not sign it with a key that trust knows as the caller's. UnknownModel. BadInput.
+            AlreadyPromoted: nobody needs to sign what no decision could allow.
         """
         envelope = dsse.parse(envelope_bytes)
         request = expect(PromotionRequest, envelope.payload)
-        self.models.get(request.model, request.number)
+        version = self.models.get(request.model, request.number)
         own = self._require_own_signatures(envelope, actor, "promotion.request")
         digest = sha256(envelope.payload)
         # 1. Store the envelope. A crash here leaves an object that no row names: harmless.
@@ -77,6 +78,7 @@ class Promotions:
             table = tables.promotions
             found = connection.execute(select(table.c.id).where(table.c.request == digest)).scalar()
             if found is None:
+                self._require_below(version, request.to_stage)
                 found = new_id("prm")
                 connection.execute(
                     insert(table).values(
@@ -222,7 +224,8 @@ class Promotions:
         decision = self.policy.decide("promote", facts, subject, actor)
         if decision.verdict != "pass":
             names = ", ".join(rule["rule"] for rule in decision.refusals) or "sentinelnet"
-            raise PromotionRefused(f"{subject.id} to {request.to_stage} is refused by {names}", decision.refusals)
+            told = f"{subject.id} to {request.to_stage} is refused by {names} (`ai-infra policy explain {decision.id}`)"
+            raise PromotionRefused(told + self._other_evaluation(request, decision), decision.refusals)
         try:
             summary = self.signing.sign_statement("sentinelnet", self._vsa(request, decision, facts), {}, actor)
         except Refused as error:
@@ -238,6 +241,18 @@ class Promotions:
             if changed.rowcount != 1:
                 raise StageChanged("the promotion changed while it was decided on: try again")
         return self.get(promotion["id"])
+
+    def _other_evaluation(self, request: PromotionRequest, decision: Decision) -> str:
+        """A line on a request that an evaluation made since cannot help: it names another, or none. Else nothing."""
+        if not any(rule["rule"].startswith("promotion.evaluation") for rule in decision.refusals):
+            return ""
+        reference = f"{request.model}@{request.number}"
+        made = [item["payload"] for item in self.models.get(request.model, request.number)["evaluations"]]
+        if made[-1:] == [request.evaluation]:
+            return ""
+        newest = f"the newest of {reference} is {made[-1]}" if made else f"`ai-infra evaluate {reference} --dataset SET` makes one"
+        again = f"make a new request, which names it: `ai-infra promotion request {reference} --to {request.to_stage}`"
+        return f"\nthe request names {request.evaluation or 'no evaluation'}, {newest}: {again}"
 
     def _vsa(self, request: PromotionRequest, decision: Decision, facts: dict[str, Any]) -> bytes:
         looked_at = [facts["request"]["digest"], facts["evaluation"]["digest"], facts["provenance"]["digest"]]
@@ -355,6 +370,12 @@ class Promotions:
         if isinstance(error, StageChanged | PromotionRefused):
             raise error
         raise PromotionRefused(str(error), rules) from error
+
+    def _require_below(self, version: dict[str, Any], stage: str) -> None:
+        """Raises AlreadyPromoted."""
+        stages, now = self.trust().environments, version["stage"]
+        if now in stages and stage in stages[: stages.index(now) + 1]:
+            raise AlreadyPromoted(f"{version['model']}@{version['number']} is in {now} already: no promotion leads to {stage}")
 
     def _require_own_signatures(self, envelope: dsse.Envelope, actor: str, rule: str) -> dict[str, Signature]:
         """As `_signatures_of`; at least one."""

@@ -82,7 +82,7 @@ def make(folder: Path) -> Warm:
     shop.service.step()
     models = Models(
         shop.engine, shop.store, shop.events, shop.clock, shop.datasets, shop.artifacts, shop.service,
-        HomeSigning(home), SaysEvaluator(GOOD), lambda: home.trust,
+        HomeSigning(home), SaysEvaluator(GOOD), lambda: home.trust, lambda: ["test"],
     )  # fmt: skip
     models.register("warm", Registration.from_json({"run": run, "riskClass": RISK}), TARA)
     models.evaluate("warm", 1, EvaluationOrder(dataset="optical-digits@1.0"), EVALUATOR)

@@ -11,13 +11,13 @@ from services.core import dsse, keys, oms
 from services.core.errors import AiInfraError, BadInput, Conflict, Refused, Unavailable
 from services.core.statements import Manifest, PromotionRequest, Vsa, expect
 from services.core.tls import person_id
-from services.registry.errors import PromotionRefused, StageChanged, UnknownModel, UnknownPromotion
+from services.registry.errors import AlreadyPromoted, PromotionRefused, StageChanged, UnknownModel, UnknownPromotion
 from services.registry.ports import Measured
 from services.sentinelnet.errors import PolicyUnavailable
 from tests import signing as world
 from tests.fakes.policy_engine import SaysEngine
 from tests.fakes.registry import Interrupting
-from tests.registry import RITA, Ports, Rig, copied, key_of, opened
+from tests.registry import GOOD, RITA, Ports, Rig, copied, key_of, opened
 from tests.sentinelnet import blocking
 
 TRIO = ("ada", "ben", "cyd")
@@ -202,6 +202,33 @@ def test_a_promotion_that_breaks_a_rule_is_refused_by_its_name(rig: Rig, prepare
     promotion = prepare(rig)
     rig.approve(promotion, *TRIO)
     assert set(refused(rig, promotion)) == rules
+
+
+@pytest.mark.parametrize("prepare", [no_evaluation, failing_evaluation])
+def test_a_refusal_says_that_a_newer_evaluation_needs_a_new_request(rig: Rig, prepare: Callable[[Rig], str]) -> None:
+    asked = prepare(rig)
+    named = expect(PromotionRequest, dsse.parse(rig.promotions.envelope(asked)).payload).evaluation
+    rig.now += 1
+    rig.evaluator.measured = GOOD
+    newest = rig.evaluate()
+    with pytest.raises(PromotionRefused) as caught:
+        rig.promotions.carry_out(asked, RITA)
+    first, second = str(caught.value).split("\n")
+    assert first.endswith(f"(`ai-infra policy explain {rig.sentinelnet.recent(1)[0].id}`)")
+    assert second.startswith(
+        f"the request names {named or 'no evaluation'}, the newest of digits@1 is {newest}: make a new request, which names it"
+    )
+
+
+def test_a_version_is_not_asked_into_a_stage_that_it_has_reached(rig: Rig) -> None:
+    rig.promoted()
+    done = rig.promoted(to="prod")
+    for stage in ("staging", "prod"):
+        with pytest.raises(AlreadyPromoted, match=f"digits@1 is in prod already: no promotion leads to {stage}"):
+            rig.request(to=stage, nonce="1" * 32)
+    assert [item["id"] for item in rig.promotions.all()][-1] == done
+    payload = dsse.parse(rig.promotions.envelope(done)).payload
+    assert rig.promotions.request(world.envelope(payload, key_of("rita")).to_bytes(), RITA)["state"] == "completed"
 
 
 def test_a_request_in_anothers_name_is_refused(rig: Rig) -> None:

@@ -253,6 +253,13 @@ def test_an_evaluation_on_an_unknown_split_is_refused(rig: Rig) -> None:
         rig.models.evaluate("digits", 1, EvaluationOrder(dataset="digits@1", split="holdout"), EVA)
 
 
+def test_an_evaluation_on_a_split_that_the_policies_do_not_take_is_refused_before_it_is_made(rig: Rig) -> None:
+    asked = len(rig.evaluator.asked)
+    with pytest.raises(BadInput, match=r"'train' is not a held-out one: evaluate on one that the policies take \(test\)"):
+        rig.models.evaluate("digits", 1, EvaluationOrder(dataset="digits@1", split="train"), EVA)
+    assert len(rig.evaluator.asked) == asked
+
+
 def test_a_target_is_flagged_once_and_lifted_by_a_clearance(rig: Rig) -> None:
     flag = rig.flag("dataset", "raw@1")
     assert rig.flag("dataset", rig.datasets.get("raw@1")["id"]) == flag
