@@ -10,6 +10,8 @@ from services.commands.common import As, Json, connected, moment, read_file, say
 
 app = typer.Typer(help="Read, verify and prove the audit log.", no_args_is_help=True)
 
+Index = Annotated[int, typer.Argument(help="Index of the entry, as `ai-infra audit tail` shows it.")]
+
 
 def add_to(root: typer.Typer) -> None:
     root.add_typer(app, name="audit")
@@ -25,7 +27,7 @@ def tail(
 
 
 @app.command(name="show", epilog="Example: ai-infra audit show 12")
-def show_one(index: int, person: As = "aude", as_json: Json = False) -> None:
+def show_one(index: Index, person: As = "aude", as_json: Json = False) -> None:
     """One entry, whole."""
     with connected(person) as client:
         show(client.event(index), as_json, lambda found: say(json.dumps(found, indent=2)))
@@ -37,7 +39,10 @@ def verify(
     person: As = "aude",
     as_json: Json = False,
 ) -> None:
-    """Check chain, sequence numbers, tiles, checkpoint and table; without --against, truncation and forks are not checkable."""
+    """Check chain, sequence numbers, tiles, checkpoint and table; without --against, truncation and forks are not checkable.
+
+    Exit code 1: there is a problem; each is named.
+    """
     note = read_file(against).decode("utf-8", "replace") if against else None
     with connected(person) as client:
         found = client.audit_verify(note)
@@ -48,7 +53,7 @@ def verify(
 
 @app.command(epilog="Example: ai-infra audit prove 12 -o entry.tlog-proof")
 def prove(
-    index: int,
+    index: Index,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File; default: stdout.")] = None,
     person: As = "aude",
     as_json: Json = False,
@@ -71,7 +76,10 @@ def check_proof(
     trust: Annotated[Path | None, typer.Option(help="trust.json, got out of band. Default: the home's.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check offline that an entry is in the log: by its proof, the log's signature and the witnesses that trust asks for."""
+    """Check offline that an entry is in the log: by its proof, the log's signature and the witnesses that trust asks for.
+
+    Exit code 1: that is not shown.
+    """
     from services.commands.common import home
     from services.core import asof
     from services.core.canonical import parse
@@ -87,7 +95,7 @@ def check_proof(
 
 @app.command(epilog="Example: ai-infra audit reconcile")
 def reconcile(person: As = "aude", as_json: Json = False) -> None:
-    """Prove that every state row has its event, and every event its state."""
+    """Prove that every state row has its event, and every event its state. Exit code 1: some have not."""
     with connected(person) as client:
         found = client.reconcile()
     show(found, as_json, _reconciled)

@@ -40,6 +40,7 @@ EXIT_HELP = (
 Target = Literal["staging", "prod"]
 """Where a version is promoted to and served."""
 
+Version = Annotated[str, typer.Argument(help="NAME@NUMBER, as `ai-infra model list` shows it.")]
 As = Annotated[str, typer.Option("--as", envvar="AI_INFRA_AS", help="Name of the person who acts.", show_default=True)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 

@@ -9,6 +9,8 @@ from services.commands.common import As, Json, connected, say, short, show, tabl
 
 app = typer.Typer(help="Register and approve data sets.", no_args_is_help=True)
 
+Reference = Annotated[str, typer.Argument(help="NAME@VERSION, as `ai-infra data list` shows it, or the id.")]
+
 
 def add_to(root: typer.Typer) -> None:
     root.add_typer(app, name="data")
@@ -31,7 +33,7 @@ def list_all(person: As = "stella", as_json: Json = False) -> None:
 
 
 @app.command(name="show", epilog="Example: ai-infra data show optical-digits@1.0")
-def show_one(reference: str, person: As = "stella", as_json: Json = False) -> None:
+def show_one(reference: Reference, person: As = "stella", as_json: Json = False) -> None:
     """Show one data set: files, licence, source, splits, approvals."""
     with connected(person) as client:
         show(client.dataset(reference), as_json, _one)
@@ -39,7 +41,7 @@ def show_one(reference: str, person: As = "stella", as_json: Json = False) -> No
 
 @app.command(epilog='Example: ai-infra data approve digits-writers@1.0 --reason "consent on file" --as stella')
 def approve(
-    reference: str,
+    reference: Reference,
     reason: Annotated[str, typer.Option(help="Why personal data may be used.")],
     person: As = "stella",
     as_json: Json = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from services.commands.common import As, Json, Target, connected, say, short, show, table
+from services.commands.common import As, Json, Target, Version, connected, say, short, show, table
 from services.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_to(root: typer.Typer) -> None:
 
 @app.command(epilog="Example: ai-infra model register digits --run run-019... --risk high")
 def register(
-    model: str,
+    model: Annotated[str, typer.Argument(help="Name of the model; the number is the next one.")],
     run: Annotated[str, typer.Option(help="Id of a completed run.")],
     risk: Annotated[Literal["low", "high"], typer.Option(help="High needs more approvers.")] = "high",
     parent: Annotated[list[str] | None, typer.Option(help="name@number that this version was made from.")] = None,
@@ -44,14 +44,18 @@ def register(
 
 
 @app.command(name="list", epilog="Example: ai-infra model list digits")
-def list_all(model: Annotated[str | None, typer.Argument()] = None, person: As = "tara", as_json: Json = False) -> None:
+def list_all(
+    model: Annotated[str | None, typer.Argument(help="Name of a model; all without it.")] = None,
+    person: As = "tara",
+    as_json: Json = False,
+) -> None:
     """List versions."""
     with connected(person) as client:
         show(client.models(model), as_json, _table)
 
 
 @app.command(name="show", epilog="Example: ai-infra model show digits@1 --json")
-def show_one(reference: str, person: As = "tara", as_json: Json = False) -> None:
+def show_one(reference: Version, person: As = "tara", as_json: Json = False) -> None:
     """Show one version: inputs, evaluations, manifests, flags."""
     with connected(person) as client:
         show(client.model(reference), as_json, _one)
@@ -100,7 +104,7 @@ def show_as_of(
 
 @app.command(epilog="Example: ai-infra model export digits@1 out/ && model_signing verify key ... out/")
 def export(
-    reference: str,
+    reference: Version,
     target: Annotated[Path, typer.Argument(help="New folder.")],
     environment: Annotated[Target | None, typer.Option("--env", help="Default: the latest promotion.")] = None,
     person: As = "aude",
@@ -115,7 +119,7 @@ def export(
 
 @app.command(epilog="Example: ai-infra model upload ./model --meta origin=vendor")
 def upload(
-    directory: Path,
+    directory: Annotated[Path, typer.Argument(help="Folder whose whole tree is uploaded.")],
     meta: Annotated[list[str] | None, typer.Option(help="key=value, may be repeated.")] = None,
     person: As = "tara",
     as_json: Json = False,
@@ -131,7 +135,7 @@ def upload(
 
 
 def evaluate(
-    reference: str,
+    reference: Version,
     dataset: Annotated[str, typer.Option(help="Data set id or name@version.")],
     split: Annotated[str, typer.Option(help="The held-out split.")] = "test",
     minimum: Annotated[float, typer.Option(help="Accuracy below which the result is FAILED.")] = 0.9,
@@ -144,7 +148,7 @@ def evaluate(
 
 
 def lineage(
-    reference: str,
+    reference: Version,
     up: Annotated[bool, typer.Option("--up/--down", help="What it was made from, or what was made from it.")] = True,
     dot: Annotated[bool, typer.Option(help="Graphviz.")] = False,
     person: As = "aude",

@@ -89,7 +89,10 @@ def demo(
     ] = Path(".ai-infra-demo"),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write what was shown, for machines.")] = None,
 ) -> None:
-    """The main job: a real model from data set to canaried serving, and what is refused on the way."""
+    """The main job: a real model from data set to canaried serving, and what is refused on the way.
+
+    Exit code 1: something was not shown.
+    """
     from services.demo.story import run
 
     if not run(home_folder, json_file):

@@ -22,7 +22,10 @@ def add_to(root: typer.Typer) -> None:
 
 @app.command(epilog="Example: ai-infra policy check promote input.json")
 def check(
-    action: str, facts: Annotated[Path, typer.Argument(help="The input, as JSON.")], person: As = "aude", as_json: Json = False
+    action: Annotated[str, typer.Argument(help="apply, clearance, deploy, promote, provision, publish or train.")],
+    facts: Annotated[Path, typer.Argument(help="The input, as JSON.")],
+    person: As = "aude",
+    as_json: Json = False,
 ) -> None:
     """What a decision on this input would say; nothing is recorded. Exit code 1: it would not pass."""
     from services.core.canonical import parse
@@ -35,7 +38,11 @@ def check(
 
 
 @app.command(epilog="Example: ai-infra policy explain dec-019...")
-def explain(decision: str, person: As = "aude", as_json: Json = False) -> None:
+def explain(
+    decision: Annotated[str, typer.Argument(help="Id of the decision, as `ai-infra policy list` shows it.")],
+    person: As = "aude",
+    as_json: Json = False,
+) -> None:
     """A recorded decision: its rules, what they are for, and their reasons."""
     with connected(person) as client:
         show(client.explain(decision), as_json, _verdict)
@@ -48,7 +55,7 @@ app.command(epilog="Examples: ai-infra policy replay dec-019...  |  ai-infra pol
 @app.command(name="list", epilog="Example: ai-infra policy list --subject digits@1")
 def list_all(
     subject: Annotated[str | None, typer.Option(help="Only decisions on this thing.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Decisions, the newest.")] = 20,
     person: As = "aude",
     as_json: Json = False,
 ) -> None:
@@ -109,7 +116,7 @@ def docs(
 
 
 @app.command(epilog="Example: ai-infra policy publish policies/rego --as sam")
-def publish(folder: Path, person: As = "sam", as_json: Json = False) -> None:
+def publish(folder: Folder, person: As = "sam", as_json: Json = False) -> None:
     """Sign a bundle and make it the active one, if the active bundle lets it. Live deployments are decided on again at once."""
     from services.core.bundle import load_bundle
 

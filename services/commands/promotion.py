@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from services.commands.common import As, Json, Target, connected, say, short, show, table
+from services.commands.common import As, Json, Target, Version, connected, say, short, show, table
 
 app = typer.Typer(help="Request, approve and carry out promotions.", no_args_is_help=True)
+Id = Annotated[str, typer.Argument(help="Id of the promotion, as `ai-infra promotion list` shows it.")]
 
 
 def add_to(root: typer.Typer) -> None:
@@ -15,7 +16,7 @@ def add_to(root: typer.Typer) -> None:
 
 @app.command(epilog="Example: ai-infra promotion request digits@1 --to staging --as petra")
 def request(
-    reference: str,
+    reference: Version,
     to: Annotated[Target, typer.Option(help="The stage to move to.")],
     person: As = "petra",
     as_json: Json = False,
@@ -26,14 +27,14 @@ def request(
 
 
 @app.command(epilog="Example: ai-infra promotion approve prm-019... --as ana")
-def approve(promotion: str, person: As = "ana", as_json: Json = False) -> None:
+def approve(promotion: Id, person: As = "ana", as_json: Json = False) -> None:
     """Add your own signature over the request's bytes."""
     with connected(person) as client:
         show(client.approve(promotion), as_json, _one)
 
 
 @app.command(epilog="Example: ai-infra promotion execute prm-019... --as petra")
-def execute(promotion: str, person: As = "petra", as_json: Json = False) -> None:
+def execute(promotion: Id, person: As = "petra", as_json: Json = False) -> None:
     """Let SentinelNet decide; if it allows, sign the manifest and move the stage. Safe to repeat."""
     with connected(person) as client:
         show(client.promote(promotion), as_json, _one)
@@ -47,7 +48,7 @@ def list_all(person: As = "petra", as_json: Json = False) -> None:
 
 
 @app.command(name="show", epilog="Example: ai-infra promotion show prm-019... --json")
-def show_one(promotion: str, person: As = "petra", as_json: Json = False) -> None:
+def show_one(promotion: Id, person: As = "petra", as_json: Json = False) -> None:
     """Show a promotion, with the bytes that approvers sign."""
     with connected(person) as client:
         show(client.promotion(promotion), as_json, _one)

@@ -28,7 +28,10 @@ def set_flag(
 
 @app.command(epilog='Example: ai-infra quarantine lift flag-019... --reason "retrained and checked" --as sam')
 def lift(
-    flag: str, reason: Annotated[str, typer.Option(help="Why it is safe again.")], person: As = "sam", as_json: Json = False
+    flag: Annotated[str, typer.Argument(help="Id of the flag, as `ai-infra quarantine list` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why it is safe again.")],
+    person: As = "sam",
+    as_json: Json = False,
 ) -> None:
     """Sign a clearance for one flag and lift it."""
     with connected(person) as client:

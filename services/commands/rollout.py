@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.commands.common import As, Exit, Json, Target, connected, note, read_json, say, show, table
+from services.commands.common import As, Exit, Json, Target, Version, connected, note, read_json, say, show, table
 from services.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ app = typer.Typer(help="Move traffic to another version, step by step, under a s
 ENDED = ("completed", "rolled_back", "aborted", "undecided")
 """States in which waiting ends. An undecided rollout holds its weight and goes on looking: a person decides."""
 
-Id = Annotated[str, typer.Argument(help="Id of the rollout, as `ai-infra rollout list` has it.")]
+Id = Annotated[str, typer.Argument(help="Id of the rollout, as `ai-infra rollout list` shows it.")]
 
 
 def add_to(root: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def add_to(root: typer.Typer) -> None:
 
 @app.command(epilog="Example: ai-infra rollout start digits@2 --env prod --golden optical-digits@1.0")
 def start(
-    reference: Annotated[str, typer.Argument(help="NAME@NUMBER of a version that is promoted there.")],
+    reference: Version,
     environment: Annotated[Target, typer.Option("--env", help="Where.")],
     steps: Annotated[str, typer.Option(help="Rising percentages, the last one 100.")] = "10,50,100",
     golden: Annotated[str | None, typer.Option(help="Data set with labelled probes; without one, quality is not compared.")] = None,

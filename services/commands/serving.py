@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.commands.common import As, Json, Target, connected, read_json, say, show, table
+from services.commands.common import As, Json, Target, Version, connected, read_json, say, show, table
 
 Environment = Annotated[Target, typer.Option("--env", help="Where.")]
 
@@ -20,14 +20,17 @@ def add_to(root: typer.Typer) -> None:
 
 
 def deploy(
-    reference: str,
+    reference: Version,
     environment: Environment,
     replicas: Annotated[int, typer.Option(min=1, max=8, help="Predictor processes.")] = 1,
     wait: Annotated[float, typer.Option(help="Seconds to wait until a predictor is ready; 0 does not wait.")] = 60.0,
     person: As = "dario",
     as_json: Json = False,
 ) -> None:
-    """Serve a promoted version; its predictors verify signature, manifest, environment and quarantine before they load."""
+    """Serve a promoted version; its predictors verify signature, manifest, environment and quarantine before they load.
+
+    Exit codes: 1 refused by a rule or by the predictor; 75 no predictor is ready in time.
+    """
     from services.core.errors import Refused, Unavailable
 
     with connected(person) as client:
@@ -46,7 +49,11 @@ def deploy(
         show(found, as_json, lambda _: say(f"{found['id']}  {reference} serves in {environment}"))
 
 
-def undeploy(deployment: str, person: As = "dario", as_json: Json = False) -> None:
+def undeploy(
+    deployment: Annotated[str, typer.Argument(help="Id of the deployment, as `ai-infra deployments` shows it.")],
+    person: As = "dario",
+    as_json: Json = False,
+) -> None:
     """Stop a deployment and its route."""
     with connected(person) as client:
         show(client.undeploy(deployment), as_json, lambda found: say(f"{found['id']}: {found['state']}"))
@@ -59,7 +66,7 @@ def deployments(person: As = "dario", as_json: Json = False) -> None:
 
 
 def predict(
-    model: str,
+    model: Annotated[str, typer.Argument(help="Name of the model; which version answers is the platform's to say.")],
     environment: Environment,
     rows: Annotated[Path, typer.Option(help="JSON: one row of numbers, or a list of rows.")],
     keep: Annotated[Path | None, typer.Option(help="Folder for request.json, answer.json and salt, to verify them later.")] = None,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at training runs, cancel and retry them.", no_args_is_help=True)
 
+Id = Annotated[str, typer.Argument(help="Id of the run, as `ai-infra run list` shows it.")]
 Wait = Annotated[bool, typer.Option(help="Follow the run to its end.")]
 
 
@@ -27,7 +28,10 @@ def train(
     person: As = "tara",
     as_json: Json = False,
 ) -> None:
-    """Train on Ray: every input that decides the output is recorded; the result is a signed artifact."""
+    """Train on Ray: every input that decides the output is recorded; the result is a signed artifact.
+
+    Exit code 1: it was refused, or failed.
+    """
     with connected(person) as client:
         found = client.train(job)
         if found["inputs"]["codeRef"]["dirty"]:
@@ -35,8 +39,11 @@ def train(
         show(_ended(client, found["id"], as_json) if wait else found, as_json, _one)
 
 
-def rerun(run: str, wait: Wait = True, person: As = "tara", as_json: Json = False) -> None:
-    """Train again from the record alone: the same artifact id, or the first input that differs."""
+def rerun(run: Id, wait: Wait = True, person: As = "tara", as_json: Json = False) -> None:
+    """Train again from the record alone: the same artifact id, or the first input that differs.
+
+    Exit code 1: another artifact, or it failed.
+    """
     from services.core.errors import Refused
 
     with connected(person) as client:
@@ -59,21 +66,21 @@ def list_all(person: As = "tara", as_json: Json = False) -> None:
 
 
 @app.command(name="show", epilog="Example: ai-infra run show run-019... --json")
-def show_one(run: str, person: As = "tara", as_json: Json = False) -> None:
+def show_one(run: Id, person: As = "tara", as_json: Json = False) -> None:
     """Show a run: inputs, progress, result."""
     with connected(person) as client:
         show(client.run(run), as_json, _one)
 
 
 @app.command(epilog="Example: ai-infra run cancel run-019...")
-def cancel(run: str, person: As = "tara", as_json: Json = False) -> None:
+def cancel(run: Id, person: As = "tara", as_json: Json = False) -> None:
     """Stop a run; its checkpoints stay."""
     with connected(person) as client:
         show(client.cancel(run), as_json, _one)
 
 
 @app.command(epilog="Example: ai-infra run retry run-019...")
-def retry(run: str, wait: Wait = True, person: As = "tara", as_json: Json = False) -> None:
+def retry(run: Id, wait: Wait = True, person: As = "tara", as_json: Json = False) -> None:
     """Go on with a failed or cancelled run from its last checkpoint."""
     with connected(person) as client:
         client.retry(run)

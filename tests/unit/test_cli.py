@@ -1,5 +1,6 @@
 """The command: it starts fast and light, and every error is a message and an exit code."""
 
+import inspect
 import json
 import resource
 import subprocess
@@ -80,6 +81,14 @@ def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...])
     assert example.startswith("Example")
     assert f"ai-infra {' '.join(path)}" in example
     assert "Example" in shown.stdout
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_argument_and_exit_code_of_its_own_is_told_in_the_help(path: tuple[str, ...]) -> None:
+    command = COMMANDS[path]
+    told = f"{command.help} {command.epilog}".lower()
+    assert [found.name for found in command.params if not found.help and found.name != "help"] == []
+    assert "typer.Exit(" not in inspect.getsource(inspect.unwrap(command.callback)) or "exit code" in told
 
 
 def test_every_command_that_answers_has_json_beside_what_people_read() -> None:
