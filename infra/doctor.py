@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, Protocol
 
 from infra.graph import Graph, Resource, references
-from infra.kubectl import NoSuchKind, name_of
+from infra.kubectl import Installed, NoSuchKind, name_of
 from infra.kubernetes import PREFIX, RELEASE, UNKNOWN, with_unknowns
 from services.core.kube import Object
+from services.serving.inference import Place
 
 State = Literal["missing", "differs", "not ready"]
 READY: Final[Mapping[str, str]] = {
@@ -22,8 +23,14 @@ READY: Final[Mapping[str, str]] = {
     "LocalQueue": "Active",
     "GatewayClass": "Accepted",
     "Gateway": "Programmed",
+    "InferenceService": "Ready",
 }
 """Kind → the condition that is True once it works."""
+SERVED: Final[Object] = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService"}
+"""Of no layer: the API makes them."""
+VAULT: Final = "vault"
+"""Its chart."""
+VAULT_PODS: Final = "app.kubernetes.io/name=vault,component=server"
 REPLICATED: Final[Mapping[str, str]] = {"Deployment": "availableReplicas"}
 BY_HAND: Final = "people make it, no layer does: deployment.md, step 8"
 SPECIAL: Final = frozenset({"apiVersion", "kind", "metadata", "status"})
@@ -34,15 +41,18 @@ RUNBOOKS: Final[Mapping[str, str]] = {
     "LocalQueue": "runbooks/gpu-pool-pending.md",
     "Deployment": "runbooks/service-down.md",
     "Certificate": "runbooks/certificate-expires.md",
+    "InferenceService": "runbooks/predictor-hung.md",
+    "Release": "runbooks/deploy-environment.md",
+    "Vault": "runbooks/vault-sealed.md",
 }
 
 
 class Cluster(Protocol):
     """What the doctor reads of a cluster; see infra.kubectl."""
 
-    def all_of(self, api_version: str, kind: str) -> list[Object]: ...
+    def all_of(self, api_version: str, kind: str, labels: str = "") -> list[Object]: ...
 
-    def releases(self) -> dict[tuple[str, str], str]: ...
+    def releases(self) -> dict[tuple[str, str], Installed]: ...
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,9 @@ def examine(graphs: Sequence[Graph], cluster: Cluster, seen: Callable[[str], Non
             # Several pods want the same ConfigMap: it is told once, before the first of them.
             found |= dict.fromkeys(_not_given(item, made, here))
             found |= dict.fromkeys(_examined(item, graph, here))
+    # Last: a model is served by all that is above.
+    for environment in dict.fromkeys(graph.environment for graph in graphs):
+        found |= dict.fromkeys(_models(environment, here))
     return list(found)
 
 
@@ -118,7 +131,7 @@ class _Here:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._kinds: dict[tuple[str, str], dict[tuple[str, str], Object] | None] = {}
-        self._releases: dict[tuple[str, str], str] | None = None
+        self._releases: dict[tuple[str, str], Installed] | None = None
 
     def of(self, wanted: Object) -> dict[tuple[str, str], Object] | None:
         """Objects of a kind by name; nothing if the kind is not served."""
@@ -130,22 +143,21 @@ class _Here:
                 self._kinds[key] = None
         return self._kinds[key]
 
-    def release(self, namespace: str, name: str) -> str | None:
+    def release(self, namespace: str, name: str) -> Installed | None:
         if self._releases is None:
             self._releases = self._cluster.releases()
         return self._releases.get((namespace, name))
+
+    def vault(self, namespace: str) -> list[Object]:
+        """Vault's pods. One call for them alone: all pods of a cluster are many."""
+        return [pod for pod in self._cluster.all_of("v1", "Pod", VAULT_PODS) if name_of(pod)[0] == namespace]
 
 
 def _examined(item: Resource, graph: Graph, here: _Here) -> Iterator[Finding]:
     again = f"make up ENV={graph.environment} LAYERS={graph.layer}"
     wanted = with_unknowns(item.inputs)
     if item.type == RELEASE:
-        name, status = f"Release {wanted['namespace']}/{wanted['name']}", here.release(wanted["namespace"], wanted["name"])
-        if status is None:
-            yield Finding(name, "missing", "the chart is not installed", again)
-        elif status != "deployed":
-            history = f"helm --namespace {wanted['namespace']} history {wanted['name']}"
-            yield Finding(name, "not ready", f"its last revision is {status}", history)
+        yield from _release(wanted, again, here)
         return
     namespace, name = name_of(wanted)
     title = f"{wanted['kind']} {namespace}/{name}" if namespace else f"{wanted['kind']} {name}"
@@ -163,6 +175,42 @@ def _examined(item: Resource, graph: Graph, here: _Here) -> Iterator[Finding]:
         place = f"--namespace {namespace} " if namespace else ""
         remedy = RUNBOOKS.get(wanted["kind"], f"kubectl {place}describe {wanted['kind'].lower()} {name}")
         yield Finding(title, "not ready", trouble, remedy)
+
+
+def _release(wanted: Object, again: str, here: _Here) -> Iterator[Finding]:
+    """A chart; and behind Vault's its pods, without which no layer after it can go on."""
+    namespace, name = wanted["namespace"], wanted["name"]
+    title, found = f"Release {namespace}/{name}", here.release(namespace, name)
+    if found is None:
+        yield Finding(title, "missing", "the chart is not installed", again)
+        return
+    if found.status != "deployed":
+        yield Finding(title, "not ready", f"its last revision is {found.status}", f"helm --namespace {namespace} history {name}")
+    # A `v` in front is no difference to Helm either.
+    elif found.version.removeprefix("v") != wanted["version"].removeprefix("v"):
+        yield Finding(title, "differs", f"its chart is {found.version}, {wanted['version']} is wanted", RUNBOOKS["Release"])
+    if wanted["chart"] == VAULT:
+        for pod in here.vault(namespace):
+            if (trouble := _sealed(pod["metadata"]["labels"])) is not None:
+                yield Finding(f"Pod {'/'.join(name_of(pod))}", "not ready", trouble, RUNBOOKS["Vault"])
+
+
+def _sealed(labels: Mapping[str, str]) -> str | None:
+    """What a pod of Vault says of itself. Its probe does not: a sealed one is ready, or the release would never be done."""
+    match labels.get("vault-initialized"), labels.get("vault-sealed"):
+        case "true", "false":
+            return None
+        case "false", _:
+            return "it is not initialised"
+        case _, "true":
+            return "it is sealed"
+    return "it has not said that it is unsealed"
+
+
+def _models(environment: str, here: _Here) -> Iterator[Finding]:
+    for (namespace, name), service in sorted((here.of(SERVED) or {}).items()):
+        if namespace == Place().of(environment) and (trouble := _trouble(service)) is not None:
+            yield Finding(f"InferenceService {namespace}/{name}", "not ready", trouble, RUNBOOKS["InferenceService"])
 
 
 def _not_given(item: Resource, made: set[tuple[str, str]], here: _Here) -> Iterator[Finding]:
@@ -224,4 +272,9 @@ def _trouble(there: Object) -> str | None:
     found = next((item for item in status.get("conditions") or [] if item["type"] == condition), None)
     if found is None:
         return f"no controller has said that it is {condition}"
-    return None if found["status"] == "True" else f"{condition} is {found['status']}: {found.get('message') or found.get('reason')}"
+    return None if found["status"] == "True" else f"{condition} is {found['status']}: {_why(found)}"
+
+
+def _why(condition: Object) -> str:
+    said = [condition.get("reason"), condition.get("message")]
+    return ": ".join(part for part in said if part) or "no reason is given"

@@ -240,7 +240,7 @@ def test_a_sealed_vault_is_ready_so_the_runbook_asks_what_it_says_of_itself() ->
     values = _values("vault")["server"]
     assert "sealedcode=204" in values["readinessProbe"]["path"]
     assert 'service_registration "kubernetes"' in values["ha"]["raft"]["config"]
-    assert "get pods -L vault-initialized,vault-sealed,vault-active" in (ROOT / "runbooks/signing-proxy-away.md").read_text()
+    assert "get pods -L vault-initialized,vault-sealed,vault-active" in (ROOT / "runbooks/vault-sealed.md").read_text()
 
 
 def test_vault_with_an_even_number_of_replicas_is_refused() -> None:

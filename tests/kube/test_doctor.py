@@ -1,5 +1,7 @@
 """`ai-infra doctor` on a real API server, through the real kubectl: nothing there, all there, one thing wrong."""
 
+import base64
+import gzip
 import json
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infra.doctor import Finding, examine, in_order
+from infra.doctor import RUNBOOKS, SERVED, VAULT, VAULT_PODS, Finding, examine, in_order
 from infra.graph import Graph
 from infra.kubectl import Kubectl
 from infra.kubernetes import RELEASE, objects
@@ -17,6 +19,8 @@ from infra.render import layers
 from services.commands.common import Exit
 from services.core.errors import NotFound, Unavailable
 from services.core.kube import Kube, Object, Resource
+from services.serving.inference import SERVICES
+from tests.fakes.kserve import SERVICE_STATUS
 from tests.infra.graphs import component, graph, ref, resource
 from tests.kube.apiserver import WATCHER, ApiServer
 from tests.peers import ROOT, need
@@ -42,6 +46,7 @@ DEPLOYMENT = of("Deployment", "api", "apps/v1", spec={"replicas": 2, "selector":
 CERTIFICATE = of(
     "Certificate", "api", "cert-manager.io/v1", spec={"secretName": "s", "issuerRef": {"name": "i"}, "uris": ["spiffe://a/b"]}
 )
+CHART = {"chart": "of-others", "version": "v1.10.0"}
 WANTED: Graph = graph(
     component("workloads", depends_on=("urn:certificates",)),
     resource("kubernetes:apps/v1:Deployment", "deployment", DEPLOYMENT, parent="urn:workloads"),
@@ -49,7 +54,7 @@ WANTED: Graph = graph(
     resource("kubernetes:core/v1:Namespace", "namespace", NAMESPACE),
     component("certificates", depends_on=("urn:namespace",)),
     resource("kubernetes:cert-manager.io/v1:Certificate", "certificate", CERTIFICATE, parent="urn:certificates"),
-    resource(RELEASE, "chart", {"name": "chart", "namespace": "doctored"}, depends_on=("urn:namespace",)),
+    resource(RELEASE, "chart", {"name": "chart", "namespace": "doctored"} | CHART, depends_on=("urn:namespace",)),
     resource("kubernetes:example.com/v1:Widget", "widget", of("Widget", "w", "example.com/v1"), depends_on=("urn:chart",)),
     resource("s3/bucketV2:BucketV2", "g", {"bucket": "b"}),
 )
@@ -153,6 +158,122 @@ def test_what_somebody_changed_is_named_by_its_path(kubectl: Kubectl, there: Kub
     apply(there, change(item, edit))
     found = [each for each in examine([WANTED], kubectl) if each.state == "differs"]
     assert [each.detail for each in found] == [detail]
+
+
+def release(name: str, version: str, status: str = "deployed", revision: int = 1) -> Object:
+    """A secret as Helm keeps one for each revision."""
+    record = {"name": name, "info": {"status": status}, "chart": {"metadata": {"name": "of-others", "version": version}}}
+    labels = {"owner": "helm", "name": name, "version": str(revision), "status": status}
+    kept = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(record).encode()))).decode()
+    meta = {"name": f"sh.helm.release.v1.{name}.v{revision}", "namespace": "doctored", "labels": labels}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "helm.sh/release.v1", "data": {"release": kept}}
+
+
+def unreadable(name: str) -> Object:
+    return change(release(name, "1.10.0"), lambda item: item["data"].update(release="bm9uZQ=="))
+
+
+RELEASES: dict[str, tuple[list[Object], list[tuple[str, str, str]]]] = {
+    "as pinned": ([release("as-pinned", "v1.10.0")], []),
+    "without the v": ([release("without-the-v", "1.10.0")], []),
+    "upgraded by hand": (
+        [release("upgraded-by-hand", "v1.10.0", "superseded"), release("upgraded-by-hand", "v1.11.0", revision=2)],
+        [("differs", "its chart is v1.11.0, v1.10.0 is wanted", "runbooks/deploy-environment.md")],
+    ),
+    "rolled back": (
+        # The tenth revision comes after the ninth, not after the first.
+        [release("rolled-back", "v1.10.0", "failed", 9), release("rolled-back", "v1.9.0", "deployed", 10)],
+        [("differs", "its chart is v1.9.0, v1.10.0 is wanted", "runbooks/deploy-environment.md")],
+    ),
+    "failed": (
+        [release("failed", "v1.10.0", "failed")],
+        [("not ready", "its last revision is failed", "helm --namespace doctored history failed")],
+    ),
+    "unreadable": (
+        [unreadable("unreadable")],
+        [("differs", "its chart is in a record that nobody can read, v1.10.0 is wanted", "runbooks/deploy-environment.md")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RELEASES)
+def test_a_release_is_right_if_its_last_revision_is_deployed_and_of_the_pinned_chart(
+    kubectl: Kubectl, there: Kube, case: str
+) -> None:
+    kept, expected = RELEASES[case]
+    for secret in kept:
+        apply(there, secret)
+    name = case.replace(" ", "-")
+    found = examine([graph(resource(RELEASE, name, {"name": name, "namespace": "doctored"} | CHART))], kubectl)
+    assert [(item.state, item.detail, item.remedy) for item in found] == expected
+    assert {item.object for item in found} <= {f"Release doctored/{name}"}
+
+
+def test_a_vault_that_is_sealed_or_never_was_initialised_is_told_behind_its_release(kubectl: Kubectl, there: Kube) -> None:
+    said: dict[str, dict[str, str]] = {
+        "vault-0": {"vault-initialized": "true", "vault-sealed": "false", "vault-active": "true"},
+        "vault-1": {"vault-initialized": "true", "vault-sealed": "true"},
+        "vault-2": {"vault-initialized": "false", "vault-sealed": "true"},
+        "vault-3": {},
+    }
+    server = {"app.kubernetes.io/name": "vault", "component": "server"}
+    apply(there, of("ServiceAccount", "default"))
+    for name, labels in said.items():
+        pod = of("Pod", name, spec=POD["spec"])
+        pod["metadata"]["labels"] = server | labels
+        apply(there, pod)
+    apply(there, release("vault", "0.31.0"))
+    vault = {"name": "vault", "namespace": "doctored", "chart": "vault", "version": "0.31.0"}
+    wanted = graph(
+        resource("kubernetes:core/v1:ConfigMap", "after", of("ConfigMap", "never-made"), depends_on=("urn:vault",)),
+        resource(RELEASE, "vault", vault),
+    )
+    found = examine([wanted], kubectl)
+    assert [(item.object, item.detail) for item in found] == [
+        ("Pod doctored/vault-1", "it is sealed"),
+        ("Pod doctored/vault-2", "it is not initialised"),
+        ("Pod doctored/vault-3", "it has not said that it is unsealed"),
+        ("ConfigMap doctored/never-made", "it is not there"),
+    ]
+    assert {item.remedy for item in found[:3]} == {"runbooks/vault-sealed.md"}
+
+
+def test_the_runbooks_that_the_doctor_names_are_there() -> None:
+    assert [name for name in RUNBOOKS.values() if not (ROOT / name).is_file()] == []
+
+
+def test_vault_is_found_by_the_names_that_the_program_gives_it() -> None:
+    (found,) = [item for item in dev()[1].of(RELEASE) if item.inputs["chart"] == VAULT]
+    (spread,) = found.inputs["values"]["server"]["topologySpreadConstraints"]
+    assert ",".join(f"{key}={value}" for key, value in spread["labelSelector"]["matchLabels"].items()) == VAULT_PODS
+
+
+def test_a_model_that_is_not_ready_is_told_last_with_the_reason(kubectl: Kubectl, there: Kube) -> None:
+    failing = {"type": "Ready", "status": "False", "reason": "RevisionMissing", "message": "no node has a GPU"}
+    conditions = {
+        ("models-dev", "digits"): [{"type": "PredictorReady", "status": "True"}, failing],
+        ("models-dev", "faces"): [{"type": "Ready", "status": "True"}],
+        ("models-dev", "new"): [],
+        ("models-dev", "odd"): [{"type": "Ready", "status": "Unknown"}],
+        ("doctored", "theirs"): [failing],
+    }
+    apply(there, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models-dev"}})
+    for (namespace, name), said in conditions.items():
+        meta = {"name": name, "namespace": namespace}
+        apply(there, SERVED | {"metadata": meta, "spec": {"predictor": {"minReplicas": 1}}})
+        there.apply(SERVICE_STATUS, SERVED | {"metadata": meta, "status": {"conditions": said}})
+    try:
+        found = examine([WANTED], kubectl)
+        assert [(item.object, item.detail) for item in found[-3:]] == [
+            ("InferenceService models-dev/digits", "Ready is False: RevisionMissing: no node has a GPU"),
+            ("InferenceService models-dev/new", "no controller has said that it is Ready"),
+            ("InferenceService models-dev/odd", "Ready is Unknown: no reason is given"),
+        ]
+        assert {item.remedy for item in found[-3:]} == {"runbooks/predictor-hung.md"}
+        assert found[-4].object == "Widget doctored/w"
+    finally:
+        for namespace, name in conditions:
+            there.delete(SERVICES, name, namespace)
 
 
 def test_a_value_that_the_program_does_not_know_is_not_compared(kubectl: Kubectl, there: Kube) -> None:

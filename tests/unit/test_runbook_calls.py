@@ -27,6 +27,8 @@ OTHERS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "elbv2 describe-listeners": ("--load-balancer-arn",),
         "elbv2 describe-load-balancers": (),
         "kms cancel-key-deletion": ("--key-id",),
+        "kms describe-key": ("--key-id",),
+        "kms enable-key": ("--key-id",),
         "s3api copy-object": ("--bucket", "--key", "--copy-source"),
         "s3api list-object-versions": ("--bucket", "--prefix"),
         "service-quotas list-service-quotas": ("--service-code",),
