@@ -40,6 +40,8 @@ PEOPLE: Mapping[str, tuple[str, ...]] = {
 SERVICES = ("api", "signing-proxy", "router", "predictor")
 SIGNING_KEYS = ("builder", "evaluator", "sentinelnet", "manifest")
 POLICIES = Path(__file__).resolve().parent.parent / "policies" / "rego"
+OF_A_PLATFORM = ("ca", "services", "signing")
+"""Folders of a home in which a platform runs; one that `ai-infra login` made has none of them."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ class Home:
             raise BadSetting(f"{self.root} is no home: run `ai-infra init`, or set AI_INFRA_HOME")
         return self
 
+    def require_platform(self) -> "Home":
+        """The home itself. Raises BadSetting if it was not made, or by `ai-infra login`."""
+        if not runs_platform(self.require().root):
+            raise BadSetting(f"{self.root} is a login to a platform elsewhere and runs none: name another home with AI_INFRA_HOME")
+        return self
+
     @property
     def config(self) -> dict[str, Any]:
         value: dict[str, Any] = json.loads((self.root / "config.json").read_text())
@@ -92,7 +100,7 @@ class Home:
         folder = self.people / name
         if not (folder / "tls.key").exists():
             known = ", ".join(sorted(path.name for path in self.people.glob("*/"))) or "nobody"
-            raise NotFound(f"no certificate of {name!r} in {self.people}: there are {known}")
+            raise NotFound(f"no certificate of {name!r} in {self.people}: there are {known}; name one with --as or AI_INFRA_AS")
         return Identity.in_folder(folder)
 
     def signing_key(self, name: str, second: bool = False) -> keys.PrivateKey:
@@ -105,17 +113,25 @@ class Home:
         try:
             found: dict[str, str] = json.loads((self.root / "run" / "endpoints.json").read_text())
         except FileNotFoundError:
-            raise NotFound(f"the platform of {self.root} is not running: start it with `ai-infra up`") from None
+            if runs_platform(self.root):
+                raise NotFound(f"the platform of {self.root} is not running: start it with `ai-infra up`") from None
+            raise NotFound(f"{self.root} does not say where its platform is: `ai-infra login` writes it") from None
         return found
+
+
+def runs_platform(root: Path) -> bool:
+    """Whether a folder is the home of a platform, by what is its alone: everybody is handed a trust.json."""
+    return (root / "config.json").exists() and any((root / name).is_dir() for name in OF_A_PLATFORM)
 
 
 def create(home: Home) -> bool:
     """Makes a home; False if it was made already. A run that broke off is repeated from its start by the next one.
 
     Raises:
-        BadSetting: the folder holds something else.
+        BadSetting: the folder holds something else, such as a login.
     """
     if (home.root / "config.json").exists():
+        home.require_platform()
         return False
     if home.root.exists() and not home.root.is_dir():
         raise BadSetting(f"{home.root} is a file: choose a folder with AI_INFRA_HOME")

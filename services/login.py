@@ -19,11 +19,9 @@ from services.core import keys
 from services.core.errors import BadInput, Conflict, Refused
 from services.core.tls import person_id, spiffe_id, write_private
 from services.core.trust import Trust
-from services.home import Home
+from services.home import OF_A_PLATFORM, Home
 
 FILES = ("tls.crt", "tls.key", "ca.crt")
-OF_A_PLATFORM = ("ca", "services", "signing")
-"""Folders of a home in which a platform runs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,8 +71,10 @@ class Platform:
         """All processes, ready to serve.
 
         Raises:
-            BadSetting: a port is taken, or a process says that a setting is wrong. Unavailable: one is not ready in time.
+            BadSetting: the home runs no platform, a port is taken, or a process says that a setting is wrong.
+            Unavailable: one is not ready in time.
         """
+        self.home.require_platform()
         self.hold()
         for name, port in self.ports.items():
             _require_free(name, port)
@@ -131,7 +133,8 @@ class Platform:
         """Stops all, the router first, so that no request meets half a platform. Of a home that another process runs, nothing."""
         if self.lock is None:
             return
-        (self.home.root / "run" / "endpoints.json").unlink(missing_ok=True)
+        if self.processes:
+            (self.home.root / "run" / "endpoints.json").unlink(missing_ok=True)
         for name in ("router", "api", "signing-proxy"):
             process = self.processes.pop(name, None)
             if process is not None and process.poll() is None:

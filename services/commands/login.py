@@ -3,11 +3,14 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.commands.common import Json, read_file, say, show
+from services.commands.common import Json, note, read_file, say, show
+
+if TYPE_CHECKING:
+    from services.core.tls import Identity
 
 
 def add_to(root: typer.Typer) -> None:
@@ -39,13 +42,27 @@ def login(
         trust=read_file(trust),
         signing_key=read_private_pem(signing_key),
     )
-    found = log_in(Home.from_env(os.environ), wanted)
+    home = Home.from_env(os.environ)
+    found = log_in(home, wanted)
+    _ask(api, home.person(name))
 
     def draw(value: Any) -> None:
         say(f"{value['person']}, signing with key {value['signer'][:16]}…, at {value['api']}\nhome: {value['home']}")
         say(f"now: export AI_INFRA_HOME={value['home']} AI_INFRA_AS={name}")
 
     show(found, as_json, draw)
+
+
+def _ask(api: str, identity: "Identity") -> None:
+    """A note where nobody answers: the way there, such as a tunnel, may be made later."""
+    from services.core.calls import call, client
+    from services.core.errors import Unavailable
+
+    with client(api, identity, timeout_s=5.0) as caller:
+        try:
+            call(caller, "GET", "/healthz")
+        except Unavailable as error:
+            note(f"the login is written, but nobody answers there now: {error}")
 
 
 def _certificate(where: str) -> dict[str, bytes]:

@@ -30,9 +30,11 @@ def witness(
     """Cosign checkpoints of logs that only ever grow (C2SP tlog-witness), until stopped."""
     from services.commands.common import read_file
     from services.core.errors import BadInput
+    from services.home import runs_platform
     from services.witness.bootstrap import Settings, run, vkey
 
-    inside = next((folder for folder in state.absolute().parents if (folder / "trust.json").exists()), None)
+    above = (state.absolute(), *state.absolute().parents)
+    inside = next((folder for folder in above if runs_platform(folder)), None)
     if inside is not None:
         raise BadInput(f"--state {state}: lies in the platform's home {inside}: who can rewrite the log could rewrite it too")
     if show_key:

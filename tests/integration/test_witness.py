@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 from services.audit.service import AuditLog
 from services.audit.witnesses import Witness
 from services.core import cosignature, tlog
+from services.home import Home as DevelopmentHome
+from services.home import create
 from tests.audit import Home, append
 from tests.integration.test_audit_fsck import fsck
 from tests.peers import need
@@ -80,6 +83,20 @@ def test_the_key_is_told_before_there_is_a_log(tmp_path: Path) -> None:
     told = [json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["vkey"] for _ in range(2)]
     assert told[0] == told[1]
     assert tlog.parse_witness_vkey(told[0]).name == "ai-infra.local/witness"
+
+
+def test_a_witness_keeps_out_of_a_platforms_home_and_may_lie_beside_a_trust_file(tmp_path: Path) -> None:
+    def showing(state: Path) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([*COMMAND, "--state", str(state), "--show-key"], capture_output=True, text=True, check=False)
+
+    platform = DevelopmentHome.at(tmp_path / "platform")
+    create(platform)
+    refused = [showing(platform.root), showing(platform.root / "demo" / "witness")]
+    assert [(done.returncode, f"the platform's home {platform.root}" in done.stderr) for done in refused] == [(2, True)] * 2
+    verifiers = tmp_path / "verifier"
+    verifiers.mkdir()
+    shutil.copy(platform.root / "trust.json", verifiers)
+    assert showing(verifiers / "witness").returncode == 0
 
 
 def test_two_witnesses_on_one_folder_and_other_kinds_of_keys_are_refused(home: Home, tmp_path: Path) -> None:

@@ -96,8 +96,12 @@ def test_a_busy_port_is_told_before_anything_is_started(made: Home) -> None:
         busy.listen()
         ports = free_ports() | {"router": busy.getsockname()[1]}
         platform = Platform(made, ports)
+        endpoints = made.root / "run" / "endpoints.json"
+        endpoints.write_text("{}")
         with pytest.raises(BadSetting, match=f"port {ports['router']} for router is taken"), platform:
             raise AssertionError("it started")
+        assert endpoints.exists()
+        endpoints.unlink()
     assert platform.processes == {}
     assert platform.lock is None
 

@@ -176,3 +176,28 @@ def test_a_certificate_that_has_ended_is_refused(tmp_path: Path, platform: Home)
 @pytest.mark.parametrize(("name", "api"), [("../ana", API), ("ana", "http://localhost:8443")])
 def test_a_name_or_url_that_is_none_is_refused(tmp_path: Path, platform: Home, name: str, api: str) -> None:
     assert refused(login(tmp_path / "staging", platform, name, api=api))[0] == 2
+
+
+def test_a_login_is_written_where_nobody_answers_yet_and_says_so(tmp_path: Path, platform: Home) -> None:
+    result = login(tmp_path / "staging", platform, api="https://127.0.0.1:1")
+    assert (result.exit_code, "https://127.0.0.1:1 did not answer" in result.stderr) == (0, True)
+    assert Home.at(tmp_path / "staging").endpoints["api"] == "https://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("command", [["init"], ["up", "--port-base", "0"]], ids=" ".join)
+def test_a_login_runs_no_platform_and_stays_as_it_is(tmp_path: Path, platform: Home, command: list[str]) -> None:
+    home = tmp_path / "staging"
+    assert login(home, platform).exit_code == 0
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    code, said = refused(CliRunner().invoke(app, command, env={"AI_INFRA_HOME": str(home)}))
+    assert (code, "name another home with AI_INFRA_HOME" in said) == (2, True)
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+
+def test_who_is_not_logged_in_is_told_how_to_name_who_is(tmp_path: Path, platform: Home) -> None:
+    assert login(tmp_path / "staging", platform).exit_code == 0
+    code, said = refused(CliRunner().invoke(app, ["status"], env={"AI_INFRA_HOME": str(tmp_path / "staging")}))
+    assert (code, "there are ana; name one with --as or AI_INFRA_AS" in said) == (3, True)
+    (tmp_path / "staging" / "run" / "endpoints.json").unlink()
+    code, said = refused(CliRunner().invoke(app, ["status"], env={"AI_INFRA_HOME": str(tmp_path / "staging")}))
+    assert (code, "`ai-infra login` writes it" in said) == (3, True)
