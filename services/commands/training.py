@@ -35,7 +35,7 @@ def train(
     with connected(person) as client:
         found = client.train(job)
         if found["inputs"]["codeRef"]["dirty"]:
-            note("the working tree has changes that are in no commit: what this run makes cannot be promoted")
+            note(_unpromotable(job))
         show(_ended(client, found["id"], as_json) if wait else found, as_json, _one)
 
 
@@ -56,6 +56,19 @@ def rerun(run: Id, wait: Wait = True, person: As = "tara", as_json: Json = False
                     f"run {found['id']} made {found['artifactId']}, not {first['artifactId']}: training is not deterministic"
                 )
         show(found, as_json, _one)
+
+
+def _unpromotable(job: Path) -> str:
+    from services.training.source import changes
+
+    named = changes(job.parent)
+    if not named:
+        return "the job lies in no commit of a git repository: what this run makes cannot be promoted"
+    more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+    return (
+        f"in no commit are {', '.join(named[:5])}{more}: what this run makes cannot be promoted; "
+        "commit them or name them in .gitignore, then train again"
+    )
 
 
 @app.command(name="list", epilog="Example: ai-infra run list")

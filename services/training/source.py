@@ -73,6 +73,12 @@ def pack(folder: Path) -> Source:
     return Source(CodeRef(repository=repository, commit=commit, tree=sha256(archive), dirty=True), directory, archive, b"")
 
 
+def changes(folder: Path) -> list[str]:
+    """What makes the tree dirty that holds a folder, as git spells paths from its root; nothing where there is no repository."""
+    listed = _git(folder, "-c", "status.relativePaths=false", "status", "--short", "--untracked-files=normal")
+    return [line[3:] for line in (listed or b"").decode(errors="replace").splitlines()]
+
+
 def repository_name(root: Path) -> str:
     """The URL of `origin` without user and password; for a repository without one, its first commit, which no clone changes."""
     origin = _git(root, "remote", "get-url", "origin")

@@ -17,7 +17,7 @@ from services.core.errors import BadInput
 from services.training import source
 from services.training.domain import NO_COMMIT
 from services.training.errors import BadJob
-from services.training.source import SourceFile, pack, read_tar, require_commit, to_tar, tree_id, unpack
+from services.training.source import SourceFile, changes, pack, read_tar, require_commit, to_tar, tree_id, unpack
 from tests.archives import endless_headers, sparse_member
 from tests.training import commit_all, git, repository
 
@@ -69,6 +69,15 @@ def test_a_changed_tree_is_dirty(repo: Path, change: str) -> None:
     found = pack(repo)
     assert (found.code.dirty, found.code.commit, found.commit_object) == (True, clean.code.commit, b"")
     assert found.code.tree != clean.code.tree
+
+
+def test_what_makes_a_tree_dirty_is_named_from_its_root(repo: Path, tmp_path: Path) -> None:
+    assert changes(repo) == []
+    (repo / "train.py").write_text("changed = True\n")
+    (repo / "mine").mkdir()
+    (repo / "mine" / "salt").write_text("1\n")
+    assert changes(repo) == changes(repo / "mine") == ["train.py", "mine/"]
+    assert changes(tmp_path / "nowhere") == []
 
 
 def test_a_tarball_without_git_is_dirty_and_has_no_commit(repo: Path, tmp_path: Path) -> None:

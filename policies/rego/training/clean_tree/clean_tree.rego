@@ -14,6 +14,8 @@ import rego.v1
 
 default report := {"rule": "training.clean-tree", "verdict": "deny", "reasons": ["the rule could not be evaluated"]}
 
-report := lib.report("training.clean-tree", {"clean": "the run's working tree had changes that are in no commit"}, met)
+report := lib.report("training.clean-tree", needs, met)
+
+needs := {"clean": "the run's working tree had changes that are in no commit: commit or ignore them and train again"}
 
 met contains "clean" if input.provenance.dirty == false

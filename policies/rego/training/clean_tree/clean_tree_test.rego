@@ -13,7 +13,7 @@ test_changed_tree_is_denied if {
 	every dirty in [true, null, "false", 0] {
 		r := clean_tree.report with input.provenance as object.union(fix.provenance, {"dirty": dirty})
 		r.verdict == "deny"
-		r.reasons == ["the run's working tree had changes that are in no commit"]
+		r.reasons == ["the run's working tree had changes that are in no commit: commit or ignore them and train again"]
 	}
 }
 
