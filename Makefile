@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 DEMO_HOME ?= .ai-infra-demo
 
-.PHONY: help demo test bench test-postgresql mutation check checkov peers lock sbom examples clean preview up pulumi-stacks
+.PHONY: help demo test bench test-postgresql mutation check checkov infra peers lock sbom examples clean preview up pulumi-stacks
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -42,6 +42,8 @@ bench: .venv/.dev ## measure against the targets and against peers, and write do
 
 checkov: .venv-checkov/.ready ## set up checkov in an environment of its own, for `ai-infra infra check` of the ground
 
+infra: .venv/.dev checkov ## set up what `ai-infra infra` needs beside Terraform: Pulumi's packages, and checkov
+
 peers: .venv/.dev checkov ## build the servers and tools that tests run against (Go programs, into a cache outside the repository)
 	$(BIN)/python -m tests.peers
 
@@ -71,7 +73,7 @@ preview: pulumi-stacks ## what would change in an environment's layers, in order
 		else $(BIN)/ai-infra infra plan --env $(ENV) --layer $(stack:$(ENV)-%=%); fi && ):
 
 up: pulumi-stacks ## make an environment's layers, in order (ENV=dev, LAYERS=ground, UP_OPTIONS=--yes; needs pulumi, logged in to the state of the environment)
-	@pulumi whoami >/dev/null || { echo "install Pulumi 3.272 or newer, then: pulumi login s3://BUCKET/$(ENV)?region=REGION (deployment.md)" >&2; exit 2; }
+	@{ command -v pulumi && pulumi whoami; } >/dev/null || { echo "install Pulumi 3.272 or newer, then: pulumi login s3://BUCKET/$(ENV)?region=REGION (deployment.md)" >&2; exit 2; }
 	$(foreach stack,$(STACKS),pulumi up --stack $(stack) --config-file stacks/$(ENV)/Pulumi.$(stack).yaml $(UP_OPTIONS) && ):
 
 # A layer is there when its configuration is. Each needs the one before it: what that one would write, no preview knows.

@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from infra.graph import VERSION, Graph
-from services.core.errors import AiInfraError, BadInput, NotFound
+from services.core.errors import AiInfraError, BadInput, BadSetting, NotFound
 
 PROJECT: Final = "ai-infra"
 PROGRAM: Final = Path("infra") / "__main__.py"
@@ -49,12 +50,15 @@ def layers(root: Path, environment: str, layer: str, config_text: str | None = N
     Raises:
         NotFound: no such environment, layer or program.
         BadInput: configuration or program is refused, with the remedy.
+        BadSetting: Pulumi's packages are not installed.
         ProgramFailed: see there.
     """
     if not (root / PROGRAM).is_file():
         raise NotFound(f"{root} has no {PROGRAM}: run this in a checkout of the platform")
     if layer not in LAYERS:
         raise NotFound(f"{layer} is no layer: --layer is one of {', '.join(LAYERS)}")
+    if find_spec("pulumi") is None:
+        raise BadSetting("the program needs Pulumi's packages: run `make infra`, or install the extra `infra`")
     references: dict[str, Any] = {}
     graphs = []
     for name in LAYERS[: LAYERS.index(layer) + 1]:

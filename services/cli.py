@@ -1,6 +1,8 @@
 """The `ai-infra` command."""
 
+import importlib.metadata
 import sys
+from typing import Annotated
 
 import typer
 
@@ -39,6 +41,21 @@ GROUPS = (
 )  # fmt: skip
 for group in GROUPS:
     group.add_to(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"ai-infra {importlib.metadata.version('ai-infra')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options that belong to no command."""
 
 
 def main() -> None:

@@ -94,7 +94,7 @@ def show_as_of(
     else:
         with connected(person) as client:
             found = asof.as_of(client, trusted, name, stage, until)
-    if proof is not None:
+    if proof is not None and found["restsOn"]:
         proof.mkdir(parents=True)
         for item in found["restsOn"]:
             (proof / f"{item['index']}.tlog-proof").write_text(item["proof"])
@@ -210,12 +210,12 @@ def _until(text: str | None) -> "Until":
 
 def _held(found: dict[str, Any]) -> None:
     version = found["version"]
-    after = f"after {found['entries']} entries"
+    when = f"up to entry {found['entries'] - 1}" if found["entries"] else "before the first entry"
     if version is None:
-        say(f"{after}, {found['stage']} held no version of {found['model']}")
+        say(f"{when}, {found['stage']} held no version of {found['model']}; no entry says that, so there is no proof")
         return
     flags = f", flagged by {', '.join(version['flags'])}" if version["flags"] else ""
-    say(f"{after}, {found['stage']} held {version['model']}@{version['number']} ({short(version['artifactId'])}){flags}")
+    say(f"{when}, {found['stage']} held {version['model']}@{version['number']} ({short(version['artifactId'])}){flags}")
     since = f", and on to {version['promotedOn']} since" if version["promotedOn"] else ""
     say(f"(the version promoted there last{since}; which one has the traffic now: `ai-infra status`)")
     say(f"  rests on entries {', '.join(str(item['index']) for item in found['restsOn'])}, each shown under the log's checkpoint")

@@ -64,5 +64,7 @@ def _one(found: dict[str, Any]) -> None:
     if "approvedBy" in found:
         names = ", ".join(person.rsplit("/", 1)[-1] for person in found["approvedBy"]) or "nobody"
         say(f"  approvals: {len(found['approvedBy'])} of {found['needed']}: {names}")
+        if found["state"] == "requested" and len(found["approvedBy"]) >= found["needed"]:
+            say(f"  next: `ai-infra promotion execute {found['id']}`")
     if found["manifest"]:
         say(f"  manifest {short(found['manifest']['payload'])}, decision {found['decision_id']}")

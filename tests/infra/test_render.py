@@ -2,10 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
 
@@ -209,3 +212,14 @@ def test_the_engine_runs_the_program_that_is_judged() -> None:
     project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
     assert (project["name"], project["main"], project["runtime"]["name"]) == (PROJECT, "infra/", "python")
     assert [path.name for path in ROOT.glob("Pulumi*")] == ["Pulumi.yaml"]
+
+
+def test_without_pulumis_packages_a_command_says_how_to_get_them(tmp_path: Path) -> None:
+    for item in Path(pulumi.__file__).parents[1].iterdir():
+        if not item.name.startswith("pulumi"):
+            (tmp_path / item.name).symlink_to(item)
+    command = [sys.executable, "-S", "-m", "services.cli", "infra", "cost", "--env", "dev", "--root", str(ROOT)]
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "run `make infra`" in done.stderr

@@ -184,7 +184,8 @@ def test_the_command_line_tells_what_a_stage_held_at_an_index_and_at_a_time_with
         promoted = [entry for entry in auditor.events(type="promotion.completed") if entry["event"]["payload"]["to"] == "prod"]
     index, ts = promoted[0]["index"], promoted[0]["event"]["ts"]
     show = ("registry", "show", "digits@prod")
-    assert command(running, *show, "--as-of", str(index - 1))["version"] is None
+    assert command(running, *show, "--as-of", str(index - 1), "--proof", str(tmp_path / "proofs"))["version"] is None
+    assert not (tmp_path / "proofs").exists()
     found = command(running, *show, "--as-of", str(index), "--proof", str(tmp_path / "proofs"))
     assert (found["version"]["model"], found["version"]["number"], found["entries"]) == ("digits", 1, index + 1)
     moment = datetime.fromtimestamp(ts / 1000, UTC).isoformat(timespec="milliseconds")

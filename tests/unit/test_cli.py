@@ -5,6 +5,7 @@ import json
 import resource
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from services.cli import app
+from services.commands import promotion
 from services.commands.audit import draw
 from services.commands.common import Exit, exit_code, guarded, table
 from services.core import errors
@@ -45,6 +47,11 @@ def test_help_comes_within_a_second(tmp_path: Path) -> None:
 
     # Processor time, the best of some: other work on the machine is not the command's own.
     assert min(seconds() for _ in range(3)) < 1.0
+
+
+def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert run("--version", folder=tmp_path).stdout == f"ai-infra {stated}\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"], ["train", "--help"], ["rollout", "--help"]], ids=" ".join)
@@ -100,6 +107,16 @@ def test_a_table_without_rows_says_the_next_step(capsys: pytest.CaptureFixture[s
     table("runs", ("id", "state"), [], "start one: `ai-infra train JOB`")
     table("flags", ("id",), [])
     assert capsys.readouterr().out == "runs: none; start one: `ai-infra train JOB`\nflags: none\n"
+
+
+@pytest.mark.parametrize(("approved", "state", "told"), [(2, "requested", False), (3, "requested", True), (3, "completed", False)])
+def test_a_request_that_enough_approved_names_the_next_step(
+    capsys: pytest.CaptureFixture[str], approved: int, state: str, told: bool
+) -> None:
+    people = [f"spiffe://ai-infra.local/person/{name}" for name in ("ana", "ben", "chen")]
+    asked = {"id": "prm-1", "model": "digits", "number": 1, "to_stage": "prod", "state": state, "manifest": None, "needed": 3}
+    promotion._one(asked | {"approvedBy": people[:approved]})
+    assert ("next: `ai-infra promotion execute prm-1`" in capsys.readouterr().out) == told
 
 
 def test_a_time_beyond_the_calendar_is_shown_as_its_number(capsys: pytest.CaptureFixture[str]) -> None:
