@@ -17,7 +17,7 @@ OTHERS: Final = frozenset(
         "DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_XID_ERRORS",
         "certmanager_certificate_expiration_timestamp_seconds", "certmanager_certificate_not_before_timestamp_seconds",
         "kube_deployment_status_replicas_available", "kube_pod_container_state_started", "kube_pod_init_container_status_ready",
-        "kube_pod_init_container_status_restarts_total", "kube_pod_status_unschedulable", "up",
+        "kube_pod_init_container_status_restarts_total", "kube_pod_labels", "kube_pod_status_unschedulable", "up",
     }
 )  # fmt: skip
 """Exported by NVIDIA's DCGM exporter, cert-manager, kube-state-metrics and Prometheus itself, by their own lists: one by one, for a
@@ -27,7 +27,8 @@ _STRINGS: Final = re.compile(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]')
 _GROUPING: Final = re.compile(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)")
 _OPERATORS: Final = ("and", "or", "unless", "by", "without", "on", "ignoring", "group_left")
 _FUNCTIONS: Final = (
-    "avg", "delta", "histogram_quantile", "increase", "label_replace", "max", "min", "min_over_time", "rate", "sum", "time", "topk"
+    "absent", "avg", "delta", "histogram_quantile", "increase", "label_replace", "max", "min", "min_over_time", "rate", "sum", "time",
+    "topk",
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Controllers of the cluster: what each component makes of its arguments, and what it refuses."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,8 +24,10 @@ from components.platform.taints import GPU, SPOT
 from components.platform.telemetry import Telemetry, TelemetryArgs
 from components.platform.vault import Vault, VaultArgs
 from services.core.settings import ENVIRONMENTS
+from stacks.namespaces import CONTROLLERS
 from tests.infra.graphs import all_layers
 from tests.infra.recorded import Graph, recorded
+from tests.monitoring import GROUPS
 from tests.peers import GO, ROOT
 
 VAULT = VaultArgs(
@@ -241,6 +244,19 @@ def test_a_sealed_vault_is_ready_so_the_runbook_asks_what_it_says_of_itself() ->
     assert "sealedcode=204" in values["readinessProbe"]["path"]
     assert 'service_registration "kubernetes"' in values["ha"]["raft"]["config"]
     assert "get pods -L vault-initialized,vault-sealed,vault-active" in (ROOT / "runbooks/vault-sealed.md").read_text()
+
+
+def test_vault_is_scraped_without_a_token_so_that_its_leader_has_an_up() -> None:
+    values = _values("vault")
+    assert values["serverTelemetry"]["serviceMonitor"]["enabled"]
+    assert "unauthenticated_metrics_access = true" in values["server"]["ha"]["raft"]["config"]
+    assert VAULT.namespace in CONTROLLERS
+
+
+def test_labels_of_pods_that_alerts_ask_for_are_exported() -> None:
+    (pods,) = _values("kube-prometheus-stack")["kube-state-metrics"]["metricLabelsAllowlist"]
+    asked = {label for text in GROUPS if "kube_pod_labels" in text for label in re.findall(r"\blabel_(\w+)", text)}
+    assert pods == f"pods=[{','.join(sorted(label.replace('_', '-') for label in asked))}]"
 
 
 def test_vault_with_an_even_number_of_replicas_is_refused() -> None:
