@@ -88,6 +88,8 @@ class Client:
 
     def upload_artifact(self, directory: Path, meta: Mapping[str, str]) -> dict[str, Any]:
         """Uploads a file tree; visible only when all of it is there."""
+        if next(directory.rglob("*"), None) is None:
+            raise BadInput(f"{directory}: no such folder, or nothing in it")
         files = scan_tree(directory)
         self._upload([(directory / entry.path, entry.sha256) for entry in files])
         body = {"id": tree_digest(files), "files": [entry.to_json() for entry in files], "meta": dict(meta)}
@@ -104,9 +106,9 @@ class Client:
 
     def train(self, job: Path, source_folder: Path | None = None) -> dict[str, Any]:
         """Uploads the source that the job file (YAML) lies in, or another folder's, and starts the run."""
-        source = pack(source_folder or job.parent)
+        described, source = _job(job), pack(source_folder or job.parent)
         order = {
-            "job": load_yaml(_read(job)),
+            "job": described,
             "code": source.code.to_json(),
             "directory": source.directory,
             "commitObject": dsse.encode64(source.commit_object),
@@ -500,8 +502,8 @@ def read_dataset(description: Path) -> tuple[dict[str, Any], Path]:
         BadInput: not readable, an unknown or missing field, a file that is not there or not below the folder.
     """
     try:
-        value = yaml.safe_load(description.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        value = yaml.safe_load(_read(description))
+    except yaml.YAMLError as error:
         raise BadInput(f"{description}: {error}") from error
     if not isinstance(value, dict) or set(value) != DATASET_FIELDS:
         raise BadInput(f"{description}: want exactly the fields {sorted(DATASET_FIELDS)}")
@@ -515,6 +517,14 @@ def read_dataset(description: Path) -> tuple[dict[str, Any], Path]:
         raise BadInput(f"{description}: {error}; were the data set's files made?") from error
     manifest = {key: value[key] for key in ("licence", "source", "pii", "parents", "splits")} | {"files": files, "schema": schema}
     return {"name": value["name"], "version": str(value["version"]), "manifest": manifest}, folder
+
+
+def _job(path: Path) -> Any:
+    text = _read(path)
+    try:
+        return load_yaml(text)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
 
 
 def _read(path: Path) -> bytes:

@@ -124,7 +124,7 @@ class ServedPredictions:
     def prediction(self, prediction: str) -> dict[str, Any]:
         # The id goes into the router's URL: only what can be one is asked for.
         if not re.fullmatch(r"[A-Za-z0-9-]{1,80}", prediction):
-            raise NotFound(f"no prediction {prediction[:100]!r}")
+            raise NotFound(f"no prediction {prediction[:100]!r}: the header x-request-id of an answer is its id")
         try:
             return self.kept.find(prediction)
         except UnknownPrediction:

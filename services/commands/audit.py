@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.commands.common import As, Json, connected, moment, read_file, say, show, table
+from services.commands.common import As, Json, connected, moment, named, read_file, read_json, read_trust, say, show, table
 
 app = typer.Typer(help="Read, verify and prove the audit log.", no_args_is_help=True)
 
@@ -43,7 +43,7 @@ def verify(
 
     Exit code 1: there is a problem; each is named.
     """
-    note = read_file(against).decode("utf-8", "replace") if against else None
+    note = _checkpoint(against) if against else None
     with connected(person) as client:
         found = client.audit_verify(note)
     show(found, as_json, draw)
@@ -80,13 +80,10 @@ def check_proof(
 
     Exit code 1: that is not shown.
     """
-    from services.commands.common import home
     from services.core import asof
-    from services.core.canonical import parse
-    from services.core.trust import Trust
 
-    trusted = Trust.parse(read_file(trust if trust is not None else home().root / "trust.json"))
-    value = parse(read_file(entry))
+    trusted = read_trust(trust)
+    value = read_json(entry)
     event = value["event"] if isinstance(value, dict) and set(value) == {"index", "event"} else value
     found = asof.check_proof(read_file(proof).decode("utf-8", "replace"), event, trusted)
     by = f", cosigned by {', '.join(found['witnesses'])}" if found["witnesses"] else ""
@@ -107,8 +104,24 @@ def _table(found: list[dict[str, Any]]) -> None:
     rows = []
     for entry in found:
         event = entry["event"]
-        rows.append((entry["index"], moment(event["ts"]), event["type"], event["subject"]["id"], event["actor"].rsplit("/", 1)[-1]))
+        what, who = event["type"], event["actor"].rsplit("/", 1)[-1]
+        if what == "policyCheck":
+            what += f" {event['payload'].get('action')}: {event['payload'].get('verdict')}"
+        rows.append((entry["index"], moment(event["ts"]), what, named(event["subject"]["id"]), who))
     table("audit log", ("index", "time (UTC)", "type", "subject", "actor"), rows, "the first event comes with the first start")
+
+
+def _checkpoint(path: Path) -> str:
+    """The text of a checkpoint; who signed it, and of which log it is, the platform checks. Raises BadInput."""
+    from services.core.errors import BadInput
+    from services.core.tlog import unverified_checkpoint
+
+    note = read_file(path)
+    try:
+        unverified_checkpoint(note)
+    except BadInput as error:
+        raise BadInput(f"--against {path}: {error}") from error
+    return note.decode()
 
 
 def draw(found: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from services.client import Client
+    from services.core.trust import Trust
     from services.home import Home
 
 
@@ -158,6 +159,29 @@ def guarded(run: Callable[[], Any], as_json: bool) -> int:
     from services.core.errors import AiInfraError, BadInput
 
     try:
+def read_trust(path: Path | None) -> "Trust":
+    """A trust.json; the home's if none is named. Raises BadInput, naming the file."""
+    from services.core.errors import BadInput
+    from services.core.trust import Trust
+
+    file = path if path is not None else _trust_of_home()
+    data = read_file(file)
+    try:
+        return Trust.parse(data)
+    except BadInput as error:
+        raise BadInput(f"{file}: {error}") from error
+
+
+def _trust_of_home() -> Path:
+    from services.core.errors import BadInput
+    from services.home import Home
+
+    found = Home.from_env(os.environ).root / "trust.json"
+    if not found.exists():
+        raise BadInput("no home is here whose trust.json could be used: name one with --trust")
+    return found
+
+
         run()
         return Exit.OK
     except AiInfraError as error:

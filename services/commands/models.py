@@ -74,15 +74,14 @@ def show_as_of(
     as_json: Json = False,
 ) -> None:
     """Which version a stage held at some point of the log: replayed from its entries, shown under its signed checkpoint."""
-    from services.commands.common import home, read_file
+    from services.commands.common import read_trust
     from services.core import asof
     from services.core.logfile import FolderReader
-    from services.core.trust import Trust
 
     name, _, stage = reference.partition("@")
     if stage.isdecimal() and as_of is None:
         return show_one(reference, person, as_json)
-    trusted = Trust.parse(read_file(trust if trust is not None else home().root / "trust.json"))
+    trusted = read_trust(trust)
     if stage not in trusted.environments:
         kind = "--as-of is for a stage" if stage.isdecimal() else "no stage"
         raise BadInput(f"{reference!r}: {kind}: want NAME@STAGE, a stage being one of {', '.join(trusted.environments)}")

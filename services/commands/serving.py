@@ -69,7 +69,7 @@ def predict(
     model: Annotated[str, typer.Argument(help="Name of the model; which version answers is the platform's to say.")],
     environment: Environment,
     rows: Annotated[Path, typer.Option(help="JSON: one row of numbers, or a list of rows.")],
-    keep: Annotated[Path | None, typer.Option(help="Folder for request.json, answer.json and salt, to verify them later.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="New folder for request, answer and salt, to verify them later.")] = None,
     person: As = "tara",
     as_json: Json = False,
 ) -> None:
@@ -77,12 +77,20 @@ def predict(
     from services.core.errors import BadInput
 
     value = read_json(rows)
-    if not isinstance(value, list) or not value:
-        raise BadInput(f"{rows}: want one row of numbers, like [0, 1.5], or a list of rows")
+    asked = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+    if not all(_is_row(row) and len(row) == len(asked[0]) for row in asked):
+        raise BadInput(f"{rows}: want one row of numbers, like [0, 1.5], or a list of rows of one length")
+    if keep is not None and keep.exists():
+        # An earlier prediction's salt is nowhere else.
+        raise BadInput(f"--keep {keep}: is there already: name a new folder")
     with connected(person) as client:
-        found = client.predict(model, environment, value if isinstance(value[0], list) else [value], keep)
+        found = client.predict(model, environment, asked, keep)
         told = f"{json.dumps(found['outputs'])}\nby {found['version']}, prediction {found['id']}, salt {found['salt']}"
         show(found, as_json, lambda _: say(told))
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, list) and bool(row) and all(type(value) in (int, float) for value in row)
 
 
 def _deployments(found: list[dict[str, Any]]) -> None:

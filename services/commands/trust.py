@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.commands.common import Json, read_file, say, show, table
+from services.commands.common import Json, read_file, read_trust, say, show, table
 
 if TYPE_CHECKING:
     from services.core.keys import PublicKey
@@ -36,9 +36,7 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Put the public keys of services and log into a trust.json, and check the whole. No private key is read."""
-    from services.core.trust import Trust
-
-    made = with_keys(Trust.parse(read_file(source)), _keys(key))
+    made = with_keys(read_trust(source), _keys(key))
     written = _write(output, json.dumps(made.to_json(), indent=2) + "\n")
     value = {
         "file": str(output),

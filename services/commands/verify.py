@@ -1,12 +1,11 @@
 """`ai-infra verify` and `ai-infra evidence`: the offline check and the archive that it reads."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands.common import As, Json, Target, connected, home, plain, read_file, say, show
+from services.commands.common import As, Json, Target, connected, plain, read_file, read_trust, say, show
 
 if TYPE_CHECKING:
     from services.verify.report import Report
@@ -56,14 +55,10 @@ def verify(
     import tempfile
 
     from services.core.errors import BadInput
-    from services.core.trust import Trust
-    from services.home import Home
     from services.verify.service import verify as walk
     from services.verify.walk import Own
 
-    if trust is None and not (Home.from_env(os.environ).root / "trust.json").exists():
-        raise BadInput("no home is here whose trust.json could be used: name one with --trust")
-    trusted = Trust.parse(read_file(trust if trust is not None else home().root / "trust.json"))
+    trusted = read_trust(trust)
     if (salt is None) != (sent is None):
         raise BadInput("--input and --salt go together: the record has the salted digest of the body that you sent")
     if model is not None and not model.is_dir():
@@ -98,6 +93,8 @@ def evidence(
 
     if "@" not in reference and environment is not None:
         raise BadInput("--env is for a version: a prediction was made in one environment")
+    if not output.parent.is_dir():
+        raise BadInput(f"--output {output}: {output.parent} is no folder: make it, or name another")
     with connected(person) as client:
         up_to = WEIGHTS_UP_TO if weights_up_to is None else weights_up_to
         client.evidence(reference, output, environment, weights_up_to=up_to)

@@ -52,7 +52,7 @@ def load_public_pem(pem: bytes | str) -> PublicKey:
     try:
         key = serialization.load_pem_public_key(_pem_bytes(pem))
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadKey(f"no public key in PEM: {error}") from error
+        raise BadKey("no public key in PEM, which begins with -----BEGIN PUBLIC KEY-----") from error
     if not _is_public(key):
         raise BadKey("want an ECDSA P-256 or an Ed25519 key")
     return key  # type: ignore[return-value]  # narrowed by _is_public, which also looks at the curve

@@ -278,7 +278,9 @@ def _fields(value: Any, fields: set[str], what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadTrust(f"{what}: want an object")
     if set(value) != fields:
-        raise BadTrust(f"{what}: missing {sorted(fields - set(value))}, unknown {sorted(set(value) - fields)}")
+        missing, unknown = sorted(fields - set(value)), sorted(set(value) - fields)
+        told = [f"{how} {', '.join(names)}" for how, names in (("missing", missing), ("unknown", unknown)) if names]
+        raise BadTrust(f"{what}: {'; '.join(told)}")
     return value
 
 

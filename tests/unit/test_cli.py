@@ -220,6 +220,46 @@ def test_a_person_without_a_certificate_is_told_who_there_is(home: Home, tmp_pat
     assert (away.returncode, "try again later" in away.stderr) == (75, True)
 
 
+@pytest.fixture
+def away(home: Home) -> Iterator[Home]:
+    """A home whose platform does not answer: what a command finds wrong by itself comes first."""
+    endpoints = home.root / "run" / "endpoints.json"
+    endpoints.write_text('{"api": "https://127.0.0.1:1", "router": "https://127.0.0.1:1"}')
+    yield home
+    endpoints.unlink()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "content", "says"),
+    [
+        ("verify x.zip --trust given", b"\xb7", "error: given: not JSON: "),
+        ("verify x.zip --trust given", b"{}", "error: given: the trust file: missing approvals, environments, log, "),
+        ("trust build --from given --key x=y -o o", b'{"a": 1}', "error: given: the trust file: missing "),
+        ("audit verify --against given", b"a long page\n" * 2000, "error: --against given: a note is a text, an empty line"),
+        ("audit check-proof given given", b"[1", "error: given: not JSON: "),
+        ("rollout start digits@2 --env prod --spec given", b"[1]", "error: --spec given: want a JSON object"),
+        ("predict digits --env prod --rows given", b'["a"]', "error: given: want one row of numbers, like [0, 1.5], or a list"),
+        ("predict digits --env prod --rows given", b"[[1, 2], [3]]", "error: given: want one row of numbers"),
+        ("predict digits --env prod --rows given", b"[[1], [true]]", "error: given: want one row of numbers"),
+        ("predict digits --env prod --rows given --keep folder", b"[1]", "error: --keep folder: is there already: name a new"),
+        ("evidence digits@1 -o nowhere/e.zip", b"", "error: --output nowhere/e.zip: nowhere is no folder: make it"),
+        ("train given", b"a: `", "error: given: not the YAML that a description may be: "),
+        ("train absent.yaml", b"", "error: absent.yaml: No such file or directory\n"),
+        ("data register absent.yaml", b"", "error: absent.yaml: No such file or directory\n"),
+        ("model upload absent", b"", "error: absent: no such folder, or nothing in it\n"),
+        ("model upload folder", b"", "error: folder: no such folder, or nothing in it\n"),
+    ],
+)
+def test_a_message_names_the_file_or_folder_that_it_is_about(
+    away: Home, tmp_path: Path, arguments: str, content: bytes, says: str
+) -> None:
+    (tmp_path / "given").write_bytes(content)
+    (tmp_path / "folder").mkdir()
+    done = run(*arguments.split(), folder=tmp_path, home=away.root)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert done.stderr.startswith(says)
+
+
 def test_init_makes_a_home_once(tmp_path: Path) -> None:
     first, again = (run("init", "--json", folder=tmp_path) for _ in range(2))
     assert [json.loads(done.stdout)["made"] for done in (first, again)] == [True, False]

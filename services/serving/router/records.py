@@ -161,7 +161,7 @@ class RecordLog:
             waiting = [*self._closed, self._open]
             found = [(batch, batch.ids.index(record_id)) for batch in waiting if record_id in batch.ids]
         if not found:
-            raise UnknownPrediction(f"no prediction {record_id[:100]!r}")
+            raise UnknownPrediction(f"no prediction {record_id[:100]!r}: the header x-request-id of an answer is its id")
         batch, position = found[0]
         value: dict[str, Any] = parse(self._lines(batch.segment, batch.start, batch.length)[position])
         return value

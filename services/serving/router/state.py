@@ -63,7 +63,7 @@ class State:
         """Raises UnknownRoute."""
         found = self._routes.get((environment, model))
         if found is None:
-            raise UnknownRoute(f"no model {model[:100]!r} is deployed in {environment[:100]!r}")
+            raise UnknownRoute(f"no model {model[:100]!r} serves in {environment[:100]!r}: `ai-infra deployments` shows what does")
         return found
 
     def routes(self, environment: str) -> list[Route]:
