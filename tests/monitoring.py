@@ -27,8 +27,8 @@ _STRINGS: Final = re.compile(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]')
 _GROUPING: Final = re.compile(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)")
 _OPERATORS: Final = ("and", "or", "unless", "by", "without", "on", "ignoring", "group_left")
 _FUNCTIONS: Final = (
-    "absent", "avg", "delta", "histogram_quantile", "increase", "label_replace", "max", "min", "min_over_time", "rate", "sum", "time",
-    "topk",
+    "absent", "avg", "delta", "histogram_quantile", "increase", "label_replace", "max", "min", "min_over_time", "rate", "sum",
+    "time", "topk",
 )  # fmt: skip
 
 
