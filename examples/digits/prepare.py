@@ -45,4 +45,6 @@ def write(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "data")
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "data"
+    write(target)
+    print(f"written: {target}; `ai-infra data register {Path(__file__).with_name('dataset.yaml')}` registers it")

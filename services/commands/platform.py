@@ -43,6 +43,8 @@ def init(
         add_witnesses(found, named, witness_threshold or 0)
     value = {"home": str(found.root), "people": str(found.people), "made": made}
     told = f"{'made' if made else 'is there already:'} {found.root}\npeople's keys: {found.people}"
+    if made:
+        told += "\nnext: `ai-infra up`"
     if witness:
         told += f"\nwitnesses are set; `ai-infra up` takes them at its next start, verifiers need this {found.root / 'trust.json'}"
     show(value, as_json, lambda _: say(told))

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,17 +76,14 @@ class Stage:
             self.claim(f"refused: {text}", False, "it was allowed")
 
     def finish(self, json_file: Path | None, home: Path) -> None:
-        """The table of what was shown."""
+        """How much each step showed, and how long it took."""
         total = time.monotonic() - self.begun
         table = Table(title=f"shown in {total:.0f} s", title_justify="left", header_style="bold")
-        for column in ("step", "shown", "how"):
-            table.add_column(column, overflow="fold")
-        table.columns[0].min_width = 16
-        last = ""
-        for item in self.shown:
-            step = f"{item['step']} ({self.times[item['step']]:.0f} s)" if item["step"] != last else ""
-            last = item["step"]
-            table.add_row(escape(step), escape(item["claim"]), escape(item["detail"]))
+        table.add_column("step")
+        for column in ("shown", "seconds"):
+            table.add_column(column, justify="right")
+        for step, count in Counter(item["step"] for item in self.shown).items():
+            table.add_row(escape(step), str(count), f"{self.times[step]:.0f}")
         self.console.print(table)
         if json_file is not None:
             value = {"ok": True, "seconds": round(total, 1), "times": self.times, "shown": self.shown, "home": str(home)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -87,8 +88,6 @@ def run(folder: Path, json_file: Path | None) -> bool:
         (home.root / "demo").mkdir()
         platform = Platform(home, free_ports(), environ=PATIENCE, tell=stage.tell)
         with witnessed(home) as witness:
-            with stage.chapter("Home and platform"), stage.wait("starting API, router and signing proxy"):
-                platform.__enter__()
             try:
                 _tell(Story(stage, home, platform, witness, make_repository(home.root / "demo" / "repository")))
             finally:
@@ -104,7 +103,17 @@ def run(folder: Path, json_file: Path | None) -> bool:
             )
         return False
     stage.finish(json_file, home.root)
+    demo = folder / "demo"
+    stage.tell(f"left in {demo}: evidence.zip, trust.json, witness.checkpoint, prediction/, model/; verify it again:")
+    stage.tell(verification(demo))
     return True
+
+
+def verification(demo: Path) -> str:
+    """The shell's command that verifies what a demo left, offline."""
+    tool = shlex.quote(str(Path(sys.executable).with_name("ai-infra")))
+    own = '--input prediction/request.json --salt "$(cat prediction/salt)" --output prediction/answer.json'
+    return f"(cd {shlex.quote(str(demo))} && {tool} verify evidence.zip --trust trust.json --against witness.checkpoint {own})"
 
 
 def _tell(story: Story) -> None:
@@ -117,7 +126,9 @@ def _tell(story: Story) -> None:
 
 def _platform(story: Story) -> None:
     stage = story.stage
-    with stage.chapter("Home and platform, from outside"):
+    with stage.chapter("Home and platform"):
+        with stage.wait("starting API, router and signing proxy"):
+            story.platform.start()
         names = ", ".join(f"{name} {url}" for name, url in story.platform.urls.items())
         stage.claim("three processes, mutual TLS", all(p.poll() is None for p in story.platform.processes.values()), names)
         stage.claim(
@@ -181,7 +192,8 @@ def _training(story: Story) -> None:
         stage.claim(
             "all seven inputs are recorded", len(inputs) == 7 and done["runKey"].startswith("sha256:"), ", ".join(sorted(inputs))
         )
-        stage.claim("the source is a commit, and clean", not inputs["codeRef"]["dirty"], inputs["codeRef"]["commit"][:12])
+        commit, at = inputs["codeRef"]["commit"][:12], story.repository.relative_to(story.home.root.parent)
+        stage.claim("the source is a commit, and clean", not inputs["codeRef"]["dirty"], f"{commit} of the repository {at}")
         stage.claim("the artifact is named by its bytes", done["artifactId"].startswith("sha256:"), done["artifactId"][:23] + "…")
 
 

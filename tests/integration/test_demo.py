@@ -17,6 +17,7 @@ from services.client import Client
 from services.core.errors import Refused
 from services.core.trust import Trust
 from services.demo.material import make_repository
+from services.demo.story import verification
 from services.demo.witness import witnessed
 from services.home import POLICIES, Home, create
 from services.supervisor import Platform, free_ports
@@ -113,6 +114,11 @@ def test_evidence_verifies_offline_and_names_the_link_that_an_edit_breaks(
     broken = verify(archives.write(tmp_path / "evidence.zip", relicensed), trust).broken
     assert broken is not None
     assert broken.name == "decision facts"
+
+
+def test_the_command_that_the_demo_ends_with_verifies_what_it_left(told: tuple[Path, dict[str, Any]]) -> None:
+    done = subprocess.run(["sh", "-c", verification(told[0] / "demo")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_no_private_key_or_token_is_in_logs_log_or_evidence(told: tuple[Path, dict[str, Any]]) -> None:
