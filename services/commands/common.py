@@ -122,6 +122,11 @@ def short(digest: str | None) -> str:
     return "-" if digest is None else digest.removeprefix("sha256:")[:12]
 
 
+def named(identity: str) -> str:
+    """What a table calls a thing: its name, or as much of its digest as other tables show."""
+    return short(identity) if identity.startswith("sha256:") else identity
+
+
 LAST_MS = 253_402_300_799_999
 """The end of the year 9999, and of Python's calendar. An event or a cosignature may state a later time."""
 
@@ -154,11 +159,6 @@ def read_json(path: Path) -> Any:
         raise BadInput(f"{path}: {error}") from error
 
 
-def guarded(run: Callable[[], Any], as_json: bool) -> int:
-    """Runs a command; an error becomes a message on stderr and an exit code."""
-    from services.core.errors import AiInfraError, BadInput
-
-    try:
 def read_trust(path: Path | None) -> "Trust":
     """A trust.json; the home's if none is named. Raises BadInput, naming the file."""
     from services.core.errors import BadInput
@@ -182,6 +182,11 @@ def _trust_of_home() -> Path:
     return found
 
 
+def guarded(run: Callable[[], Any], as_json: bool) -> int:
+    """Runs a command; an error becomes a message on stderr and an exit code."""
+    from services.core.errors import AiInfraError, BadInput
+
+    try:
         run()
         return Exit.OK
     except AiInfraError as error:
