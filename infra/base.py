@@ -25,7 +25,7 @@ from infra.synth import addresses, synthesise
 from infra.table import FILE, Rows, read_table, table
 from infra.terraform import PROVIDER as VERSION
 from infra.terraform import Terraform
-from services.core.errors import BadInput, NotFound
+from services.core.errors import BadInput, MissingTool
 
 Json = dict[str, Any]
 
@@ -66,7 +66,7 @@ def base_of(root: Path, ref: str, environment: str, layer: str, terraform: Terra
     """What a revision makes of one stack.
 
     Raises:
-        BadInput: there is no such revision, or its program is refused; NotFound: no git.
+        BadInput: there is no such revision, or its program is refused; MissingTool: no git.
         TerraformRefused: the provider finds fault with that program.
     """
     commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", of=ref).strip()
@@ -142,7 +142,7 @@ def _git(root: Path, *arguments: str, of: str) -> str:
     try:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise NotFound("git is not on PATH: install it, the base is taken from there") from error
+        raise MissingTool("git is not on PATH: install it, the base is taken from there") from error
     if done.returncode != 0:
         raise BadInput(f"{of} is no revision of this repository: fetch it (in CI: fetch-depth: 0), or name another one")
     return done.stdout

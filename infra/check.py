@@ -45,7 +45,7 @@ def check(root: Path, bundle: Bundle, stack: Stack, now: int, change: Change | N
         now: epoch seconds; exceptions end.
     Raises:
         BadInput: a written file is no good, or the plan is not of the program.
-        CheckovFailed, NotFound: checkov did not judge, or is not here.
+        CheckovFailed, MissingTool: checkov did not judge, or is not here.
     """
     noted = [item.to_fact() for item in exceptions(root / EXCEPTIONS, stack.name)]
     ruled = by_rules(bundle, facts(stack, now, noted, change))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.core.errors import AiInfraError, NotFound
+from services.core.errors import AiInfraError, MissingTool
 
 LIMIT_S = 300
 PLAN = "tfplan.json"
@@ -38,11 +38,11 @@ class Failure:
 
 
 def find_checkov(root: Path) -> str:
-    """The program: of the environment beside the checkout, else on PATH. Raises NotFound with the remedy."""
+    """The program: of the environment beside the checkout, else on PATH. Raises MissingTool."""
     beside = root / ".venv-checkov" / "bin" / "checkov"
     found = str(beside) if beside.exists() else shutil.which("checkov")
     if found is None:
-        raise NotFound(f"checkov is not here: {REMEDY}")
+        raise MissingTool(f"checkov is not here: {REMEDY}")
     return found
 
 

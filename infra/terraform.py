@@ -20,7 +20,7 @@ from typing import Any
 
 from infra import kept
 from infra.schema import Schema, store
-from services.core.errors import AiInfraError, NotFound
+from services.core.errors import AiInfraError, MissingTool
 
 PROVIDER = "5.100.0"
 """Of pulumi-aws 6.83."""
@@ -38,10 +38,10 @@ class TerraformRefused(AiInfraError):
 
 
 def find_program() -> str:
-    """Raises NotFound with the remedy."""
+    """Raises MissingTool."""
     found = shutil.which("terraform")
     if found is None:
-        raise NotFound("terraform is not on PATH: install Terraform 1.11 or newer")
+        raise MissingTool("terraform is not on PATH: install Terraform 1.11 or newer")
     return found
 
 

@@ -8,10 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from services.commands import policy_past
-from services.commands.common import As, Exit, Json, connected, read_file, say, show, table
+from services.commands.common import As, Exit, Json, connected, moment, named, read_file, say, short, show, table
 
 app = typer.Typer(help="Ask, explain, test and publish SentinelNet's policies.", no_args_is_help=True)
 
+
+OPA = "~/.cache/ai-infra/peers/opa-v1.22.2"
+"""Where `make peers` puts it."""
 
 Folder = Annotated[Path, typer.Argument(help="Folder of Rego modules and tests.")]
 
@@ -45,7 +48,7 @@ def explain(
 ) -> None:
     """A recorded decision: its rules, what they are for, and their reasons."""
     with connected(person) as client:
-        show(client.explain(decision), as_json, _verdict)
+        show(client.explain(decision), as_json, _explained)
 
 
 app.command(epilog="Example: ai-infra policy simulate --bundle policies/rego --since 7d")(policy_past.simulate)
@@ -68,13 +71,13 @@ def list_all(
 def run_tests(
     folder: Annotated[Path, typer.Argument(help="Folder of Rego modules and tests.")] = Path("policies/rego"), as_json: Json = False
 ) -> None:
-    """Run the rules' own tests with OPA, with coverage."""
-    from services.core.errors import NotFound, Refused
+    """Run the rules' own tests with OPA. Exit code 1: some fail."""
+    from services.core.errors import MissingTool, Refused
 
     opa = shutil.which("opa")
     if opa is None:
-        raise NotFound("opa is not on PATH: install Open Policy Agent, or run `make peers` and add its cache to PATH")
-    how = ["--format", "json"] if as_json else ["--verbose"]
+        raise MissingTool(f"opa is not on PATH: install Open Policy Agent, or run `make peers` and add {OPA} to PATH")
+    how = ["--format", "json"] if as_json else []
     if subprocess.run([opa, "test", *how, str(folder)], check=False).returncode != 0:
         raise Refused(f"the tests of {folder} fail")
 
@@ -133,6 +136,16 @@ def _published(found: dict[str, Any]) -> None:
         say(f"{item['model']} in {item['environment']} no longer passes {', '.join(item['rules'])}: quarantined ({item['flag']})")
 
 
+def _explained(found: dict[str, Any]) -> None:
+    subject, who = found["subject"], found["actor"].rsplit("/", 1)[-1]
+    say(f"{found['id']}  {found['action']} of {subject['kind']} {subject['id']}, for {who} at {moment(found['at'])} UTC")
+    say(f"  by policies {short(found['policyRevision'])}, on input {short(found['inputDigest'])}")
+    _verdict(found)
+    for rule in found["rules"]:
+        if rule["verdict"] != "pass" and rule.get("runbook"):
+            say(f"what to do about {rule['rule']}: {rule['runbook']}")
+
+
 def _verdict(found: dict[str, Any]) -> None:
     columns: tuple[str, ...] = ("rule", "verdict", "reasons")
     rows: list[tuple[str, ...]] = [(r["rule"], r["verdict"], "; ".join(r["reasons"])) for r in found["rules"]]
@@ -143,5 +156,9 @@ def _verdict(found: dict[str, Any]) -> None:
 
 
 def _table(found: list[dict[str, Any]]) -> None:
-    rows = [(d["id"], d["action"], d["subject"]["id"], d["verdict"], d["actor"].rsplit("/", 1)[-1]) for d in found]
-    table("decisions", ("id", "action", "subject", "verdict", "actor"), rows, "each training, promotion, deployment makes one")
+    rows = [
+        (d["id"], moment(d["at"]), d["action"], named(d["subject"]["id"]), d["verdict"], d["actor"].rsplit("/", 1)[-1])
+        for d in found
+    ]
+    columns = ("id", "time (UTC)", "action", "subject", "verdict", "actor")
+    table("decisions", columns, rows, "each training, promotion, deployment makes one")

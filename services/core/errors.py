@@ -25,6 +25,10 @@ class BadSetting(AiInfraError):
     """A setting is missing, wrong or dangerous; the process does not start."""
 
 
+class MissingTool(BadSetting):
+    """A program that this needs is not on this machine; the message says how it is had."""
+
+
 class Unauthenticated(AiInfraError):
     """No client certificate with a SPIFFE identity."""
 

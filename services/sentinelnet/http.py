@@ -9,7 +9,7 @@ from pydantic import Field
 
 from services.core.canonical import canonical
 from services.core.dsse import decode64
-from services.core.errors import AiInfraError, TooLarge
+from services.core.errors import AiInfraError, BadInput, TooLarge
 from services.core.http import Actor
 from services.core.statements import Strict
 from services.sentinelnet.oversight import Oversight
@@ -62,6 +62,8 @@ def router(sentinelnet: SentinelNet, oversight: Oversight, review: Review) -> AP
         sentinelnet.authorise(actor, "policy.check")
         if (size := len(canonical(body.input))) > MAX_CHECK:
             raise TooLarge(f"an input of {size} bytes: at most {MAX_CHECK}")
+        if body.action not in (known := sentinelnet.active_bundle().actions):
+            raise BadInput(f"no action {body.action!r}: want one of {', '.join(sorted(known))}")
         verdict, revision = sentinelnet.check(body.action, body.input)
         return {"verdict": verdict.verdict, "rules": verdict.rules_json(), "policyRevision": revision}
 

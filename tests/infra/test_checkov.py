@@ -8,7 +8,7 @@ import pytest
 from infra.check import by_checkov
 from infra.checkov import CheckovFailed, Failure, failures, find_checkov, read_report
 from infra.written import Skip
-from services.core.errors import NotFound
+from services.core.errors import MissingTool
 from tests.peers import need
 
 SKIP = Skip(check="CKV_AWS_20", resources=("aws_s3_bucket.b",), stacks=("dev-ground",), reason="A page for everybody.")
@@ -82,5 +82,5 @@ def test_failure_with_a_reason_is_none_and_a_reason_without_failure_is_one() -> 
 
 def test_checkov_that_is_not_there_is_said_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NotFound, match="make checkov"):
+    with pytest.raises(MissingTool, match="make checkov"):
         find_checkov(tmp_path)

@@ -10,7 +10,7 @@ from infra.graph import Graph
 from infra.synth import addresses
 from services.cli import app
 from services.commands.common import Exit
-from services.core.errors import BadInput, NotFound
+from services.core.errors import BadInput, MissingTool, NotFound
 from tests.peers import ROOT, need
 
 
@@ -82,5 +82,5 @@ def test_check_without_checkov_says_so_before_anything_is_planned(tmp_path: Path
     for name in ("components", "infra", "monitoring", "policies", "services", "stacks"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.setenv("PATH", str(tmp_path))  # which has no Terraform either
-    with pytest.raises(NotFound, match="checkov is not here"):
+    with pytest.raises(MissingTool, match="checkov is not here"):
         _run("check", "--env", "dev", "--root", str(tmp_path))

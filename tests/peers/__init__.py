@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from infra.terraform import PROVIDER, Terraform, TerraformRefused
-from services.core.errors import NotFound
+from services.core.errors import MissingTool
 
 ROOT = Path(__file__).parent.parent.parent
 CACHE = Path(os.environ.get("AI_INFRA_PEERS", Path.home() / ".cache" / "ai-infra" / "peers"))
@@ -86,7 +86,7 @@ def _terraform() -> str | None:
     try:
         terraform = Terraform()
         terraform.schema()
-    except (NotFound, TerraformRefused):
+    except (MissingTool, TerraformRefused):
         return None
     return terraform.program
 

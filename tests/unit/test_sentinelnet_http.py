@@ -48,6 +48,12 @@ def test_check_answers_and_records_nothing(platform: Platform) -> None:
     assert platform.events() == before
 
 
+def test_check_of_an_action_that_there_is_not_names_those_there_are(platform: Platform) -> None:
+    answer = _client(platform).post("/v1/policy/check", json={"action": "promte", "input": {}})
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == f"no action 'promte': want one of {', '.join(sorted(BUNDLE.actions))}"
+
+
 def test_publish_makes_the_bundle_active(platform: Platform) -> None:
     client = _client(platform)
     made = client.post("/v1/policy/bundles", json=_publication(2))
