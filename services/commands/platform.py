@@ -65,6 +65,8 @@ def up(
 
 def status(person: As = "aude", as_json: Json = False) -> None:
     """What is running: versions by stage, deployments, flags, and the log's size."""
+    from services.commands.quarantine import flag_table
+
     with connected(person) as client:
         value: dict[str, Any] = {
             "endpoints": home().endpoints,
@@ -74,15 +76,15 @@ def status(person: As = "aude", as_json: Json = False) -> None:
             "logSize": 1 + max((entry["index"] for entry in client.events(tail=1)), default=-1),
         }
 
-    def draw(_: object) -> None:
-        rows = [(f"{v['model']}@{v['number']}", v["stage"], v["risk_class"]) for v in value["models"]]
-        table("versions", ("version", "stage", "risk"), rows, "train and register one: `ai-infra train --help`")
-        served = [(f"{d['model']}@{d['number']}", d["environment"], d["state"], d["id"]) for d in value["deployments"]]
-        table("deployments", ("version", "environment", "state", "id"), served, "`ai-infra deploy NAME@NUMBER --env prod`")
-        table("active flags", ("target", "reason"), [(f["target"], f["reason"]) for f in value["flags"]])
-        say(f"{value['logSize']} entries in the log")
+        def draw(_: object) -> None:
+            rows = [(f"{v['model']}@{v['number']}", v["stage"], v["risk_class"]) for v in value["models"]]
+            table("versions", ("version", "stage", "risk"), rows, "train and register one: `ai-infra train --help`")
+            served = [(f"{d['model']}@{d['number']}", d["environment"], d["state"], d["id"]) for d in value["deployments"]]
+            table("deployments", ("version", "environment", "state", "id"), served, "`ai-infra deploy NAME@NUMBER --env prod`")
+            flag_table(client, value["flags"])
+            say(f"{value['logSize']} entries in the log")
 
-    show(value, as_json, draw)
+        show(value, as_json, draw)
 
 
 def demo(
