@@ -12,7 +12,12 @@ import pulumi
 from pulumi import Input, Output, ResourceOptions
 from pulumi_aws import eks, iam
 
-NETWORK: Final = ("eks-pod-identity-agent", "kube-proxy", "vpc-cni")
+from components.trust import ClusterTrust, pod_trust, role_name
+
+AGENT: Final = "eks-pod-identity-agent"
+"""Of Pod Identity: without it pods take their roles by IRSA."""
+
+NETWORK: Final = (AGENT, "kube-proxy", "vpc-cni")
 """Daemons: active without a node, and a node is not ready without them."""
 
 WORKLOAD: Final = ("coredns", "aws-ebs-csi-driver", "aws-efs-csi-driver", "metrics-server")
@@ -36,11 +41,15 @@ SETTINGS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class AddonsArgs:
-    """names: of NETWORK or WORKLOAD; versions: add-on → version as v1.11.4-eksbuild.2; disks_key_arn: encrypts claimed volumes."""
+    """names: of NETWORK or WORKLOAD; versions: add-on → version as v1.11.4-eksbuild.2; disks_key_arn: encrypts claimed volumes.
+
+    associated: roles by Pod Identity, else by IRSA, and then its agent is left out.
+    """
 
     environment: str
     cluster_name: Input[str]
-    cluster_arn: Input[str]
+    trust: ClusterTrust
+    associated: bool
     names: Sequence[str]
     versions: Mapping[str, str]
     disks_key_arn: Input[str]
@@ -58,20 +67,24 @@ class Addons(pulumi.ComponentResource):
         super().__init__("ai-infra:cluster:Addons", name, None, opts)
         self._args = args
         for addon in args.names:
-            self._addon(addon)
+            if args.associated or addon != AGENT:
+                self._addon(addon)
         self.register_outputs({})
 
     def _addon(self, addon: str) -> None:
-        account = POLICIES.get(addon, (None, None))[0]
-        identity = (
-            [eks.AddonPodIdentityAssociationArgs(role_arn=self._role(addon).arn, service_account=account)] if account else None
+        role_arn = self._role(addon).arn if addon in POLICIES else None
+        associations = (
+            [eks.AddonPodIdentityAssociationArgs(role_arn=role_arn, service_account=POLICIES[addon][0])]
+            if role_arn is not None and self._args.associated
+            else None
         )
         eks.Addon(
             addon,
             cluster_name=self._args.cluster_name,
             addon_name=addon,
             addon_version=self._args.versions[addon],
-            pod_identity_associations=identity,
+            pod_identity_associations=associations,
+            service_account_role_arn=role_arn if associations is None else None,
             configuration_values=json.dumps(SETTINGS[addon]) if addon in SETTINGS else None,
             resolve_conflicts_on_create="OVERWRITE",
             resolve_conflicts_on_update="PRESERVE",
@@ -83,8 +96,8 @@ class Addons(pulumi.ComponentResource):
         child = ResourceOptions(parent=self)
         role = iam.Role(
             f"{addon}-role",
-            name=f"ai-infra-{self._args.environment}-{addon}",
-            assume_role_policy=_trust(self._args.cluster_arn, account),
+            name=role_name(self._args.environment, addon),
+            assume_role_policy=pod_trust(self._args.trust, "kube-system", account),
             opts=child,
         )
         iam.RolePolicyAttachment(f"{addon}-policy", role=role.name, policy_arn=policy, opts=child)
@@ -92,23 +105,6 @@ class Addons(pulumi.ComponentResource):
             disk_key = _disk_key(self._args.disks_key_arn)
             iam.RolePolicy(f"{addon}-disk-key", name="disk-key", role=role.name, policy=disk_key, opts=child)
         return role
-
-
-def _trust(cluster_arn: Input[str], account: str) -> Output[str]:
-    """One service account of one cluster, through EKS Pod Identity, which tags the session with who asks."""
-    tags = {
-        "aws:RequestTag/eks-cluster-arn": cluster_arn,
-        "aws:RequestTag/kubernetes-namespace": "kube-system",
-        "aws:RequestTag/kubernetes-service-account": account,
-    }
-    statement = {
-        "Sid": "PodIdentity",
-        "Effect": "Allow",
-        "Principal": {"Service": "pods.eks.amazonaws.com"},
-        "Action": ["sts:AssumeRole", "sts:TagSession"],
-        "Condition": {"StringEquals": tags},
-    }
-    return Output.json_dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def _disk_key(key_arn: Input[str]) -> Output[str]:

@@ -1,6 +1,6 @@
 """The IAM role of one workload, for one service account of the cluster.
 
-Pods get it through EKS Pod Identity; where that cannot run, the same role is taken through IRSA. It grants what it is given.
+Pods get it through EKS Pod Identity, or, where that cannot run, through IRSA: the role admits both. It grants what it is given.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,21 +11,20 @@ import pulumi
 from pulumi import Input, Output, ResourceOptions
 from pulumi_aws import eks, iam
 
-TAG = "aws:RequestTag"
+from components.trust import ClusterTrust, pod_trust, role_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityArgs:
-    """statements: of the role's policy, with a Sid each; oidc_issuer: without https://.
+    """statements: of the role's policy, with a Sid each; associated: by Pod Identity, else pods take it by IRSA.
 
     wide: Sids on every resource, for actions that know none; each has a written exception in stacks/exceptions.yaml.
     """
 
     environment: str
     cluster_name: Input[str]
-    cluster_arn: Input[str]
-    oidc_provider_arn: Input[str]
-    oidc_issuer: Input[str]
+    trust: ClusterTrust
+    associated: bool
     namespace: str
     service_account: str
     statements: Sequence[Mapping[str, Any]]
@@ -39,7 +38,7 @@ class IdentityArgs:
 
 
 class Identity(pulumi.ComponentResource):
-    """Role, policy and association. A pod of another service account, namespace or cluster cannot take the role."""
+    """Role and policy, with its association. A pod of another service account, namespace or cluster cannot take the role."""
 
     role_arn: Output[str]
 
@@ -47,18 +46,23 @@ class Identity(pulumi.ComponentResource):
         super().__init__("ai-infra:identity:Identity", name, None, opts)
         child = ResourceOptions(parent=self)
         role = iam.Role(
-            name, name=f"ai-infra-{args.environment}-{name}", assume_role_policy=_trust(args), max_session_duration=3600, opts=child
+            name,
+            name=role_name(args.environment, name),
+            assume_role_policy=pod_trust(args.trust, args.namespace, args.service_account),
+            max_session_duration=3600,
+            opts=child,
         )
         policy = Output.json_dumps({"Version": "2012-10-17", "Statement": list(args.statements)})
         iam.RolePolicy(name, name="work", role=role.name, policy=policy, opts=child)
-        eks.PodIdentityAssociation(
-            name,
-            cluster_name=args.cluster_name,
-            namespace=args.namespace,
-            service_account=args.service_account,
-            role_arn=role.arn,
-            opts=child,
-        )
+        if args.associated:
+            eks.PodIdentityAssociation(
+                name,
+                cluster_name=args.cluster_name,
+                namespace=args.namespace,
+                service_account=args.service_account,
+                role_arn=role.arn,
+                opts=child,
+            )
         self.role_arn = role.arn
         self.register_outputs({"role_arn": self.role_arn})
 
@@ -72,34 +76,3 @@ def _refuse_wildcards(who: str, statement: Mapping[str, Any], wide: Sequence[str
     resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
     if any("*" in action or "?" in action for action in actions) or ("*" in resources and statement["Sid"] not in wide):
         raise ValueError(f"statement {statement['Sid']} of {who} has a wildcard: name its actions and resources")
-
-
-def _trust(args: IdentityArgs) -> Output[str]:
-    def document(values: Mapping[str, str]) -> dict[str, Any]:
-        asks = {
-            f"{TAG}/eks-cluster-arn": values["cluster"],
-            f"{TAG}/kubernetes-namespace": args.namespace,
-            f"{TAG}/kubernetes-service-account": args.service_account,
-        }
-        token = {
-            f"{values['issuer']}:aud": "sts.amazonaws.com",
-            f"{values['issuer']}:sub": f"system:serviceaccount:{args.namespace}:{args.service_account}",
-        }
-        pod_identity = {
-            "Sid": "PodIdentity",
-            "Effect": "Allow",
-            "Principal": {"Service": "pods.eks.amazonaws.com"},
-            "Action": ["sts:AssumeRole", "sts:TagSession"],
-            "Condition": {"StringEquals": asks},
-        }
-        irsa = {
-            "Sid": "Irsa",
-            "Effect": "Allow",
-            "Principal": {"Federated": values["provider"]},
-            "Action": "sts:AssumeRoleWithWebIdentity",
-            "Condition": {"StringEquals": token},
-        }
-        return {"Version": "2012-10-17", "Statement": [pod_identity, irsa]}
-
-    values = Output.all(cluster=args.cluster_arn, issuer=args.oidc_issuer, provider=args.oidc_provider_arn)
-    return Output.json_dumps(values.apply(document))

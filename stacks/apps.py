@@ -37,7 +37,7 @@ def apps(config: AppsStack) -> None:
     vault = Vault("vault", address=config.apps.vault_address)
     opts = ResourceOptions(providers=[cluster_provider(config, ground), vault])
     network = NetworkPolicies("network", NetworkPoliciesArgs(places=_places(config, ground)), opts)
-    rights = Rbac("rbac", _rights(config), opts)
+    rights = Rbac("rbac", _rights(config, ground), opts)
     wanted = _certificates(config, platform)
     admission = Admission("admission", admission_args(config, wanted.holders), opts)
     certificates = Certificates("certificates", wanted, after(opts, admission))
@@ -62,11 +62,12 @@ def _places(config: AppsStack, ground: GroundOutputs) -> Places:
     )
 
 
-def _rights(config: AppsStack) -> RbacArgs:
+def _rights(config: AppsStack, ground: GroundOutputs) -> RbacArgs:
     ours, jobs = models(config.environment), training(config.environment)
     caller = Account(namespace=SERVICES, name=API)
+    predictor = Account(namespace=ours, name=PREDICTOR, role_arn=ground.role_arns[PREDICTOR])
     return RbacArgs(
-        accounts=[Account(namespace=ours, name=PREDICTOR), Account(namespace=jobs, name=TRAINING)],
+        accounts=[predictor, Account(namespace=jobs, name=TRAINING)],
         grants=[
             Grant(role=serving_role(), account=caller, namespace=ours),
             Grant(role=rayjob.role(), account=caller, namespace=jobs),

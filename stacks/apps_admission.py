@@ -6,6 +6,7 @@ from components.apps.admission import AdmissionArgs, Rule
 from components.apps.calls import PREDICTOR, TRAINING
 from components.apps.certificates import Holder
 from components.platform import cert_manager, vault
+from components.trust import role_name
 from services.core import certificate_admission as of_identities
 from services.core.certificate_admission import Authority, Identity
 from services.core.tls import service_id
@@ -29,8 +30,14 @@ OF_PLATFORM = (
 
 def admission_args(config: AppsStack, holders: Mapping[str, Holder]) -> AdmissionArgs:
     """holders: of certificates, see `Certificates`."""
+    # Its name is known before the role is.
+    role = f"arn:aws:iam::{config.account}:role/{role_name(config.environment, PREDICTOR)}"
     pods = PredictorPods(
-        account=PREDICTOR, runtime=runtime_args(config), storage=storage_args(config), former=config.apps.former_images
+        account=PREDICTOR,
+        role_arn=role,
+        runtime=runtime_args(config),
+        storage=storage_args(config),
+        former=config.apps.former_images,
     )
     authority = _authority(holders)
     return AdmissionArgs(

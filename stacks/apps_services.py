@@ -1,6 +1,7 @@
 """What the API and the signing proxy of an environment are given."""
 
 from components.apps.api import ApiArgs, Training
+from components.apps.calls import API, PROXY
 from components.apps.signing_proxy import IN_KMS, SigningProxyArgs
 from components.platform.storage import CLASS
 from services.training.placing import VOLUME
@@ -23,6 +24,7 @@ def api_args(config: AppsStack, ground: GroundOutputs, platform: PlatformOutputs
         retention_days=wanted.retention_days,
         prometheus_url=platform.prometheus_url,
         otlp_url=platform.otlp_url,
+        role_arn=ground.role_arns[API],
         training=Training(image=wanted.training_image, runs=VOLUME, queue=wanted.queue, priority=wanted.priority),
         storage_class=CLASS,
         witnesses=wanted.witnesses.urls,
@@ -40,4 +42,5 @@ def proxy_args(config: AppsStack, ground: GroundOutputs, platform: PlatformOutpu
         versions=config.apps.key_versions,
         vault_url=platform.vault_url,
         otlp_url=platform.otlp_url,
+        role_arn=ground.role_arns[PROXY],
     )

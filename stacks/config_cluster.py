@@ -80,11 +80,16 @@ class GpuPool(Model):
 
 
 class ClusterConfig(Model):
-    """version: Kubernetes minor; admin_role_arns: its administrators; addons: name → pinned version."""
+    """version: Kubernetes minor; admin_role_arns: its administrators; addons: name → pinned version.
+
+    workload_identity: how pods take their roles. With `irsa` there are no associations and no agent; service accounts name their
+    roles in either case.
+    """
 
     version: Annotated[str, Field(pattern=r"^1\.\d{2}$")]
     admin_role_arns: Annotated[tuple[RoleArn, ...], Field(min_length=1, strict=False)]
     log_days: LogDays
+    workload_identity: Literal["pod-identity", "irsa"]
     core: Core
     gpu_pools: Annotated[tuple[GpuPool, ...], Field(strict=False)]
     addons: dict[str, AddonVersion]

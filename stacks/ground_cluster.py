@@ -11,6 +11,7 @@ from components.identity import Identity, IdentityArgs
 from components.karpenter import WIDE, Karpenter, KarpenterArgs
 from components.network import Network
 from components.node_group import NodeGroup, NodeGroupArgs
+from components.trust import ClusterTrust
 from stacks.config import GroundStack
 from stacks.config_cluster import GpuPool as PoolConfig
 from stacks.ground_keys import Keys
@@ -66,14 +67,21 @@ def identity_args(
     return IdentityArgs(
         environment=config.environment,
         cluster_name=made.cluster_name,
-        cluster_arn=made.cluster_arn,
-        oidc_provider_arn=made.oidc_provider_arn,
-        oidc_issuer=made.oidc_issuer,
+        trust=_trust(made),
+        associated=_associated(config),
         namespace=namespace,
         service_account=account,
         statements=statements,
         wide=wide,
     )
+
+
+def _trust(made: Cluster) -> ClusterTrust:
+    return ClusterTrust(cluster_arn=made.cluster_arn, oidc_provider_arn=made.oidc_provider_arn, oidc_issuer=made.oidc_issuer)
+
+
+def _associated(config: GroundStack) -> bool:
+    return config.ground.cluster.workload_identity == "pod-identity"
 
 
 def _after(opts: ResourceOptions, first: Addons | NodeGroup) -> ResourceOptions:
@@ -84,7 +92,8 @@ def _addons(name: str, names: tuple[str, ...], config: GroundStack, made: Cluste
     args = AddonsArgs(
         environment=config.environment,
         cluster_name=made.cluster_name,
-        cluster_arn=made.cluster_arn,
+        trust=_trust(made),
+        associated=_associated(config),
         names=names,
         versions=config.ground.cluster.addons,
         disks_key_arn=keys.disks,

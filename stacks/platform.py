@@ -38,7 +38,7 @@ def platform(config: PlatformStack) -> None:
         issuer=certificates.issuer,
         vault_url=_vault(config, ground, certificates, certified).vault_url,
         prometheus_url=monitoring.prometheus_url,
-        otlp_url=_telemetry(config, monitored).otlp_url,
+        otlp_url=_telemetry(config, ground, monitored).otlp_url,
     ).export()
 
 
@@ -59,6 +59,7 @@ def _monitoring(config: PlatformStack, ground: GroundOutputs, opts: ResourceOpti
         storage_class=CLASS,
         region=config.region,
         topic_arn=ground.alerts_topic_arn,
+        role_arn=ground.role_arns["alertmanager"],
     )
     return Monitoring("monitoring", args, opts)
 
@@ -100,17 +101,19 @@ def _vault(config: PlatformStack, ground: GroundOutputs, certificates: CertManag
         storage_class=CLASS,
         region=config.region,
         unseal_key_arn=ground.unseal_key_arn,
+        role_arn=ground.role_arns["vault"],
         issuer=certificates.issuer,
     )
     return Vault("vault", args, opts)
 
 
-def _telemetry(config: PlatformStack, opts: ResourceOptions) -> Telemetry:
+def _telemetry(config: PlatformStack, ground: GroundOutputs, opts: ResourceOptions) -> Telemetry:
     wanted = config.platform
     args = TelemetryArgs(
         namespace=MONITORING,
         version=wanted.charts["opentelemetry-collector"],
         replicas=wanted.replicas,
         region=config.region,
+        role_arn=ground.role_arns["opentelemetry-collector"],
     )
     return Telemetry("telemetry", args, opts)

@@ -24,6 +24,7 @@ def capacity(config: PlatformStack, ground: GroundOutputs, opts: ResourceOptions
         cluster_name=ground.cluster_name,
         cluster_endpoint=ground.cluster_endpoint,
         queue_name=ground.karpenter_queue_name,
+        role_arn=ground.role_arns["karpenter-controller"],
     )
     node_pools(config, ground, after(opts, Karpenter("karpenter", karpenter, opts)))
     gpus = GpuOperatorArgs(namespace=GPU_OPERATOR, version=wanted.charts["gpu-operator"], taints=(GPU, SPOT))

@@ -53,6 +53,7 @@ class ApiArgs:
     retention_days: int
     prometheus_url: Input[str]
     otlp_url: Input[str]
+    role_arn: Input[str]
     training: Training
     storage_class: str
     disk: str = "20Gi"
@@ -76,6 +77,7 @@ def api(args: ApiArgs) -> WorkloadArgs:
     return WorkloadArgs(
         namespace=args.namespace,
         main=main,
+        role_arn=args.role_arn,
         beside=(_opa(args.opa_image),),
         token=True,
         grace_s=60,

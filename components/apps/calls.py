@@ -114,6 +114,7 @@ CALLS: Final = (
     Call(caller="prometheus", callee=PROXY, tcp=(PROXY_PORT,), why="metrics"),
     Call(caller="prometheus", callee=PREDICTOR, tcp=(PREDICTOR_PORT,), why="outcomes and latencies, by which a canary is judged"),
     *(Call(caller=ours, callee="dns", tcp=(53,), udp=(53,), why="names of services") for ours in OURS),
+    Call(caller=PREDICTOR, callee="sts", tcp=(HTTPS,), why="credentials of its AWS role where it takes that by IRSA"),
     *(Call(caller=ours, callee="pod-identity", tcp=(80,), why="credentials of its AWS role") for ours in (API, PROXY, PREDICTOR)),
 )  # fmt: skip
 
@@ -158,6 +159,7 @@ class Places:
             "database": Addresses(blocks=self.database_blocks),
             "kubernetes": Addresses(blocks=(API_SERVER, *self.node_blocks)),
             "keys": Addresses(blocks=self.node_blocks),
+            "sts": Addresses(blocks=self.node_blocks),
             # S3's gateway endpoint keeps its public addresses, which are many and change; the endpoint's policy says which buckets.
             "objects": Addresses(blocks=(ANYWHERE,), but=PRIVATE),
             "witnesses": Addresses(blocks=self.witness_blocks),

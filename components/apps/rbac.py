@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pulumi
-from pulumi import ResourceOptions
+from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import ServiceAccount
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 from pulumi_kubernetes.rbac.v1 import ClusterRole, PolicyRuleArgs, RoleBinding, RoleRefArgs, SubjectArgs
 
+from components.trust import takes
 from services.core.kube import Object
 
 GROUP: Final = "rbac.authorization.k8s.io"
@@ -21,10 +22,11 @@ GROUP: Final = "rbac.authorization.k8s.io"
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A service account."""
+    """A service account. role_arn: of AWS, which its pods take."""
 
     namespace: str
     name: str
+    role_arn: Input[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,8 @@ class Rbac(pulumi.ComponentResource):
         super().__init__("ai-infra:apps:Rbac", name, None, opts)
         self._child = ResourceOptions(parent=self)
         for account in args.accounts:
-            metadata = ObjectMetaArgs(name=account.name, namespace=account.namespace)
+            role = None if account.role_arn is None else takes(account.role_arn)
+            metadata = ObjectMetaArgs(name=account.name, namespace=account.namespace, annotations=role)
             ServiceAccount(account.name, metadata=metadata, automount_service_account_token=False, opts=self._child)
         for role in {grant.role["metadata"]["name"]: grant.role for grant in args.grants}.values():
             self._role(role)

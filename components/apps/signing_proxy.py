@@ -36,6 +36,7 @@ class SigningProxyArgs:
     versions: Mapping[str, int]
     vault_url: Input[str]
     otlp_url: Input[str]
+    role_arn: Input[str]
     vault_role: str = PROXY
 
     def __post_init__(self) -> None:
@@ -61,7 +62,7 @@ def signing_proxy(args: SigningProxyArgs) -> WorkloadArgs:
             "scratch": Mount(path="/tmp", source=Scratch(size="64Mi")),  # noqa: S108  # the container's own
         },
     )
-    return WorkloadArgs(namespace=args.namespace, main=main, grace_s=30)
+    return WorkloadArgs(namespace=args.namespace, main=main, grace_s=30, role_arn=args.role_arn)
 
 
 def settings(args: SigningProxyArgs) -> dict[str, Input[str]]:

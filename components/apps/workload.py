@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import pulumi
-from pulumi import ResourceOptions
+from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.apps.v1 import Deployment, DeploymentSpecArgs, DeploymentStrategyArgs, RollingUpdateDeploymentArgs
 from pulumi_kubernetes.autoscaling.v2 import (
     CrossVersionObjectReferenceArgs,
@@ -40,6 +40,7 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget, PodDisruptionBudgetSpecArgs
 
 from components.apps.pod import Container, Disk, Mount, container, pod_security, volumes
+from components.trust import takes
 from services.core.canonical import canonical
 from services.core.digests import sha256
 
@@ -73,12 +74,14 @@ class Volume:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadArgs:
-    """beside: containers that start before `main` and end after it; token: whether it calls the API server; grace_s: from SIGTERM
-    to SIGKILL; files: of a ConfigMap NAME-files, a change of which starts the pod again; scale: none for who owns a database."""
+    """role_arn: of AWS; beside: containers that start before `main` and end after it; token: whether it calls the API server;
+    grace_s: from SIGTERM to SIGKILL; files: of a ConfigMap NAME-files, a change of which starts the pod again; scale: none for who
+    owns a database."""
 
     namespace: str
     main: Container
     grace_s: int
+    role_arn: Input[str]
     token: bool = False
     beside: Sequence[Container] = ()
     volumes: Sequence[Volume] = ()
@@ -105,7 +108,10 @@ class Workload(pulumi.ComponentResource):
         self._name, self._args, self._child = name, args, ResourceOptions(parent=self)
         self._labels = {"app.kubernetes.io/name": name}
         self._meta = ObjectMetaArgs(name=name, namespace=args.namespace, labels=self._all_labels())
-        ServiceAccount(name, metadata=self._meta, automount_service_account_token=False, opts=self._child)
+        account = ObjectMetaArgs(
+            name=name, namespace=args.namespace, labels=self._all_labels(), annotations=takes(args.role_arn)
+        )
+        ServiceAccount(name, metadata=account, automount_service_account_token=False, opts=self._child)
         for volume in args.volumes:
             self._claim(volume)
         if args.files:

@@ -7,6 +7,7 @@ import pulumi
 from pulumi import Input, ResourceOptions
 
 from components.platform.chart import Chart, release, sized
+from components.trust import takes
 
 DEFINITIONS: Final = Chart(name="oci://public.ecr.aws/karpenter/karpenter-crd")
 CHART: Final = Chart(name="oci://public.ecr.aws/karpenter/karpenter")
@@ -14,7 +15,7 @@ CHART: Final = Chart(name="oci://public.ecr.aws/karpenter/karpenter")
 
 @dataclass(frozen=True, kw_only=True)
 class KarpenterArgs:
-    """queue_name: of interruptions. Its AWS role belongs to the service account `karpenter`."""
+    """queue_name: of interruptions; role_arn: of the service account `karpenter`."""
 
     namespace: str
     version: str
@@ -22,6 +23,7 @@ class KarpenterArgs:
     cluster_name: Input[str]
     cluster_endpoint: Input[str]
     queue_name: Input[str]
+    role_arn: Input[str]
 
 
 class Karpenter(pulumi.ComponentResource):
@@ -39,7 +41,7 @@ class Karpenter(pulumi.ComponentResource):
 def _values(args: KarpenterArgs) -> dict[str, Any]:
     return {
         "replicas": args.replicas,
-        "serviceAccount": {"name": "karpenter"},
+        "serviceAccount": {"name": "karpenter", "annotations": takes(args.role_arn)},
         "controller": {"resources": sized("500m", "1Gi")},
         "serviceMonitor": {"enabled": True},
         "settings": {

@@ -8,6 +8,7 @@ import pulumi
 from pulumi import Input, Output, ResourceOptions
 
 from components.platform.chart import Chart, release, sized
+from components.trust import takes
 
 CHART: Final = Chart(name="kube-prometheus-stack", repository="https://prometheus-community.github.io/helm-charts")
 NAME: Final = "kube-prometheus-stack"
@@ -21,7 +22,7 @@ HIDDEN: Final = ("kubeControllerManager", "kubeEtcd", "kubeProxy", "kubeSchedule
 @dataclass(frozen=True, kw_only=True)
 class MonitoringArgs:
     """watched: namespaces whose monitors and rules count; replicas: of Prometheus and Alertmanager; retention_days, storage_gib: of
-    each Prometheus; topic_arn: gets the alerts."""
+    each Prometheus; topic_arn: gets the alerts, from Alertmanager in the role role_arn."""
 
     namespace: str
     watched: Sequence[str]
@@ -32,6 +33,7 @@ class MonitoringArgs:
     storage_class: str
     region: str
     topic_arn: Input[str]
+    role_arn: Input[str]
 
 
 class Monitoring(pulumi.ComponentResource):
@@ -85,7 +87,7 @@ def _alertmanager(args: MonitoringArgs) -> dict[str, Any]:
     """An alert that nobody routes goes to the topic on which the ground speaks."""
     topic = {"topic_arn": args.topic_arn, "sigv4": {"region": args.region}, "send_resolved": True}
     return {
-        "serviceAccount": {"name": ALERTMANAGER},
+        "serviceAccount": {"name": ALERTMANAGER, "annotations": takes(args.role_arn)},
         "alertmanagerSpec": {
             "replicas": args.replicas,
             "podAntiAffinity": "hard" if args.replicas > 1 else "soft",

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pulumi
-from pulumi import Output, ResourceOptions
+from pulumi import Input, Output, ResourceOptions
 
 from components.platform.chart import Chart, release, sized
+from components.trust import takes
 
 CHART: Final = Chart(name="opentelemetry-collector", repository="https://open-telemetry.github.io/opentelemetry-helm-charts")
 NAME: Final = "opentelemetry-collector"
@@ -23,6 +24,7 @@ class TelemetryArgs:
     version: str
     replicas: int
     region: str
+    role_arn: Input[str]
 
 
 class Telemetry(pulumi.ComponentResource):
@@ -42,7 +44,7 @@ def _values(args: TelemetryArgs) -> dict[str, Any]:
         # The distribution that has an exporter for X-Ray.
         "image": {"repository": "otel/opentelemetry-collector-contrib"},
         "replicaCount": args.replicas,
-        "serviceAccount": {"name": NAME},
+        "serviceAccount": {"name": NAME, "annotations": takes(args.role_arn)},
         "resources": sized("100m", "512Mi"),
         "podDisruptionBudget": {"enabled": args.replicas > 1, "minAvailable": 1},
         "ports": {port: {"enabled": False} for port in UNUSED} | {"metrics": {"enabled": True, "containerPort": 8889}},

@@ -12,6 +12,7 @@ from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from components.platform.chart import Chart, release, sized
+from components.trust import takes
 
 CHART: Final = Chart(name="vault", repository="https://helm.releases.hashicorp.com")
 TLS: Final = "/vault/tls"
@@ -24,7 +25,8 @@ ADDRESSES: Final = ("127.0.0.1",)
 
 @dataclass(frozen=True, kw_only=True)
 class VaultArgs:
-    """replicas: an odd number, of which more than half must run; unseal_key_arn: in region, used by the service account `vault`.
+    """replicas: an odd number, of which more than half must run; unseal_key_arn: in region, used by the service account `vault`,
+    whose role is role_arn.
 
     storage_gib, audit_gib: of each replica, for what it holds and for its record of every request. issuer: ClusterIssuer of its
     certificate.
@@ -38,6 +40,7 @@ class VaultArgs:
     storage_class: str
     region: str
     unseal_key_arn: Input[str]
+    role_arn: Input[str]
     issuer: Input[str]
 
     def __post_init__(self) -> None:
@@ -86,7 +89,7 @@ def _values(args: VaultArgs) -> dict[str, Any]:
         "injector": {"enabled": False},
         "serverTelemetry": {"serviceMonitor": {"enabled": True}},
         "server": {
-            "serviceAccount": {"name": "vault"},
+            "serviceAccount": {"name": "vault", "annotations": takes(args.role_arn)},
             # It asks the API server whose token a pod shows.
             "authDelegator": {"enabled": True},
             # The chart's budget for one replica lets it never go, and so no node be drained.

@@ -22,7 +22,9 @@ DOWNLOADED: Final = "kserve-provision-location"
 ADDED: Final = ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_STS_REGIONAL_ENDPOINTS")
 """Variables that EKS gives to a pod with a role in AWS, whatever their values."""
 CREDENTIALS, CREDENTIALS_TOKEN = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
-"""The others: where AWS's libraries ask for the role's credentials, and what they show there."""
+"""By Pod Identity: where AWS's libraries ask for the role's credentials, and what they show there."""
+ROLE, ROLE_TOKEN = "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"
+"""By IRSA: which role they ask STS for, and what they show there."""
 AGENT: Final = ("http://169.254.170.23/v1/credentials", "http://[fd00:ec2::23]/v1/credentials")
 """EKS's own, on each node: another would choose whose objects are read. By IPv4 and by IPv6."""
 ADDED_BY_KSERVE: Final = "HF_"
@@ -30,15 +32,18 @@ ADDED_BY_KSERVE: Final = "HF_"
 TOKENS: Final = "/var/run/secrets/"
 """Where Kubernetes and EKS mount a pod's tokens."""
 OF_EKS: Final = f"{TOKENS}pods.eks.amazonaws.com/"
-"""EKS's of these: another file, sent to the agent, is no token."""
+OF_IRSA: Final = f"{TOKENS}eks.amazonaws.com/"
+"""EKS's of these: another file, sent to the agent or to STS, is no token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorPods:
-    """account: the only one there; runtime, storage: what their pods are made of; former: images that pods may still be made with,
-    for predictors keep the image that they started with."""
+    """account: the only one there; role_arn: of AWS, no other may be asked for: it would choose whose objects are read; runtime,
+    storage: what their pods are made of; former: images that pods may still be made with, for predictors keep the image that they
+    started with."""
 
     account: str
+    role_arn: str
     runtime: RuntimeArgs
     storage: StorageArgs
     former: Sequence[str] = ()
@@ -79,7 +84,7 @@ def policy(args: PredictorPods) -> Object:
         refuse_unless(
             "variables.containers.all(c, !has(c.envFrom) && (!has(c.env) || c.env.all(e, e.name in variables.settings"
             " ? has(e.value) && e.value == variables.settings[e.name]"
-            f" : !has(e.valueFrom) && ({_added()}))))",
+            f" : !has(e.valueFrom) && ({_added(args.role_arn)}))))",
             "a container has a variable that is not ours, or another value in one of ours",
         ),
         # A setting that is away has a default: AI_INFRA_ENV is then `dev`.
@@ -123,13 +128,15 @@ def _has_all(names: Iterable[str]) -> str:
     return f"has(c.env) && {list(names)}.all(name, c.env.exists(e, e.name == name))"
 
 
-def _added() -> str:
+def _added(role_arn: str) -> str:
     """Of a variable that is none of ours and has a plain value."""
-    return (
-        f"e.name in {list(ADDED)} || e.name.startsWith('{ADDED_BY_KSERVE}')"
-        f" || (has(e.value) && (e.name == '{CREDENTIALS}' ? e.value in {list(AGENT)} : e.name == '{CREDENTIALS_TOKEN}'"
-        f" && e.value.startsWith('{OF_EKS}') && !e.value.contains('..')))"
-    )
+    tokens = {CREDENTIALS_TOKEN: OF_EKS, ROLE_TOKEN: OF_IRSA}
+    valued = [
+        f"e.name == '{CREDENTIALS}' && e.value in {list(AGENT)}",
+        f"e.name == '{ROLE}' && e.value == '{role_arn}'",
+        *(f"e.name == '{name}' && e.value.startsWith('{folder}') && !e.value.contains('..')" for name, folder in tokens.items()),
+    ]
+    return f"e.name in {list(ADDED)} || e.name.startsWith('{ADDED_BY_KSERVE}') || (has(e.value) && ({' || '.join(valued)}))"
 
 
 def _volumes(stated: Sequence[dict[str, Any]]) -> str:

@@ -38,6 +38,7 @@ API_ARGS = ApiArgs(
     retention_days=1,
     prometheus_url="http://prometheus.monitoring.svc:9090",
     otlp_url="http://collector.monitoring.svc:4318",
+    role_arn="arn:role/api",
     training=Training(image=JOBS, runs="runs", queue="research", priority="normal"),
     storage_class="encrypted",
     witnesses={"witness.example+0000+key": "https://witness.example:8450"},
@@ -52,6 +53,7 @@ PROXY_ARGS = SigningProxyArgs(
     versions=dict.fromkeys(IN_VAULT, 1),
     vault_url="https://vault-active.vault.svc:8200",
     otlp_url="http://collector.monitoring.svc:4318",
+    role_arn="arn:role/signing-proxy",
 )
 CERTIFICATES = CertificatesArgs(
     issuer="ai-infra",
@@ -64,7 +66,10 @@ CERTIFICATES = CertificatesArgs(
 )
 API_ACCOUNT = Account(namespace=SERVICES, name=API)
 RBAC = RbacArgs(
-    accounts=[Account(namespace=MODELS, name=PREDICTOR), Account(namespace=TRAINING_SPACE, name=TRAINING)],
+    accounts=[
+        Account(namespace=MODELS, name=PREDICTOR, role_arn="arn:role/predictor"),
+        Account(namespace=TRAINING_SPACE, name=TRAINING),
+    ],
     grants=[
         Grant(role=admission.role(), account=API_ACCOUNT, namespace=MODELS),
         Grant(role=rayjob.role(), account=API_ACCOUNT, namespace=TRAINING_SPACE),

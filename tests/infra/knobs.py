@@ -117,6 +117,11 @@ KNOBS = [
         ["AccessEntry:cluster-admin-*", "AccessPolicyAssociation:cluster-admin-*", *DEPLOYERS],
     ),
     Knob("ground.cluster.log_days", 60, ["LogGroup:cluster-logs"]),
+    Knob(
+        "ground.cluster.workload_identity",
+        "irsa",
+        ["PodIdentityAssociation:*", "Addon:eks-pod-identity-agent", "Addon:vpc-cni", "Addon:aws-ebs-csi-driver"],
+    ),
     Knob("ground.cluster.core.instance_types", ["m7i.xlarge"], ["NodeGroup:core"]),
     Knob("ground.cluster.core.min", 2, ["NodeGroup:core"]),
     Knob("ground.cluster.core.max", 4, ["NodeGroup:core"]),

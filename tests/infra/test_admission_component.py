@@ -18,7 +18,12 @@ from tests.infra.recorded import recorded
 from tests.kube.objects import IMAGE, runtime_args, storage_args
 
 RULE = Rule(policy=admission.policy(Place()), binding=admission.binding())
-PODS = PredictorPods(account="predictor", runtime=runtime_args("models-staging"), storage=storage_args())
+PODS = PredictorPods(
+    account="predictor",
+    role_arn="arn:aws:iam::111122223333:role/predictor",
+    runtime=runtime_args("models-staging"),
+    storage=storage_args(),
+)
 FORMER = "registry.example/ai-infra@" + sha256(b"former")
 
 

@@ -45,7 +45,9 @@ PLAIN = Container(
     settings={},
     mounts={},
 )
-SCALED = WorkloadArgs(namespace=SERVICES, main=PLAIN, grace_s=30, scale=Scale(minimum=2, maximum=5, cpu_percent=70))
+SCALED = WorkloadArgs(
+    namespace=SERVICES, main=PLAIN, grace_s=30, role_arn="arn:role/plain", scale=Scale(minimum=2, maximum=5, cpu_percent=70)
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,12 @@ def test_only_who_calls_the_api_server_has_its_token(made: Graph) -> None:
     assert {name: pod(made, name)["automountServiceAccountToken"] for name in (API, PROXY)} == {API: True, PROXY: False}
     accounts = {key[1]: item.inputs["automountServiceAccountToken"] for key, item in made.items() if key[0] == "ServiceAccount"}
     assert accounts == dict.fromkeys((API, PROXY, PREDICTOR, TRAINING), False)
+
+
+def test_account_names_the_role_of_aws_that_its_pods_take_and_training_has_none(made: Graph) -> None:
+    found = {name: item.inputs["metadata"].get("annotations") for (kind, name), item in made.items() if kind == "ServiceAccount"}
+    named = {name: {"eks.amazonaws.com/role-arn": f"arn:role/{name}"} for name in (API, PROXY, PREDICTOR)}
+    assert found == named | {TRAINING: None}
 
 
 @pytest.mark.parametrize("name", [API, PROXY])

@@ -14,6 +14,7 @@ from components.gpu_pool import GpuPool, GpuPoolArgs
 from components.identity import Identity, IdentityArgs
 from components.karpenter import WIDE, Karpenter, KarpenterArgs
 from components.node_group import NodeGroup, NodeGroupArgs
+from components.trust import ClusterTrust
 from tests.infra.recorded import Graph, changed, recorded
 
 ACCOUNT = "111122223333"
@@ -21,6 +22,7 @@ ADMIN = f"arn:aws:iam::{ACCOUNT}:role/platform-admin"
 TAGS = {"team": "ml", "environment": "dev", "cost_centre": "42"}
 SIGN = {"Sid": "Sign", "Effect": "Allow", "Action": ["kms:Sign"], "Resource": "arn:key"}
 
+TRUST = ClusterTrust(cluster_arn="arn:cluster", oidc_provider_arn="arn:oidc", oidc_issuer="oidc.test/id/1")
 CLUSTER = ClusterArgs(
     environment="dev",
     account=ACCOUNT,
@@ -35,7 +37,8 @@ CLUSTER = ClusterArgs(
 ADDONS = AddonsArgs(
     environment="dev",
     cluster_name="ai-infra-dev",
-    cluster_arn="arn:cluster",
+    trust=TRUST,
+    associated=True,
     names=NETWORK,
     versions=dict.fromkeys(NETWORK + WORKLOAD, "v1.0.0-eksbuild.1"),
     disks_key_arn="arn:disks",
@@ -82,9 +85,8 @@ KARPENTER = KarpenterArgs(
 IDENTITY = IdentityArgs(
     environment="dev",
     cluster_name="ai-infra-dev",
-    cluster_arn="arn:cluster",
-    oidc_provider_arn="arn:oidc",
-    oidc_issuer="oidc.test/id/1",
+    trust=TRUST,
+    associated=True,
     namespace="ai-infra",
     service_account="signing-proxy",
     statements=[SIGN],
@@ -153,7 +155,8 @@ def test_nodes_are_reached_by_the_control_plane_and_themselves_on_named_ports() 
 def test_issuer_keeps_its_scheme_at_the_provider_and_loses_it_in_trust_policies() -> None:
     def build() -> None:
         made = Cluster("cluster", CLUSTER)
-        Identity("router", replace(IDENTITY, oidc_provider_arn=made.oidc_provider_arn, oidc_issuer=made.oidc_issuer))
+        trust = replace(TRUST, oidc_provider_arn=made.oidc_provider_arn, oidc_issuer=made.oidc_issuer)
+        Identity("router", replace(IDENTITY, trust=trust))
 
     made = recorded(build)
     assert made["OpenIdConnectProvider", "cluster-oidc"].inputs["url"] == "https://cluster.issuer"
@@ -177,11 +180,29 @@ def test_addons_are_pinned_and_take_roles_by_pod_identity() -> None:
     made = recorded(lambda: Addons("network", ADDONS))
     assert {item.inputs["addonName"] for item in made.values() if item.type == "Addon"} == set(NETWORK)
     assert {item.inputs["addonVersion"] for item in made.values() if item.type == "Addon"} == {"v1.0.0-eksbuild.1"}
-    asked = made["Role", "vpc-cni-role"].statements("assumeRolePolicy")["PodIdentity"]["Condition"]["StringEquals"]
-    assert asked == {
+    given = {"roleArn": "vpc-cni-role.arn", "serviceAccount": "aws-node"}
+    assert made["Addon", "vpc-cni"].inputs["podIdentityAssociations"] == [given]
+    assert "serviceAccountRoleArn" not in made["Addon", "vpc-cni"].inputs
+
+
+def test_without_the_agent_addons_take_the_same_roles_by_irsa() -> None:
+    made = recorded(lambda: Addons("network", replace(ADDONS, associated=False)))
+    assert {item.inputs["addonName"] for item in made.values() if item.type == "Addon"} == {"kube-proxy", "vpc-cni"}
+    assert made["Addon", "vpc-cni"].inputs["serviceAccountRoleArn"] == "vpc-cni-role.arn"
+    assert "podIdentityAssociations" not in made["Addon", "vpc-cni"].inputs
+    assert made["Role", "vpc-cni-role"] == recorded(lambda: Addons("network", ADDONS))["Role", "vpc-cni-role"]
+
+
+def test_role_of_an_addon_is_for_its_service_account_by_either_way() -> None:
+    trust = recorded(lambda: Addons("network", ADDONS))["Role", "vpc-cni-role"].statements("assumeRolePolicy")
+    assert trust["PodIdentity"]["Condition"]["StringEquals"] == {
         "aws:RequestTag/eks-cluster-arn": "arn:cluster",
         "aws:RequestTag/kubernetes-namespace": "kube-system",
         "aws:RequestTag/kubernetes-service-account": "aws-node",
+    }
+    assert trust["Irsa"]["Condition"]["StringEquals"] == {
+        "oidc.test/id/1:aud": "sts.amazonaws.com",
+        "oidc.test/id/1:sub": "system:serviceaccount:kube-system:aws-node",
     }
 
 
@@ -310,6 +331,11 @@ def test_karpenter_makes_only_what_it_tags_and_ends_only_what_is_tagged_as_the_c
     assert "Condition" not in statements["ReadLists"]
     written = {action for item in statements.values() for action in item["Action"] if action.startswith("iam:")}
     assert written == {"iam:GetInstanceProfile", "iam:ListInstanceProfiles", "iam:PassRole"}
+
+
+def test_identity_without_an_association_is_the_same_role() -> None:
+    both, alone = (recorded(lambda kept=kept: Identity("x", replace(IDENTITY, associated=kept))) for kept in (True, False))
+    assert changed(both, alone) == {("PodIdentityAssociation", "x")}
 
 
 def test_identity_is_for_one_service_account_by_either_way() -> None:

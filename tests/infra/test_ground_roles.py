@@ -1,6 +1,7 @@
 """What each service of ours may do in AWS, as the ground of each environment says it."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from infra.graph import Graph, Resource
 from infra.render import ENVIRONMENTS
 from stacks.namespaces import levels
-from tests.infra.graphs import ground
+from tests.infra.graphs import all_layers, ground
 
 SERVICES = {
     "api": ("ai-infra", {"objects"}, {"objects"}, {"platform", "audit"}),
@@ -75,6 +76,48 @@ def test_no_service_deletes_shortens_a_lock_or_reads_a_secret(environment: str) 
         "xray:PutTelemetryRecords",
         "xray:PutTraceSegments",
     }
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_service_account_names_the_role_that_admits_it(environment: str) -> None:
+    found = {account: role for graph in all_layers(environment)[1:] for account, role in _annotated(graph)}
+    assert found == {account: role for account, role in _admitted(ground(environment)) if not account.startswith("kube-system:")}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_addons_take_their_roles_by_the_same_two_ways(environment: str) -> None:
+    accounts = {account for account, _ in _admitted(ground(environment))}
+    assert {item for item in accounts if item.startswith("kube-system:")} == {
+        "kube-system:aws-node",
+        "kube-system:ebs-csi-controller-sa",
+    }
+
+
+def _admitted(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Service accounts that roles admit by IRSA, and under which name the ground tells each role."""
+    told = {value["$ref"]["urn"]: name for name, value in graph.outputs["role_arns"].items()}
+    for role in graph.of("aws:iam/role:Role"):
+        for statement in json.loads(_text(role.inputs["assumeRolePolicy"]))["Statement"]:
+            if statement["Action"] == "sts:AssumeRoleWithWebIdentity":
+                [account] = [value for key, value in statement["Condition"]["StringEquals"].items() if key.endswith(":sub")]
+                yield account.removeprefix("system:serviceaccount:"), told.get(role.urn, "")
+
+
+def _annotated(graph: Graph) -> Iterator[tuple[str, str]]:
+    """The same, as the accounts themselves and the values of charts say it."""
+    for item in graph.resources:
+        if item.type == "kubernetes:core/v1:ServiceAccount":
+            yield from _named_role(item.inputs["metadata"]["namespace"], item.inputs["metadata"])
+        elif item.type == "kubernetes:helm.sh/v3:Release":
+            values = item.inputs["values"]
+            for part in (values, *(part for part in values.values() if isinstance(part, dict))):
+                yield from _named_role(item.inputs["namespace"], part.get("serviceAccount", {}))
+
+
+def _named_role(namespace: str, account: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    role = account.get("annotations", {}).get("eks.amazonaws.com/role-arn")
+    if role is not None:
+        yield f"{namespace}:{account['name']}", role["$ref"]["path"][-1]
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -39,6 +39,7 @@ VAULT = VaultArgs(
     storage_class="encrypted",
     region="eu-central-1",
     unseal_key_arn="arn:unseal",
+    role_arn="arn:role/vault",
     issuer="ai-infra",
 )
 MONITORING = MonitoringArgs(
@@ -51,14 +52,23 @@ MONITORING = MonitoringArgs(
     storage_class="encrypted",
     region="eu-central-1",
     topic_arn="arn:topic",
+    role_arn="arn:role/alertmanager",
 )
 GATEWAY = GatewayArgs(
     namespace="envoy-gateway-system", version="v1.6.0", replicas=2, models="models-dev", domain="i.example.com", issuer="ai-infra"
 )
 KARPENTER = KarpenterArgs(
-    namespace="karpenter", version="1.8.2", replicas=2, cluster_name="c", cluster_endpoint="https://c", queue_name="q"
+    namespace="karpenter",
+    version="1.8.2",
+    replicas=2,
+    cluster_name="c",
+    cluster_endpoint="https://c",
+    queue_name="q",
+    role_arn="arn:role/karpenter",
 )
-TELEMETRY = TelemetryArgs(namespace="monitoring", version="0.140.0", replicas=2, region="eu-central-1")
+TELEMETRY = TelemetryArgs(
+    namespace="monitoring", version="0.140.0", replicas=2, region="eu-central-1", role_arn="arn:role/opentelemetry-collector"
+)
 CERTIFICATES = CertManagerArgs(environment="dev", namespace="cert-manager", version="v1.19.1", replicas=2)
 GPUS = GpuOperatorArgs(namespace="gpu-operator", version="v25.10.0", taints=(GPU, SPOT))
 ALL: Mapping[str, Callable[[], Any]] = {
@@ -98,6 +108,27 @@ def test_chart_is_pinned_whole_or_not_at_all_and_in_a_namespace_that_is_there(na
     assert release["namespace"]
     # A chart is named within a repository, or by all of its address.
     assert release["chart"].startswith("oci://") != release.get("repositoryOpts", {}).get("repo", "").startswith("https://")
+
+
+def test_service_account_of_a_chart_names_the_role_of_aws_that_its_pods_take() -> None:
+    found = {name: dict(_accounts(_values(name))) for name in ALL}
+    roles = {
+        "karpenter": "karpenter",
+        "kube-prometheus-stack": "alertmanager",
+        "opentelemetry-collector": "opentelemetry-collector",
+        "vault": "vault",
+    }
+    named = {name: {role: {"eks.amazonaws.com/role-arn": f"arn:role/{role}"}} for name, role in roles.items()}
+    assert {name: accounts for name, accounts in found.items() if any(accounts.values())} == named
+
+
+def _accounts(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, str] | None]]:
+    """Name and annotations of the service accounts that values name."""
+    for key, item in values.items():
+        if key == "serviceAccount" and "name" in item:
+            yield item["name"], item.get("annotations")
+        elif isinstance(item, Mapping):
+            yield from _accounts(item)
 
 
 CHARTS_OWN = {"limits": {"cpu": "100m", "memory": "512Mi"}, "requests": {"cpu": "100m", "memory": "512Mi"}}
@@ -294,7 +325,7 @@ def test_alert_that_nobody_routes_goes_to_the_topic() -> None:
 
 def test_karpenter_has_its_queue_and_the_account_that_has_its_role() -> None:
     values = _values("karpenter")
-    assert values["serviceAccount"] == {"name": "karpenter"}
+    assert values["serviceAccount"]["name"] == "karpenter"
     assert values["settings"] == {"clusterName": "c", "clusterEndpoint": "https://c", "interruptionQueue": "q"}
 
 

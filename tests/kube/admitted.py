@@ -24,6 +24,12 @@ OF_EKS = [
 IDENTITY = {"audience": "pods.eks.amazonaws.com", "expirationSeconds": 86400, "path": "eks-pod-identity-token"}
 TOKEN = {"name": "eks-pod-identity-token", "projected": {"sources": [{"serviceAccountToken": IDENTITY}]}}
 TOKEN_MOUNT = {"name": TOKEN["name"], "mountPath": "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount", "readOnly": True}
+OF_IRSA = [
+    {"name": "AWS_STS_REGIONAL_ENDPOINTS", "value": "regional"},
+    {"name": "AWS_REGION", "value": "eu-central-1"},
+    {"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": "/var/run/secrets/eks.amazonaws.com/serviceaccount/token"},
+]
+"""Beside AWS_ROLE_ARN, where no association of Pod Identity is."""
 OF_KUBERAY = [
     {"name": "RAY_CLUSTER_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['ray.io/cluster']"}}},
     {"name": "RAY_AUTH_MODE", "value": "token"},
@@ -57,6 +63,19 @@ def predictor_pod(environment: str) -> Object:
     }
     meta = {"name": "digits-predictor", "namespace": runtime_space(environment), "labels": predictor["labels"]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+
+def predictor_pod_by_irsa(environment: str, role_arn: str) -> Object:
+    pod = predictor_pod(environment)
+    token = {"audience": "sts.amazonaws.com", "expirationSeconds": 86400, "path": "token"}
+    source = {"projected": {"defaultMode": 420, "sources": [{"serviceAccountToken": token}]}}
+    pod["spec"]["volumes"] = [item for item in pod["spec"]["volumes"] if item != TOKEN] + [{"name": "aws-iam-token"} | source]
+    mount = {"name": "aws-iam-token", "mountPath": "/var/run/secrets/eks.amazonaws.com/serviceaccount", "readOnly": True}
+    for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
+        kept = [item for item in container["env"] if item not in OF_EKS]
+        container["env"] = [*kept, *OF_IRSA, {"name": "AWS_ROLE_ARN", "value": role_arn}]
+        container["volumeMounts"] = [item for item in container["volumeMounts"] if item != TOKEN_MOUNT] + [mount]
+    return pod
 
 
 def runtime_space(environment: str) -> str:

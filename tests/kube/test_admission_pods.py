@@ -16,9 +16,10 @@ from infra.kubernetes import objects
 from services.core.admission import BINDINGS, POLICIES, policy, refuse_unless
 from services.core.errors import NotFound, Refused
 from services.core.kube import PODS, Kube, Object, Resource
-from services.serving.pod_admission import AGENT, CREDENTIALS, CREDENTIALS_TOKEN, OF_EKS
+from services.serving.pod_admission import AGENT, CREDENTIALS, CREDENTIALS_TOKEN, OF_EKS, OF_IRSA, ROLE_TOKEN
 from tests.infra.graphs import all_layers
-from tests.kube.admitted import predictor_pod, ray_pods, runtime_space
+from tests.infra.test_stack_config import values
+from tests.kube.admitted import predictor_pod, predictor_pod_by_irsa, ray_pods, runtime_space
 from tests.kube.apiserver import ADMIN, ApiServer
 from tests.kube.conftest import DEFINITIONS, definitions, install
 from tests.kube.typecheck import warnings
@@ -147,6 +148,13 @@ def test_a_predictor_as_kserve_makes_it_is_admitted(admin: Kube) -> None:
     assert verdict(admin, PODS, predictor_pod(STAGE)) == ""
 
 
+def test_a_predictor_that_takes_its_role_by_irsa_is_admitted_and_with_another_role_refused(admin: Kube) -> None:
+    account, role = values(STAGE)["account"], f"role/ai-infra-{STAGE}-predictor"
+    assert verdict(admin, PODS, predictor_pod_by_irsa(STAGE, f"arn:aws:iam::{account}:{role}")) == ""
+    for other in (f"arn:aws:iam::999999999999:{role}", f"arn:aws:iam::{account}:role/ai-infra-{STAGE}-api"):
+        assert "another value" in verdict(admin, PODS, predictor_pod_by_irsa(STAGE, other))
+
+
 def test_a_predictor_on_nodes_with_ipv6_is_admitted(admin: Kube) -> None:
     wanted = predictor_pod(STAGE)
     valued(CREDENTIALS, AGENT[1])(wanted["spec"])
@@ -255,6 +263,10 @@ BAD_PREDICTORS: dict[str, tuple[Change, str]] = {
     "another file as the token": (valued(CREDENTIALS_TOKEN, "/identity/predictor/tls.key"), "another value"),
     "another file as the token by a way round": (
         valued(CREDENTIALS_TOKEN, f"{OF_EKS}../../../../identity/predictor/tls.key"), "another value"
+    ),
+    "another file as IRSA's token": (added(ROLE_TOKEN, value="/identity/predictor/tls.key"), "another value"),
+    "another file as IRSA's token by a way round": (
+        added(ROLE_TOKEN, value=f"{OF_IRSA}../../../../identity/predictor/tls.key"), "another value"
     ),
     "the secret as the token": (
         lambda spec: [lacking(CREDENTIALS_TOKEN)(spec), added(CREDENTIALS_TOKEN, valueFrom=TLS_KEY)(spec)], "another value"
