@@ -56,6 +56,12 @@ def _untagged(given: dict[str, Any]) -> dict[str, Any]:
     return given | {"resources": kinds, "account": "999999999999"}
 
 
+def _looser(given: dict[str, Any]) -> dict[str, Any]:
+    """Conditions name nobody any more, but ask for TLS."""
+    loose = [{"test": "Bool", "key": "aws:securetransport", "values": ["true"]}]
+    return given | {"statements": [item | {"conditions": loose} for item in given["statements"]]}
+
+
 def _all(given: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     return ((kind, item) for kind, found in given["resources"].items() for item in found)
 
@@ -72,7 +78,7 @@ def test_environment_gets_the_same_reports_on_both_engines(environment: str, ser
     assert mine.verdict == "pass"
 
 
-@pytest.mark.parametrize("alter", [_bare, _destroyed, _untagged])
+@pytest.mark.parametrize("alter", [_bare, _destroyed, _untagged, _looser])
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_broken_environment_gets_the_same_reasons_on_both_engines(environment: str, alter: Any, server: PolicyEngine) -> None:
     given = alter(_facts(environment))

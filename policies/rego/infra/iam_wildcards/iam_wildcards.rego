@@ -1,6 +1,6 @@
 # METADATA
 # title: No wildcards in IAM
-# description: No Allow for a pattern of actions, for every resource or to everybody, and no managed policy that was not read, without a written exception.
+# description: No Allow for a pattern of actions, for every resource or to everybody (unless a condition names who), and no managed policy that was not read, without a written exception.
 # custom:
 #   owner: security
 #   runbook: runbooks/infra-access.md
@@ -83,7 +83,22 @@ open_principals(s) := "everybody" if {
 	allows(s)
 	s.kind in ["resource", "trust"]
 	count(s.principals) != count([true | some principal in s.principals; regex.match(`[*]`, principal) == false])
-	count(s.conditions) == 0
+	count([true | some condition in s.conditions; narrows(condition)]) == 0
+}
+
+# Who asks, or from where or for whom, by name. Tests that a request without the key passes (IfExists, ForAllValues) are not here.
+narrows(condition) if {
+	condition.test in ["ArnEquals", "ArnLike", "StringEquals", "StringLike"]
+	condition.key in ["aws:principalaccount", "aws:principalarn", "aws:principalorgid", "aws:sourceaccount", "aws:sourcearn", "aws:sourcevpc", "aws:sourcevpce"]
+	count(condition.values) > 0
+	count(condition.values) == count([true | some value in condition.values; regex.match(`[*?]`, value) == false])
+}
+
+# NFS clients have no identity: whoever reaches a mount target is let in by its security group.
+narrows(condition) if {
+	condition.test == "Bool"
+	condition.key == "elasticfilesystem:accessedviamounttarget"
+	condition.values == ["true"]
 }
 
 allows(s) if s.effect == "Allow"

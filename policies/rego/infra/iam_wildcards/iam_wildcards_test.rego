@@ -49,6 +49,30 @@ test_everybody_and_every_one_of_a_kind_under_a_condition_pass if {
 	reported(stated({"kind": "resource", "principals": ["*"], "conditions": condition}), []).verdict == "pass"
 }
 
+open(conditions) := reported(stated({"kind": "resource", "principals": ["*"], "conditions": conditions}), [])
+
+test_everybody_whom_a_condition_names_passes if {
+	every key in ["aws:principalaccount", "aws:principalarn", "aws:principalorgid", "aws:sourceaccount", "aws:sourcearn", "aws:sourcevpc", "aws:sourcevpce"] {
+		every test in ["ArnEquals", "ArnLike", "StringEquals", "StringLike"] {
+			open([{"test": test, "key": key, "values": ["x"]}]).verdict == "pass"
+		}
+	}
+	open([{"test": "Bool", "key": "elasticfilesystem:accessedviamounttarget", "values": ["true"]}]).verdict == "pass"
+	open([{"test": "Bool", "key": "aws:securetransport", "values": ["true"]}, {"test": "StringEquals", "key": "aws:sourcevpc", "values": ["vpc-1"]}]).verdict == "pass"
+}
+
+test_condition_that_names_nobody_leaves_it_to_everybody if {
+	named := {"test": "StringEquals", "key": "aws:principalorgid", "values": ["o-1"]}
+	every patch in [{"key": "aws:securetransport", "test": "Bool", "values": ["true"]}, {"key": "aws:requestedregion"}, {"key": "aws:useragent"}, {"test": "StringNotEquals"}, {"test": "StringEqualsIfExists"}, {"test": "ForAllValues:StringEquals"}, {"values": ["*"]}, {"values": ["o-1", "o-?"]}, {"values": []}, {"values": [7]}, {"key": "elasticfilesystem:accessedviamounttarget", "test": "Bool", "values": ["false"]}] {
+		open([object.union(named, patch)]).reasons == [concat("", ["aws_iam_policy.p#S allows everybody", ending])]
+	}
+	every missing in ["test", "key", "values"] {
+		open([object.remove(named, [missing])]).verdict == "deny"
+	}
+	reported(object.remove(stated({"kind": "trust", "principals": ["*"]}), ["conditions"]), []).verdict == "deny"
+	reported(stated({"effect": "Deny", "kind": "resource", "principals": ["*"], "conditions": []}), []).verdict == "pass"
+}
+
 test_written_exception_passes_until_it_ends if {
 	reported(stated({"actions": ["*"]}), [exception]).verdict == "pass"
 	reported(stated({"actions": ["*"]}), [object.union(exception, {"expires": 999})]).verdict == "deny"
