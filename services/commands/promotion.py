@@ -1,13 +1,19 @@
 """`ai-infra promotion`: request, approve, promote."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.commands.common import As, Json, Target, Version, connected, say, short, show, table
+from services.commands.common import As, Json, Target, Version, connected, moment, say, short, show, table
+
+if TYPE_CHECKING:
+    from services.client import Client
 
 app = typer.Typer(help="Request, approve and carry out promotions.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="Id of the promotion, as `ai-infra promotion list` shows it.")]
+
+LOOKED_THROUGH = 20
+"""Newest decisions on a version, of which one may be the refusal of a request."""
 
 
 def add_to(root: typer.Typer) -> None:
@@ -49,9 +55,20 @@ def list_all(person: As = "petra", as_json: Json = False) -> None:
 
 @app.command(name="show", epilog="Example: ai-infra promotion show prm-019... --json")
 def show_one(promotion: Id, person: As = "petra", as_json: Json = False) -> None:
-    """Show a promotion, with the bytes that approvers sign."""
+    """Show a promotion: what is asked for, why it was refused last, and the bytes that approvers sign."""
     with connected(person) as client:
-        show(client.promotion(promotion), as_json, _one)
+        found = client.promotion(promotion)
+        found["refusal"] = _refusal(client, found) if found["state"] == "requested" else None
+    show(found, as_json, _whole)
+
+
+def _refusal(client: "Client", promotion: dict[str, Any]) -> dict[str, Any] | None:
+    """The newest decision against this very request."""
+    on_version = client.decisions(LOOKED_THROUGH, f"{promotion['model']}@{promotion['number']}")
+    for decision in (item for item in on_version if item["action"] == "promote" and item["verdict"] != "pass"):
+        if client.explain(decision["id"])["input"]["request"]["digest"] == promotion["request"]:
+            return decision
+    return None
 
 
 def _table(found: list[dict[str, Any]]) -> None:
@@ -68,3 +85,21 @@ def _one(found: dict[str, Any]) -> None:
             say(f"  next: `ai-infra promotion execute {found['id']}`")
     if found["manifest"]:
         say(f"  manifest {short(found['manifest']['payload'])}, decision {found['decision_id']}")
+
+
+def _whole(found: dict[str, Any]) -> None:
+    from services.core import dsse
+    from services.core.statements import PromotionRequest, expect
+
+    _one(found)
+    payload = dsse.from_json(found["requestEnvelope"]).payload
+    request = expect(PromotionRequest, payload)
+    who, until = found["requested_by"].rsplit("/", 1)[-1], moment(request.expires_at * 1000)
+    say(f"  requested by {who} at {moment(found['requested_at'])} UTC, from {request.from_stage}; expires at {until} UTC")
+    say(f"  risk {request.risk_class}, artifact {short(request.artifact_id)}, evaluation {short(request.evaluation)}")
+    if found["refusal"] is not None:
+        rules = ", ".join(rule["rule"] for rule in found["refusal"]["rules"] if rule["verdict"] != "pass")
+        at, decision = moment(found["refusal"]["at"]), found["refusal"]["id"]
+        say(f"  refused at {at} UTC by {rules}: `ai-infra policy explain {decision}`")
+    say(f"  approvers sign these bytes ({found['request']}):")
+    say(payload.decode())

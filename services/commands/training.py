@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.commands.common import As, Json, connected, note, say, short, show, table
+from services.commands.common import As, Json, connected, moment, note, say, short, show, table
 
 if TYPE_CHECKING:
     from services.client import Client
@@ -80,9 +80,9 @@ def list_all(person: As = "tara", as_json: Json = False) -> None:
 
 @app.command(name="show", epilog="Example: ai-infra run show run-019... --json")
 def show_one(run: Id, person: As = "tara", as_json: Json = False) -> None:
-    """Show a run: inputs, progress, result."""
+    """Show a run: who started it and when, its seven inputs, progress, result."""
     with connected(person) as client:
-        show(client.run(run), as_json, _one)
+        show(client.run(run), as_json, _whole)
 
 
 @app.command(epilog="Example: ai-infra run cancel run-019...")
@@ -131,8 +131,8 @@ def follow(client: "Client", run: str, *, quiet: bool = False) -> dict[str, Any]
 
 
 def _table(found: list[dict[str, Any]]) -> None:
-    rows = [(r["id"], r["job"]["name"], r["state"], short(r["artifactId"])) for r in found]
-    table("runs", ("id", "job", "state", "artifact"), rows, "start one: `ai-infra train JOB`")
+    rows = [(r["id"], moment(r["startedAt"]), r["job"]["name"], r["state"], short(r["artifactId"])) for r in found]
+    table("runs", ("id", "started (UTC)", "job", "state", "artifact"), rows, "start one: `ai-infra train JOB`")
 
 
 def _one(run: dict[str, Any]) -> None:
@@ -141,6 +141,20 @@ def _one(run: dict[str, Any]) -> None:
     say(f"  artifact {run['artifactId'] or '-'}")
     for item in run.get("progress", [])[-1:]:
         say(f"  {_metrics(item['metrics'])}")
+
+
+def _whole(run: dict[str, Any]) -> None:
+    _one(run)
+    took = f", took {(run['finishedAt'] - run['startedAt']) / 1000:.0f} s" if run["finishedAt"] is not None else ""
+    say(f"  started by {run['startedBy'].rsplit('/', 1)[-1]} at {moment(run['startedAt'])} UTC, attempt {run['attempt']}{took}")
+    inputs = run["inputs"]
+    code = inputs["codeRef"]
+    dirty = "; dirty: changed since that commit, cannot be promoted" if code["dirty"] else ""
+    say(f"  code {code['repository']} at {code['commit'][:12]}, tree {short(code['tree'])}{dirty}")
+    say(f"  image {short(inputs['image'])}, dependency lock {short(inputs['dependencyLock'])}")
+    say(f"  data sets {', '.join(map(short, inputs['datasets']))}, seed {inputs['seed']}")
+    for name in ("hyperparameters", "environment"):
+        say(f"  {name} {'  '.join(f'{key} {value}' for key, value in sorted(inputs[name].items())) or 'none'}")
 
 
 def _metrics(found: dict[str, float]) -> str:

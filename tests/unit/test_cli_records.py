@@ -1,15 +1,19 @@
 """What commands tell people of decisions, requests and runs, of records as the services keep them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from services.commands import audit, policy
+from services.commands import audit, policy, promotion, training
 from services.commands.common import moment, short
+from services.core import dsse
 from services.registry.errors import PromotionRefused
 from tests import peers
 from tests.registry import RITA, Rig, opened
+from tests.training import TARA, Stage, repository
 
 
 @pytest.fixture
@@ -21,6 +25,19 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The client's calls about decisions, without HTTP between."""
+
+    rig: Rig
+
+    def decisions(self, limit: int, subject: str) -> list[dict[str, Any]]:
+        return [decision.to_json() for decision in self.rig.sentinelnet.recent(limit, subject)]
+
+    def explain(self, decision: str) -> dict[str, Any]:
+        return self.rig.sentinelnet.explain(decision)
 
 
 def refused(rig: Rig) -> str:
@@ -62,6 +79,44 @@ def test_the_log_is_told_with_the_verdict_of_each_check(rig: Rig, capsys: pytest
     rows = [cells(line) for line in capsys.readouterr().out.splitlines() if "policyCheck" in line or "dataset" in line]
     assert [row[2] for row in rows if "promote" in row[2]] == ["policyCheck promote: deny", "policyCheck promote: pass"]
     assert max(len(row[3]) for row in rows) == 12
+
+
+def test_a_request_is_told_with_what_it_asks_for_its_refusal_and_the_bytes_that_approvers_sign(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decision = rig.sentinelnet.get(refused(rig)).to_json()
+    asked = rig.promotions.all()[-1]["id"]
+    with pytest.raises(PromotionRefused):
+        rig.promotions.carry_out(rig.request(nonce="1" * 32), RITA)
+    envelope = dsse.parse(rig.promotions.envelope(asked))
+    shown = rig.promotions.get(asked) | rig.promotions.approvals(asked) | {"requestEnvelope": envelope.to_json()}
+    promotion._whole(shown | {"refusal": promotion._refusal(Asking(rig), shown)})  # type: ignore[arg-type]
+    told = capsys.readouterr().out.splitlines()
+    expires = moment((rig.now + 3600) * 1000)
+    assert told[0].endswith("digits@1 to staging: requested")
+    assert f"  requested by rita at {moment(rig.now * 1000)} UTC, from dev; expires at {expires} UTC" in told
+    assert any(line.startswith("  risk high, artifact ") and not line.endswith("-") for line in told)
+    assert f"  refused at {moment(decision['at'])} UTC by promotion.quorum: `ai-infra policy explain {decision['id']}`" in told
+    assert told[-1].encode() == envelope.payload
+
+
+def test_a_run_is_told_with_who_when_how_long_and_its_seven_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop = Stage(tmp_path)
+    shop.add_dataset()
+    source = repository(tmp_path / "source")
+    (source / "edited.py").write_text("x = 1\n")
+    run = shop.service.start(shop.order(source), TARA)["id"]
+    record = shop.service.get(run)
+    training._whole(record | {"finishedAt": record["startedAt"] + 52_000})
+    told, inputs = capsys.readouterr().out, record["inputs"]
+    assert f"started by tara at {moment(record['startedAt'])} UTC, attempt 1, took 52 s" in told
+    assert f"at {inputs['codeRef']['commit'][:12]}, tree {short(inputs['codeRef']['tree'])}; dirty: changed since" in told
+    for digest in (inputs["image"], inputs["dependencyLock"], *inputs["datasets"]):
+        assert short(digest) in told
+    assert f"seed {inputs['seed']}" in told
+    for name in ("hyperparameters", "environment"):
+        line = next(line for line in told.splitlines() if line.startswith(f"  {name} "))
+        assert all(f"{key} {value}" in line for key, value in inputs[name].items())
 
 
 def test_the_message_about_a_missing_opa_names_the_folder_where_it_is_built() -> None:
