@@ -4,11 +4,14 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from services.commands.common import As, Json, connected, home, say, show, table
+
+if TYPE_CHECKING:
+    from services.client import Client
 
 
 def add_to(root: typer.Typer) -> None:
@@ -59,19 +62,21 @@ def up(
     ports = free_ports() if port_base == 0 else {name: port_base + i for i, name in enumerate(DEFAULT_PORTS)}
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped by an init system: as by Ctrl-C
     with contextlib.suppress(KeyboardInterrupt), Platform(home(), ports, tell=say) as platform:
-        table("the platform is up; stop it with Ctrl-C", ("process", "address"), list(platform.urls.items()))
+        # Predictors start after the router: what is deployed answers some seconds later.
+        told = "the platform is up, and loads what is deployed (`ai-infra status`); stop it with Ctrl-C"
+        table(told, ("process", "address"), list(platform.urls.items()))
         platform.watch()
 
 
 def status(person: As = "aude", as_json: Json = False) -> None:
-    """What is running: versions by stage, deployments, flags, and the log's size."""
+    """What is running: versions by stage, deployments and their predictors, flags, and the log's size."""
     from services.commands.quarantine import flag_table
 
     with connected(person) as client:
         value: dict[str, Any] = {
             "endpoints": home().endpoints,
             "models": client.models(),
-            "deployments": client.deployments(),
+            "deployments": [_with_predictors(client, found) for found in client.deployments()],
             "flags": client.flags(),
             "logSize": 1 + max((entry["index"] for entry in client.events(tail=1)), default=-1),
         }
@@ -85,6 +90,20 @@ def status(person: As = "aude", as_json: Json = False) -> None:
             say(f"{value['logSize']} entries in the log")
 
         show(value, as_json, draw)
+
+
+def _with_predictors(client: "Client", found: dict[str, Any]) -> dict[str, Any]:
+    """A deployment; one that serves with the state of its predictors, unless the router is away."""
+    from services.core.errors import Unavailable
+
+    try:
+        return client.deployment(found["id"]) if found["state"] == "serving" else found
+    except Unavailable:
+        return found
+
+
+def _ready(found: dict[str, Any]) -> str:
+    return f"{found['predictors']['ready']} of {found['replicas']}" if "predictors" in found else "-"
 
 
 def demo(

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -183,6 +184,16 @@ def command(home: Home, *words: str, code: int = 0) -> Any:
 def test_the_command_line_shows_the_same(running: Home) -> None:
     assert command(running, "model", "list")[0]["stage"] == "prod"
     assert command(running, "model", "show", "digits@99", code=3)["error"] == "NotFound"
+
+
+def test_status_tells_how_many_predictors_of_a_deployment_are_ready(running: Home) -> None:
+    def serving() -> list[dict[str, Any]]:
+        return [found for found in command(running, "status")["deployments"] if found["state"] == "serving"]
+
+    deadline = time.monotonic() + 120
+    while (found := serving())[0]["predictors"]["ready"] == 0 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert [item["predictors"]["ready"] for item in found] == [item["replicas"] for item in found] == [1]
 
 
 def test_the_command_line_tells_what_a_stage_held_at_an_index_and_at_a_time_with_proofs(running: Home, tmp_path: Path) -> None:
