@@ -35,9 +35,13 @@ def check(
     root = root.absolute()
     bundle, graphs = load_bundle(root / "policies" / "rego"), layers(root, environment, layer)
     found = _ground(root, bundle, graphs[-1], base) if layer == "ground" else check_cluster(root, bundle, graphs)
-    stack = graphs[-1].stack
-    answer = {"stack": stack, "base": base, "violations": [item.to_json() for item in found]}
-    show(answer, as_json, lambda _: _tell(stack, found))
+    judged = graphs[-1]
+    rules = len(bundle.rules_for("provision" if layer == "ground" else "apply"))
+    resources = sum(item.custom for item in judged.resources)
+    violations = [item.to_json() for item in found]
+    answer = {"stack": judged.stack, "base": base, "rules": rules, "resources": resources, "violations": violations}
+    by = f"{rules} rules{' and checkov' if layer == 'ground' else ''} over {resources} resources"
+    show(answer, as_json, lambda _: _tell(judged.stack, by, found))
     if found:
         raise typer.Exit(Exit.REFUSED)
 
@@ -63,6 +67,6 @@ def _ground(root: Path, bundle: "Bundle", graph: "Graph", base: str | None) -> "
     return judge(root, bundle, stack, int(time.time()), change)
 
 
-def _tell(stack: str, found: "list[Violation]") -> None:
+def _tell(stack: str, by: str, found: "list[Violation]") -> None:
     lines = [f"{item.rule}: {item.reason if item.resource in item.reason else f'{item.resource}: {item.reason}'}" for item in found]
-    say("\n".join([*lines, f"{stack}: {len(found) or 'no'} violation{'' if len(found) == 1 else 's'}"]))
+    say("\n".join([*lines, f"{stack}: {by}: {len(found) or 'no'} violation{'' if len(found) == 1 else 's'}"]))

@@ -10,6 +10,7 @@ from infra.graph import Graph
 from infra.synth import addresses
 from services.cli import app
 from services.commands.common import Exit
+from services.core.bundle import load_bundle
 from services.core.errors import BadInput, MissingTool, NotFound
 from tests.peers import ROOT, need
 
@@ -73,7 +74,11 @@ def test_environment_that_is_not_there_is_refused_by_name() -> None:
 
 def test_check_of_a_layer_in_the_cluster_needs_no_terraform_and_takes_no_base() -> None:
     found = json.loads(_run("check", "--env", "dev", "--layer", "platform", "--root", str(ROOT), "--json"))
-    assert found == {"stack": "dev-platform", "base": None, "violations": []}
+    rules, resources = len(load_bundle(ROOT / "policies" / "rego").rules_for("apply")), found["resources"]
+    assert found == {"stack": "dev-platform", "base": None, "rules": rules, "resources": resources, "violations": []}
+    told = f"{rules} rules over {resources} resources: no violations"
+    assert resources > 10
+    assert told in _run("check", "--env", "dev", "--layer", "platform", "--root", str(ROOT))
     with pytest.raises(BadInput, match="--base is of the layer ground"):
         _run("check", "--env", "dev", "--layer", "apps", "--base", "main", "--root", str(ROOT))
 
