@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from services.core.canonical import MAX_DEPTH, MAX_SAFE_INTEGER, _parse_alike, canonical, parse, parse_canonical
 from services.core.errors import BadJson
+from tests.names import told
 
 
 class Stage(StrEnum):
@@ -279,7 +280,7 @@ def test_doubtful_text_is_refused(text: bytes, says: str) -> None:
         float("nan"), float("inf"), 2**53, -(2**53), 1e16, {1: 2}, {None: 1}, "\ud800", {"\udfff": 1}, b"bytes", {1, 2}, object(),
         [[]] * 3 + [float("nan")],
     ],
-    ids=repr,
+    ids=told,
 )  # fmt: skip
 def test_a_value_without_canonical_form_is_refused(value: Any) -> None:
     with pytest.raises(BadJson):

@@ -10,6 +10,7 @@ import pytest
 from services.core.bundle import MAX_TAR_BYTES, BadBundle, load_bundle, to_tar
 from services.core.errors import BadInput, TooLarge
 from tests.archives import endless_headers, sparse_member
+from tests.names import told
 from tests.sentinelnet import BUNDLE, POLICIES, blocking
 
 DATA = b'{"actions": {"train": ["a.b"]}, "limits": {}}'
@@ -74,7 +75,7 @@ def test_any_change_is_another_revision() -> None:
         (("sub/data.json", DATA), ("x.rego", MODULE)),
         (),
     ],
-    ids=repr,
+    ids=told,
 )
 def test_unsafe_or_odd_members_are_refused(members: tuple[tuple[tarfile.TarInfo | str, bytes], ...]) -> None:
     with pytest.raises(BadInput):

@@ -19,6 +19,7 @@ from services.signing.errors import BadPayload, CheckpointRefused, KeyRefused
 from services.signing.ports import CheckpointState
 from tests import databases
 from tests import signing as world
+from tests.names import told
 from tests.signing import NOW, ORIGIN, Rig
 
 API = service_id("api")
@@ -140,7 +141,7 @@ def other_artifact() -> str:
         ({"request": {"evaluation": None}}, KeyRefused, "evaluation"),
         ({"request": {"requester": world.signer_of("tom")}}, KeyRefused, "not signed by its requester"),
     ],
-    ids=lambda value: str(value)[:50],
+    ids=told,
 )
 def test_a_manifest_whose_evidence_does_not_hold_is_refused(
     arguments: dict[str, Any], error: type[AiInfraError], said: str

@@ -10,6 +10,7 @@ from services.core.errors import BadInput, Refused
 from services.core.tls import person_id
 from services.core.trust import BadTrust, Person, Trust
 from tests import signing as world
+from tests.names import told
 
 
 def value() -> dict[str, Any]:
@@ -91,7 +92,7 @@ def test_a_revoked_key_counts_before_its_revocation_only() -> None:
         {"revoked": [{"signer": "0" * 64, "logIndex": "1"}]},
         {"revoked": [{"signer": "0" * 64, "logIndex": 1}] * 2},
     ],
-    ids=lambda change: str(change)[:60],
+    ids=told,
 )
 def test_a_wrong_trust_file_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
