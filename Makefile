@@ -58,9 +58,12 @@ lock: .venv/.dev ## resolve requirements/*.lock anew
 
 sbom: .venv/.dev ## what the image holds of other people's, as CycloneDX, from its lock (SBOM=build/sbom.cdx.json)
 	@mkdir -p $(dir $(SBOM))
-	$(BIN)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml -o $(SBOM) requirements/image.lock
+	@$(BIN)/python -W 'ignore:$(NO_GRAPH)' -m cyclonedx_py requirements --output-reproducible --pyproject pyproject.toml -o $(SBOM) requirements/image.lock
+	@echo "$(SBOM): what requirements/image.lock pins"
 
 SBOM ?= build/sbom.cdx.json
+# A lock lists packages and hashes, not which of them needs which: the bill has no graph of dependencies, of which its writer warns.
+NO_GRAPH := The Component this BOM is describing
 
 examples: .venv/.dev ## write stacks/<env>/inference and stacks/<env>/jobs anew, after a change of a builder or of a configuration
 	$(BIN)/python -m stacks.examples
@@ -95,11 +98,13 @@ clean: ## remove the environment and the demo's home
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock
 
 .venv/.demo: requirements/demo.lock pyproject.toml | .venv/bin/uv
+	@test -e .venv/.dev || echo "setting up .venv from requirements/demo.lock: some minutes the first time"
 	@test -e .venv/.dev || $(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/demo.lock
 	@test -e .venv/.dev || $(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/.dev: requirements/dev.lock pyproject.toml | .venv/bin/uv
+	@echo "setting up .venv from requirements/dev.lock: some minutes the first time"
 	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
