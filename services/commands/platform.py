@@ -71,6 +71,7 @@ def up(
 def status(person: As = "aude", as_json: Json = False) -> None:
     """What is running: versions by stage, deployments and their predictors, flags, and the log's size."""
     from services.commands.quarantine import flag_table
+    from services.commands.serving import traffic
 
     with connected(person) as client:
         value: dict[str, Any] = {
@@ -84,8 +85,13 @@ def status(person: As = "aude", as_json: Json = False) -> None:
         def draw(_: object) -> None:
             rows = [(f"{v['model']}@{v['number']}", v["stage"], v["risk_class"]) for v in value["models"]]
             table("versions", ("version", "stage", "risk"), rows, "train and register one: `ai-infra train --help`")
-            served = [(f"{d['model']}@{d['number']}", d["environment"], d["state"], d["id"]) for d in value["deployments"]]
-            table("deployments", ("version", "environment", "state", "id"), served, "`ai-infra deploy NAME@NUMBER --env prod`")
+            shares = traffic(value["deployments"], client.rollouts())
+            served = [
+                (f"{d['model']}@{d['number']}", d["environment"], d["state"], shares[d["id"]], _ready(d), d["id"])
+                for d in value["deployments"]
+            ]
+            columns = ("version", "environment", "state", "traffic", "ready", "id")
+            table("deployments", columns, served, "`ai-infra deploy NAME@NUMBER --env prod`")
             flag_table(client, value["flags"])
             say(f"{value['logSize']} entries in the log")
 

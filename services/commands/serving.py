@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +63,7 @@ def undeploy(
 def deployments(person: As = "dario", as_json: Json = False) -> None:
     """List deployments."""
     with connected(person) as client:
-        show(client.deployments(), as_json, _deployments)
+        show(client.deployments(), as_json, lambda found: _deployments(found, client.rollouts()))
 
 
 def predict(
@@ -93,6 +94,19 @@ def _is_row(row: Any) -> bool:
     return isinstance(row, list) and bool(row) and all(type(value) in (int, float) for value in row)
 
 
-def _deployments(found: list[dict[str, Any]]) -> None:
-    rows = [(d["id"], f"{d['model']}@{d['number']}", d["environment"], d["state"], d["reason"]) for d in found]
-    table("deployments", ("id", "version", "environment", "state", "reason"), rows, "`ai-infra deploy NAME@NUMBER --env prod`")
+def traffic(deployed: Sequence[dict[str, Any]], rollouts: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Which share of its model's requests each deployment answers, by id; nothing for what serves none."""
+    from services.serving.domain import ACTIVE
+
+    shares = {item["id"]: 1.0 for item in deployed if item["state"] == "serving"}
+    for rollout in rollouts:
+        if rollout["state"] in ACTIVE:
+            shares |= {rollout["stable"]: 1 - rollout["weight"], rollout["canary"]: rollout["weight"]}
+    return {item["id"]: f"{shares[item['id']]:.0%}" if item["id"] in shares else "" for item in deployed}
+
+
+def _deployments(found: list[dict[str, Any]], rollouts: list[dict[str, Any]]) -> None:
+    shares = traffic(found, rollouts)
+    rows = [(d["id"], f"{d['model']}@{d['number']}", d["environment"], d["state"], shares[d["id"]], d["reason"]) for d in found]
+    columns = ("id", "version", "environment", "state", "traffic", "reason")
+    table("deployments", columns, rows, "`ai-infra deploy NAME@NUMBER --env prod`")

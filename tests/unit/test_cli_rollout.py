@@ -6,6 +6,7 @@ import pytest
 
 from services.commands.common import moment
 from services.commands.rollout_text import JUDGED, LISTED, bounds, judged, lines, row
+from services.commands.serving import traffic
 from services.serving.canary import Counts, Rule, Verdict
 from services.serving.rollouts import Rollouts
 from tests.fakes.serving import ListedProbes
@@ -67,6 +68,18 @@ def test_requests_are_told_as_of_the_last_look_and_only_of_the_present_step(benc
     bench.rollouts.advance(rollout)
     assert listed(bench, rollout)["requests in this step"] == "130 of 100"
     assert not any("waits for traffic" in line for line in told(bench, rollout))
+
+
+def test_deployments_show_which_share_of_the_traffic_each_has(bench: Bench) -> None:
+    rollout = bench.running()
+    found = bench.rollouts.get(rollout)
+
+    def shares() -> dict[str, str]:
+        return traffic(bench.serving.all(), bench.rollouts.all())
+
+    assert shares() == {found["stable"]: "90%", found["canary"]: "10%"}
+    bench.rollouts.abort(rollout, "wrong version", ACTOR)
+    assert shares() == {found["stable"]: "100%", found["canary"]: ""}
 
 
 def test_before_traffic_is_split_a_rollout_says_what_it_waits_for(bench: Bench) -> None:
