@@ -1,8 +1,9 @@
 """Training at scale on simulated nodes: `python -m benchmarks.scale [--nodes N] [--jobs N] [--write deployment.md]`.
 
 The API server, scheduler and controllers are Kubernetes' own; nodes and the running of pods are kwok's. Pods are those that
-KubeRay would make of our RayJobs, and KServe of our InferenceServices: the builders' own templates. Priority is Kueue's, which
-would hold jobs back by it and by quota before any pod exists: neither it is here, nor Karpenter (it would buy nodes), nor KubeRay.
+KubeRay would make of our RayJobs, and KServe of our InferenceServices: the builders' own templates, workers with the node selector
+that Kueue adds for the flavour to which it admits a job. Kueue itself, which would hold jobs back by quota and priority before any
+pod exists, is not here; nor is Karpenter (it would buy nodes), nor KubeRay.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 import httpx
 
+from components.platform.queues import FLAVOURS
 from components.platform.taints import CAPACITY, GPU, HAS_GPU, SPOT
 from services.core.digests import sha256
 from services.serving.inference import DEPLOYMENT, Place, Predictor, inference_service
@@ -109,7 +111,7 @@ def pods(jobs: int) -> Iterator[Object]:
         cluster = ray_job(args)["spec"]["rayClusterSpec"]
         yield _pod(f"{args.run_id}-head", "head", args.spot, cluster["headGroupSpec"]["template"])
         for worker in range(WORKERS):
-            yield _pod(f"{args.run_id}-worker-{worker}", "worker", args.spot, cluster["workerGroupSpecs"][0]["template"])
+            yield _kept(_pod(f"{args.run_id}-worker-{worker}", "worker", args.spot, cluster["workerGroupSpecs"][0]["template"]))
 
 
 def replicas(models: int) -> Iterator[Object]:
@@ -132,6 +134,14 @@ def _pod(name: str, part: str, spot: bool, template: Object) -> Object:
     labels = template["metadata"]["labels"] | {"part": part, "spot": str(spot).lower()}
     metadata = {"name": name, "namespace": NAMESPACE, "labels": labels}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+def _kept(worker: Object) -> Object:
+    """Kept to the nodes of a flavour, as Kueue does: the first one that has GPUs and whose taints the worker tolerates."""
+    tolerated = {item["key"] for item in worker["spec"]["tolerations"]}
+    with_gpus = (flavour for flavour in FLAVOURS.values() if "nodeTaints" in flavour)
+    chosen = next(flavour for flavour in with_gpus if {taint["key"] for taint in flavour["nodeTaints"]} <= tolerated)
+    return worker | {"spec": worker["spec"] | {"nodeSelector": dict(chosen["nodeLabels"])}}
 
 
 class Simulated:

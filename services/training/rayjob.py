@@ -44,7 +44,7 @@ RATHER_SPOT = {
         ]
     }
 }
-"""Who may be on spot nodes leaves the others to those who may not; without it some of these wait (`benchmarks/scale.py`)."""
+"""Who may be on spot nodes leaves the others to those who may not; where Kueue's flavour names nodes, its selector does so."""
 GPU = "nvidia.com/gpu"
 GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
 SPOT_TOLERATION = {"key": "ai-infra/spot", "operator": "Exists", "effect": "NoSchedule"}
