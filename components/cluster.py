@@ -97,7 +97,8 @@ class Cluster(pulumi.ComponentResource):
             name=f"/aws/eks/{self.physical_name}/cluster",
             kms_key_id=args.logs_key_arn,
             retention_in_days=args.log_days,
-            opts=self._child,
+            # The API server's audit log is nowhere else.
+            opts=ResourceOptions(parent=self, protect=args.environment == "prod"),
         )
         return eks.Cluster(
             name,

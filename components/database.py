@@ -146,7 +146,7 @@ class Database(pulumi.ComponentResource):
                 name=f"/aws/rds/instance/{self._physical}/{log}",
                 kms_key_id=self._args.logs_key_arn,
                 retention_in_days=self._args.log_days,
-                opts=self._child,
+                opts=ResourceOptions(parent=self, protect=self._args.environment == "prod"),
             )
             for log in LOGS
         ]

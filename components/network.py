@@ -169,7 +169,7 @@ class Network(pulumi.ComponentResource):
             name=f"/ai-infra/{self._args.environment}/flow-logs",
             kms_key_id=self._args.logs_key_arn,
             retention_in_days=self._args.flow_log_days,
-            opts=self._child,
+            opts=ResourceOptions(parent=self, protect=self._args.environment == "prod"),
         )
         trust = service_trust("vpc-flow-logs.amazonaws.com", self._args.account)
         role = iam.Role(name, name=f"{self._physical}-flow-logs", assume_role_policy=trust, opts=self._child)

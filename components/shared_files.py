@@ -66,7 +66,7 @@ class SharedFiles(pulumi.ComponentResource):
             throughput_mode="elastic",
             lifecycle_policies=[colder],
             tags={"Name": self._physical},
-            opts=self._child,
+            opts=ResourceOptions(parent=self, protect=self._args.environment == "prod"),
         )
 
     def _access_point(self, files: efs.FileSystem) -> efs.AccessPoint:

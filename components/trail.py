@@ -84,7 +84,7 @@ class Trail(pulumi.ComponentResource):
             name=f"/ai-infra/{args.environment}/{name}",
             kms_key_id=args.key_arn,
             retention_in_days=args.log_days,
-            opts=self._child,
+            opts=ResourceOptions(parent=self, protect=args.environment == "prod"),
         )
         self.trail_arn = self._trail(logs).arn
         self.log_group_arn = logs.arn

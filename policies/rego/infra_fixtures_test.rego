@@ -100,7 +100,7 @@ environment := {
 			{"address": "aws_db_instance.main", "protect": true, "kms_key_id": "${aws_kms_key.data.arn}", "storage_encrypted": true, "parameter_group_name": "ai-infra-prod", "backup_retention_period": 35, "multi_az": true, "deletion_protection": true, "skip_final_snapshot": false, "publicly_accessible": false, "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
 		],
 		"aws_cloudwatch_log_group": [
-			{"address": "aws_cloudwatch_log_group.flow", "protect": false, "kms_key_id": "${aws_kms_key.data.arn}", "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
+			{"address": "aws_cloudwatch_log_group.flow", "protect": true, "kms_key_id": "${aws_kms_key.data.arn}", "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},
 		],
 		"aws_sqs_queue": [
 			{"address": "aws_sqs_queue.interruption", "protect": false, "sqs_managed_sse_enabled": true, "tags": {"team": "ml-platform", "environment": "prod", "cost_centre": "4711"}},

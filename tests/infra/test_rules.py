@@ -7,10 +7,28 @@ from typing import Any
 import pytest
 
 from infra.check import by_rules
+from infra.table import table
 from tests.sentinelnet import BUNDLE, GOOD
 
 FACTS = GOOD["provision"] | {"action": "provision"}
 LOCK = "aws_s3_bucket_object_lock_configuration"
+
+STATELESS = frozenset({
+    "aws_backup_plan", "aws_backup_selection", "aws_budgets_budget", "aws_ce_anomaly_monitor", "aws_ce_anomaly_subscription",
+    "aws_ce_cost_allocation_tag", "aws_cloudwatch_event_rule", "aws_cloudwatch_event_target", "aws_cloudwatch_log_metric_filter",
+    "aws_cloudwatch_metric_alarm", "aws_db_parameter_group", "aws_db_subnet_group", "aws_default_security_group",
+    "aws_efs_access_point", "aws_efs_file_system_policy", "aws_efs_mount_target", "aws_eip", "aws_eks_access_entry",
+    "aws_eks_access_policy_association", "aws_eks_addon", "aws_eks_node_group", "aws_eks_pod_identity_association", "aws_flow_log",
+    "aws_iam_instance_profile", "aws_iam_openid_connect_provider", "aws_iam_role", "aws_iam_role_policy",
+    "aws_iam_role_policy_attachment", "aws_internet_gateway", "aws_kms_alias", "aws_launch_template", "aws_nat_gateway",
+    "aws_placement_group", "aws_route", "aws_route_table", "aws_route_table_association", "aws_s3_bucket_lifecycle_configuration",
+    "aws_s3_bucket_logging", "aws_s3_bucket_ownership_controls", "aws_s3_bucket_policy", "aws_s3_bucket_public_access_block",
+    "aws_s3_bucket_replication_configuration", "aws_s3_bucket_server_side_encryption_configuration", "aws_security_group",
+    "aws_sns_topic", "aws_sns_topic_policy", "aws_sns_topic_subscription", "aws_sqs_queue", "aws_sqs_queue_policy", "aws_subnet",
+    "aws_vpc", "aws_vpc_endpoint", "aws_vpc_security_group_egress_rule", "aws_vpc_security_group_ingress_rule",
+})  # fmt: skip
+"""Made anew, a resource of these types is as it was: what it holds is in the program, or under way, as messages of a queue or a topic
+are. Files behind an access point or a mount target are the file system's."""
 
 Break = Callable[[dict[str, Any]], object]
 
@@ -65,6 +83,12 @@ def test_what_breaks_a_rule_is_refused_by_its_name(rule: str, resource: str, bro
     broken(given)
     found = by_rules(BUNDLE, given)
     assert (rule, resource) in {(item.rule, item.resource) for item in found}
+
+
+def test_somebody_said_of_every_type_whether_it_holds_what_cannot_be_made_anew() -> None:
+    types, stateful = {row.type for row in table().values()}, set(BUNDLE.data["limits"]["stateful_types"])
+    assert STATELESS.isdisjoint(stateful)
+    assert types - stateful == STATELESS
 
 
 def test_every_rule_is_broken_by_something() -> None:
