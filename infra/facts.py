@@ -11,8 +11,8 @@
 A value is the plan's where the plan knows it, else the program's: a reference stays `${address.attribute}`. `target` is the address
 of what a resource configures (a bucket's versioning: the bucket). `tags` are those that AWS gets, with the provider's defaults;
 without the field the type takes none. Actions and condition keys are in lower case, for IAM has no case there. `holders` are the
-roles that an identity policy belongs to. `texts` are all literals of the program, those of outputs, of providers and of resources
-that are not of AWS too: what is secret is a variable and no literal; their paths are in lower case.
+roles that an identity policy belongs to. `texts` are all literals of the program, those of outputs and of providers too: what is
+secret is a variable and no literal; their paths are in lower case. What is not of AWS is no part of it: see `stack`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -6,10 +6,15 @@ from typing import Any
 from infra.facts import Stack
 from infra.graph import Graph
 from infra.synth import addresses
+from services.core.errors import BadInput
 
 
 def stack_of(graph: Graph, document: dict[str, Any], plan: dict[str, Any]) -> Stack:
-    """document: see synth; plan: `terraform show -json` of its plan."""
+    """document: see synth; plan: `terraform show -json` of its plan.
+
+    Raises:
+        BadInput: the ground has something that is neither AWS's nor a provider: no rule would judge it.
+    """
     return Stack(graph.environment, graph.layer, _account(graph), protected(graph), document, plan, _beside(graph))
 
 
@@ -20,10 +25,16 @@ def protected(graph: Graph) -> frozenset[str]:
 
 
 def _beside(graph: Graph) -> dict[str, Any]:
-    """What the document has not, or not as the program says it: outputs, providers, and what is not of AWS."""
+    """What the document has not: outputs, providers, and components."""
     named = addresses(graph)
-    others = {f"{item.type} {item.name}": item.inputs for item in graph.resources if item.urn not in named}
-    return {"outputs": graph.outputs} | others
+    others = [item for item in graph.resources if item.urn not in named]
+    foreign = [f"{item.type} {item.name}" for item in others if item.custom and not item.type.startswith("pulumi:providers:")]
+    if foreign:
+        raise BadInput(
+            f"{graph.stack} has {', '.join(foreign)}, which is not of AWS: no rule judges it there, and a secret in it would lie in"
+            " the state; make it in a later layer, or let Secrets Manager or KMS make it"
+        )
+    return {"outputs": graph.outputs} | {f"{item.type} {item.name}": item.inputs for item in others}
 
 
 def _account(graph: Graph) -> str:

@@ -16,6 +16,7 @@ from infra.graph import Graph, Resource
 from infra.render import config_file, render
 from infra.stack import stack_of
 from infra.written import exceptions, skips
+from services.core.errors import BadInput
 from tests.infra.graphs import ground
 from tests.peers import ROOT, need
 from tests.sentinelnet import BUNDLE
@@ -88,12 +89,20 @@ def test_broken_copy_of_prod_is_refused_by_the_rule(rule: str, kind: str, values
     assert rule in {name for name, _ in _refused(stack)}
 
 
-def test_secret_in_an_output_or_of_another_provider_is_refused() -> None:
+def test_secret_in_an_output_or_in_a_provider_is_refused() -> None:
     graph, stack = ground("dev"), _stack("dev")
-    values = {"stringData": {"password": "x"}}
-    secret = Resource(urn="urn:s", name="s", type="kubernetes:core/v1:Secret", custom=True, inputs=values)
-    for other in (replace(graph, outputs={"password": "x"}), replace(graph, resources=(*graph.resources, secret))):
+    vault = Resource(urn="urn:v", name="v", type="pulumi:providers:vault", custom=True, inputs={"token": "x"})
+    for other in (replace(graph, outputs={"password": "x"}), replace(graph, resources=(*graph.resources, vault))):
         assert {rule for rule, _ in _refused(stack_of(other, stack.document, stack.plan))} == {"infra.key-material"}
+
+
+@pytest.mark.parametrize("kind", ["kubernetes:core/v1:Secret", "vault:kv/secretV2:SecretV2", "tls:index/privateKey:PrivateKey"])
+def test_ground_with_something_that_is_not_of_aws_is_refused_though_its_secret_is_marked(kind: str) -> None:
+    graph, stack = ground("dev"), _stack("dev")
+    values = {"data": {"$secret": {"password": "x"}}}
+    other = Resource(urn="urn:s", name="mine", type=kind, custom=True, inputs=values)
+    with pytest.raises(BadInput, match=f"dev-ground has {kind} mine, which is not of AWS: .* make it in a later layer"):
+        stack_of(replace(graph, resources=(*graph.resources, other)), stack.document, stack.plan)
 
 
 def test_signing_key_without_protection_is_refused() -> None:
@@ -101,9 +110,10 @@ def test_signing_key_without_protection_is_refused() -> None:
     assert {rule for rule, _ in _refused(replace(stack, protected=frozenset()))} == {"infra.signing-keys"}
 
 
-def test_destroyed_store_is_refused() -> None:
+@pytest.mark.parametrize("kind", ["aws_s3_bucket", "aws_efs_file_system", "aws_cloudwatch_log_group"])
+def test_destroyed_store_is_refused(kind: str) -> None:
     stack = _stack("dev")
-    item = _first(stack, "aws_s3_bucket")
-    row = {"address": item["address"], "mode": "managed", "type": "aws_s3_bucket"}
+    item = _first(stack, kind)
+    row = {"address": item["address"], "mode": "managed", "type": kind}
     change = Change(frozenset(), {"resource_changes": [row | {"change": {"actions": ["delete"], "before": {}, "after": None}}]})
     assert ("infra.destruction", item["address"]) in _refused(stack, change)
