@@ -40,7 +40,8 @@ def lines(found: Mapping[str, Any], numbers: Numbers) -> Iterator[str]:
         seen, least, most = found["requests"] or 0, spec["minRequestsPerStep"], spec["maxRequestsPerStep"]
         yield f"  requests in this step: {seen:,}; it needs {least:,}, and sees {most:,} at most"
         if seen < least:
-            yield f"  it waits for traffic to {found['model']} in {found['environment']}"
+            where = f"{found['model']} in {found['environment']}"
+            yield f"  it waits for traffic to {where}; the new version's first {spec['warmUp']} answers do not count"
     if found["state"] == "running":
         yield f"  undecided if this step still lasts at {moment(found['since'] + int(spec['maxStepS'] * 1000))} UTC"
     if found["state"] == "calibrating":

@@ -47,7 +47,7 @@ def test_a_rollout_without_traffic_says_that_it_waits_for_it_and_how_long(bench:
         f"{rollout}  digits@1 → digits@2 in staging",
         "running since 2023-11-14 22:13:20 UTC: 10% of the traffic to the new version (step 1 of 3)",
         "requests in this step: 0; it needs 100, and sees 5,000 at most",
-        "it waits for traffic to digits in staging",
+        "it waits for traffic to digits in staging; the new version's first 20 answers do not count",
         "undecided if this step still lasts at 2023-11-14 22:14:20 UTC",
     ]
 
