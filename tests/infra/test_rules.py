@@ -27,8 +27,8 @@ STATELESS = frozenset({
     "aws_sns_topic", "aws_sns_topic_policy", "aws_sns_topic_subscription", "aws_sqs_queue", "aws_sqs_queue_policy", "aws_subnet",
     "aws_vpc", "aws_vpc_endpoint", "aws_vpc_security_group_egress_rule", "aws_vpc_security_group_ingress_rule",
 })  # fmt: skip
-"""Made anew, a resource of these types is as it was: what it holds is in the program, or under way, as messages of a queue or a topic
-are. Files behind an access point or a mount target are the file system's."""
+"""Made anew, a resource of these types is as it was: what it holds is in the program, or under way, as messages of a queue are.
+Files behind an access point or a mount target are the file system's."""
 
 Break = Callable[[dict[str, Any]], object]
 
