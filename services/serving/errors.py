@@ -16,7 +16,7 @@ class UnknownPrediction(NotFound):
 
 
 class AlreadyServed(Conflict):
-    """Another version of the model serves in this environment; move traffic with a rollout, or undeploy it first."""
+    """A version serves in this environment: another, from which a rollout moves traffic, or the very one that is asked for."""
 
 
 class RolloutRunning(Conflict):

@@ -34,7 +34,7 @@ from services.serving.domain import (
     Reference,
     RolloutSpec,
 )
-from services.serving.errors import NotUndecided, Quarantined, RolloutRunning, UnknownDeployment, UnknownRollout
+from services.serving.errors import AlreadyServed, NotUndecided, Quarantined, RolloutRunning, UnknownDeployment, UnknownRollout
 from services.serving.ports import GoldenProbes
 from services.serving.service import Serving
 
@@ -59,8 +59,8 @@ class Rollouts:
         same order again, while it runs, answers the rollout.
 
         Raises:
-            UnknownDeployment: nothing of this model serves there yet. RolloutRunning. BadInput: the version serves already, the
-            golden probes cannot be read, or the backend cannot mirror. Refused: SentinelNet says no. Unavailable: retry.
+            UnknownDeployment: nothing of this model serves there yet. RolloutRunning. AlreadyServed: it has the traffic. BadInput:
+            the golden probes cannot be read, or the backend cannot mirror. Refused: SentinelNet says no. Unavailable: retry.
         """
         if spec.mirror > 0 and not self.serving.backend.mirrors:
             raise BadInput("mirror: this serving backend cannot send a request to both versions: name golden probes instead")
@@ -340,7 +340,7 @@ class Rollouts:
             raise UnknownDeployment(f"no version of {spec.model} serves in {spec.environment}: deploy one first")
         stable = self.serving.get(found)
         if stable["number"] == spec.number:
-            raise BadInput(f"{spec.model}@{spec.number} serves in {spec.environment} already")
+            raise AlreadyServed(f"{spec.model}@{spec.number} serves in {spec.environment} already")
         if stable["state"] != SERVING:
             raise Quarantined(f"{spec.model}@{stable['number']} is {stable['state']}: {stable['reason']}")
         return stable

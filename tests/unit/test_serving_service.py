@@ -341,7 +341,7 @@ def test_a_rollout_needs_something_to_move_from(bench: Bench) -> None:
     with pytest.raises(UnknownDeployment, match="deploy one first"):
         bench.rollouts.start(spec(), ACTOR)
     bench.deploy()
-    with pytest.raises(BadInput, match="already"):
+    with pytest.raises(AlreadyServed, match="already"):
         bench.rollouts.start(spec(number=1), ACTOR)
     with pytest.raises(UnknownRollout):
         bench.rollouts.get("rol-none")
