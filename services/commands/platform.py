@@ -62,9 +62,8 @@ def up(
     ports = free_ports() if port_base == 0 else {name: port_base + i for i, name in enumerate(DEFAULT_PORTS)}
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped by an init system: as by Ctrl-C
     with contextlib.suppress(KeyboardInterrupt), Platform(home(), ports, tell=say) as platform:
-        # Predictors start after the router: what is deployed answers some seconds later.
-        told = "the platform is up, and loads what is deployed (`ai-infra status`); stop it with Ctrl-C"
-        table(told, ("process", "address"), list(platform.urls.items()))
+        table("the platform is up; stop it with Ctrl-C", ("process", "address"), list(platform.urls.items()))
+        say("predictors of what is deployed verify and load it now: `ai-infra status`")
         platform.watch()
 
 
