@@ -13,11 +13,15 @@ help: ## list the tasks
 demo: .venv/.demo ## the main job, from data set to canaried serving and offline verification
 	$(BIN)/ai-infra demo --home $(DEMO_HOME)
 
-test: .venv/.dev ## all tests (peers that are absent are skipped by name; `make peers` builds them)
-	$(BIN)/python -m pytest
+test: .venv/.dev ## all tests (peers that are absent are skipped by name; `make peers` builds them; some: PYTEST_ADDOPTS="tests/unit -k quorum")
+	$(PYTEST)
 
 test-postgresql: .venv/.dev ## the suites over databases, on PostgreSQL instead of SQLite
-	TEST_DATABASE=postgresql REQUIRE_PEERS=1 $(BIN)/python -m pytest $(ON_POSTGRESQL)
+	TEST_DATABASE=postgresql REQUIRE_PEERS=1 $(PYTEST) $(ON_POSTGRESQL)
+
+# Files of tests are shared out to as many processes, each of which starts the servers that its tests need.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # Of the attacks those that reach a database: the others are on archives and on bundles of policies.
 ON_POSTGRESQL := tests/attacks/test_http.py tests/attacks/test_promotion_table.py tests/attacks/test_registry.py \

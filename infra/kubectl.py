@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from services.core.errors import NotFound, Unavailable
+from services.core.errors import MissingTool, NotFound, Unavailable
 from services.core.kube import Object
 
 LIMIT_S = 60
@@ -44,7 +44,7 @@ class Kubectl:
     context: str = ""
 
     def ready(self) -> None:
-        """Raises Unavailable: the API server is away, or does not let us in; NotFound: no kubectl, or no such cluster."""
+        """Raises Unavailable: the API server is away, or does not let us in; NotFound: no such cluster; MissingTool: no kubectl."""
         self._run("get", "--raw", "/readyz")
 
     def all_of(self, api_version: str, kind: str, labels: str = "") -> list[Object]:
@@ -67,7 +67,7 @@ class Kubectl:
     def _run(self, *arguments: str) -> str:
         program = shutil.which("kubectl")
         if program is None:
-            raise NotFound("kubectl is not on PATH: install it, and log in to the cluster (deployment.md)")
+            raise MissingTool("kubectl is not on PATH: install it, and log in to the cluster (deployment.md)")
         chosen = [f"--context={self.context}"] if self.context else []
         command = [program, *chosen, "--request-timeout=20s", *arguments]
         try:

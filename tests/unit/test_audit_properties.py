@@ -14,7 +14,7 @@ from tests.fakes.log_store import MemoryLogStore
 ALL = chained([event(number // 2 + 1, (API, PROXY)[number % 2]) for number in range(600)])
 
 sizes = st.integers(1, 600)
-few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 def check(store: MemoryLogStore, kept: bytes | None = None) -> Report:

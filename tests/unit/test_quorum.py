@@ -30,7 +30,7 @@ ENTRIES = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(ENTRIES, max_size=20), st.randoms(use_true_random=False))
 def test_a_quorum_is_the_set_of_distinct_approvers_whatever_the_envelope_repeats(
     entries: list[tuple[str, int, bool, str]], random: object

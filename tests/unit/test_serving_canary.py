@@ -89,14 +89,14 @@ class Traffic:
 
 
 @given(cells)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_counts_give_the_same_e_value_as_the_script(script: ModuleType, table: list[canary.Cell]) -> None:
     ratios = [[0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0], [2.0] * 7]
     assert canary.harm_log_e(table, ratios) == pytest.approx(script.harm_log_e(table, ratios), abs=1e-9)
 
 
 @given(st.lists(st.floats(1e3, 1e6), min_size=60, max_size=200))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_edges_and_ratios_are_those_of_the_script(script: ModuleType, reference: list[float]) -> None:
     edges, ratios = script.latency_ratios(script.np.array(reference))
     ours = canary.latency_edges(reference)
@@ -105,7 +105,7 @@ def test_edges_and_ratios_are_those_of_the_script(script: ModuleType, reference:
 
 
 @given(st.integers(1, 400), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_clearing_agrees_with_the_script(script: ModuleType, n: int, data: st.DataObject) -> None:
     a = data.draw(st.integers(0, n))
     b = data.draw(st.integers(0, n - a))
@@ -119,7 +119,7 @@ def test_dispersion_agrees_with_the_script(script: ModuleType) -> None:
 
 
 @given(cells)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_order_of_events_does_not_matter(table: list[canary.Cell]) -> None:
     """Counts suffice: the running product over single events is the value from the cell counts."""
     ratios = [[0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0], [3.0] * 7]
