@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from services.commands import policy_past
-from services.commands.common import As, Exit, Json, connected, moment, named, read_file, say, short, show, table
+from services.commands.common import As, Exit, Json, connected, moment, named, read_json, say, short, show, table
 
 app = typer.Typer(help="Ask, explain, test and publish SentinelNet's policies.", no_args_is_help=True)
 
@@ -31,10 +31,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """What a decision on this input would say; nothing is recorded. Exit code 1: it would not pass."""
-    from services.core.canonical import parse
-
     with connected(person) as client:
-        found = client.check_policy(action, parse(read_file(facts)))
+        found = client.check_policy(action, read_json(facts))
     show(found, as_json, _verdict)
     if found["verdict"] != "pass":
         raise typer.Exit(Exit.REFUSED)

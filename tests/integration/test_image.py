@@ -124,7 +124,7 @@ def test_ray_in_the_image_has_its_dashboard_without_which_no_job_is_submitted() 
 def test_the_bill_of_materials_is_valid_and_names_every_locked_package(tmp_path: Path) -> None:
     written = tmp_path / "sbom.cdx.json"
     # As the task does it; whether the environment is up to date is not asked.
-    make = ["make", "-o", ".venv/.dev", "sbom", f"SBOM={written}"]
+    make = ["make", "--no-print-directory", "-o", ".venv/.dev", "sbom", f"SBOM={written}"]
     done = subprocess.run(make, cwd=ROOT, check=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == (f"{written}: what requirements/image.lock pins\n", "")
     text = written.read_text()

@@ -237,6 +237,7 @@ def away(home: Home) -> Iterator[Home]:
         ("trust build --from given --key x=y -o o", b'{"a": 1}', "error: given: the trust file: missing "),
         ("audit verify --against given", b"a long page\n" * 2000, "error: --against given: a note is a text, an empty line"),
         ("audit check-proof given given", b"[1", "error: given: not JSON: "),
+        ("policy check promote given", b"[1", "error: given: not JSON: "),
         ("rollout start digits@2 --env prod --spec given", b"[1]", "error: --spec given: want a JSON object"),
         ("predict digits --env prod --rows given", b'["a"]', "error: given: want one row of numbers, like [0, 1.5], or a list"),
         ("predict digits --env prod --rows given", b"[[1, 2], [3]]", "error: given: want one row of numbers"),
