@@ -19,9 +19,10 @@ test: .venv/.dev ## all tests (peers that are absent are skipped by name; `make 
 test-postgresql: .venv/.dev ## the suites over databases, on PostgreSQL instead of SQLite
 	TEST_DATABASE=postgresql REQUIRE_PEERS=1 $(PYTEST) $(ON_POSTGRESQL)
 
-# Files of tests are shared out to as many processes, each of which starts the servers that its tests need.
+# Files of tests are shared out to as many processes, each of which starts the servers that its tests need. In their own order, which
+# ends with small ones: by the number of their tests, those of few long ones would come last, and one process wait for the other.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Of the attacks those that reach a database: the others are on archives and on bundles of policies.
 ON_POSTGRESQL := tests/attacks/test_http.py tests/attacks/test_promotion_table.py tests/attacks/test_registry.py \

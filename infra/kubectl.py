@@ -32,9 +32,9 @@ class Installed:
         """Its chart's. No label has it: it is in Helm's record (base64, gzip, JSON), of which nothing else is looked at."""
         try:
             record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(self.record))))
-        except (ValueError, OSError, EOFError, zlib.error):
+            return str(record["chart"]["metadata"]["version"])
+        except (ValueError, OSError, EOFError, zlib.error, LookupError, TypeError):
             return "in a record that nobody can read"
-        return str(record["chart"]["metadata"]["version"])
 
 
 @dataclass(frozen=True)

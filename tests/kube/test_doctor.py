@@ -169,8 +169,10 @@ def release(name: str, version: str, status: str = "deployed", revision: int = 1
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "helm.sh/release.v1", "data": {"release": kept}}
 
 
-def unreadable(name: str) -> Object:
-    return change(release(name, "1.10.0"), lambda item: item["data"].update(release="bm9uZQ=="))
+def holding(name: str, record: bytes) -> Object:
+    """A release whose record is other bytes."""
+    kept = base64.b64encode(base64.b64encode(record)).decode()
+    return change(release(name, "1.10.0"), lambda item: item["data"].update(release=kept))
 
 
 RELEASES: dict[str, tuple[list[Object], list[tuple[str, str, str]]]] = {
@@ -190,7 +192,11 @@ RELEASES: dict[str, tuple[list[Object], list[tuple[str, str, str]]]] = {
         [("not ready", "its last revision is failed", "helm --namespace doctored history failed")],
     ),
     "unreadable": (
-        [unreadable("unreadable")],
+        [holding("unreadable", b"none")],
+        [("differs", "its chart is in a record that nobody can read, v1.10.0 is wanted", "runbooks/deploy-environment.md")],
+    ),
+    "of another shape": (
+        [holding("of-another-shape", gzip.compress(b'{"chart": null}'))],
         [("differs", "its chart is in a record that nobody can read, v1.10.0 is wanted", "runbooks/deploy-environment.md")],
     ),
 }
