@@ -9,8 +9,9 @@ from typing import Final
 
 import pulumi
 from pulumi import Input, Output, ResourceOptions
-from pulumi_aws import cloudwatch, ec2, eks, iam, vpc
+from pulumi_aws import ec2, eks, iam, vpc
 
+from components.log_group import log_group
 from components.trust import service_trust
 
 LOG_TYPES: Final = ("api", "audit", "authenticator", "controllerManager", "scheduler")
@@ -91,15 +92,8 @@ class Cluster(pulumi.ComponentResource):
         policy = iam.RolePolicyAttachment(
             f"{name}-policy", role=role.name, policy_arn="arn:aws:iam::aws:policy/AmazonEKSClusterPolicy", opts=self._child
         )
-        # Before the cluster: EKS would make the group itself, not encrypted and kept for ever.
-        logs = cloudwatch.LogGroup(
-            f"{name}-logs",
-            name=f"/aws/eks/{self.physical_name}/cluster",
-            kms_key_id=args.logs_key_arn,
-            retention_in_days=args.log_days,
-            # The API server's audit log is nowhere else.
-            opts=ResourceOptions(parent=self, protect=args.environment == "prod"),
-        )
+        group_name = f"/aws/eks/{self.physical_name}/cluster"
+        logs = log_group(f"{name}-logs", group_name, args.logs_key_arn, args.log_days, args.environment, self)
         return eks.Cluster(
             name,
             name=self.physical_name,

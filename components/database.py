@@ -12,6 +12,7 @@ from pulumi import Input, Output, ResourceOptions
 from pulumi_aws import cloudwatch, ec2, iam, rds
 
 from components.client_group import Reached, client_group
+from components.log_group import log_group
 from components.trust import service_trust
 
 LOGS: Final = ("postgresql", "upgrade")
@@ -139,15 +140,9 @@ class Database(pulumi.ComponentResource):
         )
 
     def _logs(self) -> list[cloudwatch.LogGroup]:
-        """Before the instance: RDS would make them itself, not encrypted and kept for ever."""
+        args, group = self._args, f"/aws/rds/instance/{self._physical}"
         return [
-            cloudwatch.LogGroup(
-                f"{self._name}-{log}",
-                name=f"/aws/rds/instance/{self._physical}/{log}",
-                kms_key_id=self._args.logs_key_arn,
-                retention_in_days=self._args.log_days,
-                opts=ResourceOptions(parent=self, protect=self._args.environment == "prod"),
-            )
+            log_group(f"{self._name}-{log}", f"{group}/{log}", args.logs_key_arn, args.log_days, args.environment, self)
             for log in LOGS
         ]
 

@@ -10,8 +10,9 @@ from typing import Final, Literal
 
 import pulumi
 from pulumi import Input, Output, ResourceOptions
-from pulumi_aws import cloudwatch, ec2, iam
+from pulumi_aws import ec2, iam
 
+from components.log_group import log_group
 from components.trust import service_trust
 
 ANYWHERE: Final = "0.0.0.0/0"
@@ -164,13 +165,8 @@ class Network(pulumi.ComponentResource):
 
     def _flow_logs(self) -> None:
         name = f"{self._name}-flow-logs"
-        group = cloudwatch.LogGroup(
-            name,
-            name=f"/ai-infra/{self._args.environment}/flow-logs",
-            kms_key_id=self._args.logs_key_arn,
-            retention_in_days=self._args.flow_log_days,
-            opts=ResourceOptions(parent=self, protect=self._args.environment == "prod"),
-        )
+        args, physical = self._args, f"/ai-infra/{self._args.environment}/flow-logs"
+        group = log_group(name, physical, args.logs_key_arn, args.flow_log_days, args.environment, self)
         trust = service_trust("vpc-flow-logs.amazonaws.com", self._args.account)
         role = iam.Role(name, name=f"{self._physical}-flow-logs", assume_role_policy=trust, opts=self._child)
         write = {

@@ -12,6 +12,7 @@ from pulumi import Input, Output, ResourceOptions
 from pulumi_aws import cloudtrail, cloudwatch, iam
 
 from components.alarm import alarm
+from components.log_group import log_group
 from components.trust import service_trust
 
 Selector = cloudtrail.TrailAdvancedEventSelectorArgs
@@ -79,13 +80,8 @@ class Trail(pulumi.ComponentResource):
         self._args, self._name = args, name
         self._child = ResourceOptions(parent=self)
         self._physical = f"ai-infra-{args.environment}-{name}"
-        logs = cloudwatch.LogGroup(
-            f"{name}-logs",
-            name=f"/ai-infra/{args.environment}/{name}",
-            kms_key_id=args.key_arn,
-            retention_in_days=args.log_days,
-            opts=ResourceOptions(parent=self, protect=args.environment == "prod"),
-        )
+        group_name = f"/ai-infra/{args.environment}/{name}"
+        logs = log_group(f"{name}-logs", group_name, args.key_arn, args.log_days, args.environment, self)
         self.trail_arn = self._trail(logs).arn
         self.log_group_arn = logs.arn
         for what, (says, pattern) in ALARMS.items():
