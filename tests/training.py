@@ -108,7 +108,10 @@ class LocalEvents:
 
 @dataclass
 class Stage:
-    """A service, its neighbours, and one registered data set. Times: seconds from 1,000 on, one more at each look."""
+    """A service, its neighbours, and one registered data set. Times: seconds from 1,000 on, one more at each look.
+
+    database: sqlite or postgresql.
+    """
 
     folder: Path
     compute: Any = field(default_factory=FakeCompute)
@@ -116,11 +119,12 @@ class Stage:
     signing: LocalSigning = field(default_factory=LocalSigning)
     environment: Environment = ENVIRONMENT
     lock: str = LOCK
+    database: str = databases.CHOICE
 
     def __post_init__(self) -> None:
         self._ticks = itertools.count(1_000_000, 1000)
         self.store: ObjectStore = open_store(str(self.folder / "objects"))
-        self.engine: Engine = open_engine(databases.url(self.folder, "platform"))
+        self.engine: Engine = open_engine(databases.url(self.folder, "platform", self.database))
         metadata = MetaData()
         self.outbox_table = outbox_table(metadata)
         metadata.create_all(self.engine)

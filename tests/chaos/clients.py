@@ -2,11 +2,12 @@
 
 import itertools
 import json
+import math
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from services.client import Client
 from services.core.errors import AiInfraError, Conflict, NotFound, Unavailable
 from services.core.tls import person_id
 from tests.chaos.home import RISK, Warm
-from tests.serving import MODEL as CORNER
 from tests.serving import WIDTH
 
 APPROVERS = ("ana", "ben", "chen")
-PAUSE_S = 0.03
+PAUSE_S, LOOK_S = 0.03, 0.3
+CARRY_ON_S = 300.0
+"""How long after the last kill a flow that was interrupted may take to its end: Ray starts in 20 s on a busy machine."""
+PREDICTIONS = 20
+"""Of each deployment."""
 Fact = tuple[str, str]
 """Type of an event, and what tells it from others of its type."""
 
@@ -31,30 +35,47 @@ def fact(event: Mapping[str, Any]) -> Fact:
         return kind, payload["promotion"] + (event["actor"] if kind == "promotion.approved" else "")
     if kind.startswith("quarantine."):
         return kind, payload["flag"]
+    if kind.startswith("train."):
+        return kind, attempt(event["subject"]["id"], payload["attempt"])
     return kind, event["subject"]["id"]
+
+
+def attempt(run: str, number: int) -> str:
+    return f"{run} attempt {number}"
 
 
 @dataclass
 class Journal:
-    """What was acknowledged, and what a kill made the clients repeat. Safe in threads."""
+    """What was acknowledged, and what a kill made the clients repeat. Safe in threads.
+
+    stop: from then on nobody is killed any more, and nobody begins anew; give_up_at: monotonic seconds, after that moment.
+    """
 
     acknowledged: list[Fact] = field(default_factory=list)
     predictions: list[str] = field(default_factory=list)
     interrupted: Counter[str] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
+    give_up_at: float = math.inf
+
+    def finish(self) -> None:
+        self.give_up_at = time.monotonic() + CARRY_ON_S
+        self.stop.set()
 
     def note(self, kind: str, name: str) -> None:
         self.acknowledged.append((kind, name))
 
+    def note_run(self, kind: str, run: Mapping[str, Any]) -> None:
+        self.note(kind, attempt(run["id"], run["attempt"]))
 
-class Stopped(Exception):
-    """The campaign wants no more."""
+
+class GivenUp(Exception):
+    """Nobody was killed for long, and yet a call does not succeed."""
 
 
 @dataclass
 class Worker:
-    """One thread that repeats `act`, a step of the flow, until the journal says stop."""
+    """One thread that repeats `act`, a step of the flow, until the journal says stop. What it began then it carries to its end."""
 
     journal: Journal
     name: str
@@ -67,21 +88,24 @@ class Worker:
 
     def insist(self, call: Callable[[], Any], kind: str) -> Any:
         """Repeats a call until the platform answers it: what every error that says `retryable` asks of its caller."""
-        while not self.journal.stop.is_set():
+        while True:
             try:
                 return call()
-            except Unavailable:
+            except Unavailable as error:
                 self.journal.interrupted[kind] += 1
-                time.sleep(PAUSE_S)
-        raise Stopped
+                self.pause(f"{kind}: {error}")
+
+    def pause(self, why: str, seconds: float = PAUSE_S) -> None:
+        """Between two attempts. Raises GivenUp."""
+        if time.monotonic() > self.journal.give_up_at:
+            raise GivenUp(f"not carried on in {CARRY_ON_S:.0f} s after the last kill: {why}")
+        time.sleep(seconds)
 
     def _run(self) -> None:
         while not self.journal.stop.is_set():
             try:
                 self.act(self)
-            except Stopped:
-                return
-            except AiInfraError as error:
+            except (AiInfraError, GivenUp) as error:
                 # Nothing but Unavailable may come of a killed process.
                 self.journal.unexpected.append(f"{self.name}: {type(error).__name__}: {error}")
                 time.sleep(PAUSE_S)
@@ -101,9 +125,9 @@ class People:
         for client in self._clients.values():
             client.close()
 
-    def workers(self, journal: Journal) -> list[Worker]:
-        acts = {"data": self.register_data, "flags": self.flag, "promotion": self.promote, "registration": self.register}
-        return [Worker(journal, name, act) for name, act in acts.items()]
+    def workers(self, journal: Journal, acts: Sequence[str]) -> list[Worker]:
+        """acts: names of methods; one that is there twice is done by two at once."""
+        return [Worker(journal, act, getattr(self, act)) for act in acts]
 
     def register_data(self, worker: Worker) -> None:
         """A data set and a steward's approval of it."""
@@ -128,8 +152,8 @@ class People:
         """Another model of the same run."""
         self._registered(worker, self._next("model"))
 
-    def promote(self, worker: Worker) -> None:
-        """From dev to staging, with three approvals."""
+    def promote(self, worker: Worker) -> str:
+        """A new version from dev to staging, with three approvals. Its name."""
         model = self._next("promoted")
         self._registered(worker, model)
         petra = self._clients["petra"]
@@ -140,37 +164,58 @@ class People:
             worker.journal.note("promotion.approved", asked + person_id(name))
         worker.insist(lambda: _promote(petra, asked), "promotion.completed")
         worker.journal.note("promotion.completed", asked)
+        return model
 
-    def deploy(self) -> None:
-        """A small model in staging, for `predict`."""
-        worker = Worker(Journal(), "deploy", lambda _: None)
-        self._registered(worker, CORNER)
-        petra = self._clients["petra"]
-        asked = petra.request_promotion(f"{CORNER}@1", "staging")["id"]
-        for name in APPROVERS:
-            self._clients[name].approve(asked)
-        petra.promote(asked)
-        self._clients["dario"].deploy(f"{CORNER}@1", "staging")
+    def serve(self, worker: Worker) -> None:
+        """A version is promoted, deployed, asked for predictions through the router, and taken out again."""
+        model, dario = self.promote(worker), self._clients["dario"]
+        found = worker.insist(lambda: dario.deploy(f"{model}@1", "staging"), "deploy.started")["id"]
+        worker.journal.note("deploy.started", found)
+        for _ in range(PREDICTIONS):
+            self._predict(worker, model)
+        worker.insist(lambda: dario.undeploy(found), "deploy.stopped")
+        worker.journal.note("deploy.stopped", found)
 
-    def predict(self, worker: Worker) -> None:
-        """One prediction. An answer acknowledges its record."""
-        row = [0.0] * WIDTH
-        try:
-            found = self._clients["tara"].predict(CORNER, "staging", [row])
-        except (Unavailable, NotFound):
-            # A router that has just started knows no route until the API tells it.
-            worker.journal.interrupted["prediction"] += 1
-            time.sleep(PAUSE_S)
-            return
-        worker.journal.predictions.append(found["id"])
+    def train(self, worker: Worker) -> None:
+        """A run to its good end, however often it has to be retried, and a model of it."""
+        tara = self._clients["tara"]
+        run = worker.insist(lambda: tara.train(self._warm.job), "train.started")
+        worker.journal.note_run("train.started", run)
+        while (run := self._over(worker, run["id"]))["state"] != "completed":
+            worker.journal.note_run("train.failed", run)
+            run = worker.insist(lambda run=run: _retry(tara, run["id"]), "train.started")  # type: ignore[misc]
+            worker.journal.note_run("train.started", run)
+        worker.journal.note_run("train.completed", run)
+        self._registered(worker, self._next("trained"), run["id"])
+
+    def runs(self) -> list[dict[str, Any]]:
+        return self._clients["tara"].runs()
 
     def last_words(self) -> None:
         """One more signature: what a killed proxy left in its outbox goes to the log with it."""
         self._clients["tara"].register_model(self._next("last"), self._warm.run, RISK)
 
-    def _registered(self, worker: Worker, model: str) -> None:
+    def _predict(self, worker: Worker, model: str) -> None:
+        """One prediction. An answer acknowledges its record."""
+        while True:
+            try:
+                found = self._clients["tara"].predict(model, "staging", [[0.0] * WIDTH])
+                break
+            except (Unavailable, NotFound) as error:
+                # A router that has just started knows no route until the API tells it.
+                worker.journal.interrupted["prediction"] += 1
+                worker.pause(f"prediction: {error}")
+        worker.journal.predictions.append(found["id"])
+
+    def _over(self, worker: Worker, run: str) -> dict[str, Any]:
+        """The run's record once it is no longer running."""
+        while (found := worker.insist(lambda: self._clients["tara"].run(run), "a look at a run"))["state"] == "running":
+            worker.pause(f"run {run} is still running", LOOK_S)
+        return dict(found)
+
+    def _registered(self, worker: Worker, model: str, run: str = "") -> None:
         tara = self._clients["tara"]
-        worker.insist(lambda: tara.register_model(model, self._warm.run, RISK), "model.registered")
+        worker.insist(lambda: tara.register_model(model, run or self._warm.run, RISK), "model.registered")
         worker.journal.note("model.registered", f"{model}@1")
 
     def _describe(self, name: str) -> Path:
@@ -188,6 +233,17 @@ class People:
 
     def _next(self, kind: str) -> str:
         return f"{kind}-{self._tag}-{next(self._numbers)}"
+
+
+def _retry(client: Client, run: str) -> dict[str, Any]:
+    """A repeat, after an answer that was lost, meets the run at work already."""
+    try:
+        return client.retry(run)
+    except Conflict:
+        found = client.run(run)
+        if found["state"] == "failed":
+            raise
+        return found
 
 
 def _lift(client: Client, flag: str) -> None:

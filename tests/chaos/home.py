@@ -1,7 +1,8 @@
-"""A home in which everything slow has happened: one completed run, one passed evaluation. The processes add the rest."""
+"""A home in which a run completed and an evaluation passed, and a job that trains in seconds. The processes add the rest."""
 
+import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from services.core import dsse, keys, oms
@@ -11,13 +12,34 @@ from services.core.migrations import upgrade
 from services.core.tls import person_id
 from services.home import Home, create
 from services.registry.models import EvaluationOrder, Models, Registration
+from tests import databases
 from tests.fakes.registry import SaysEvaluator
 from tests.registry import GOOD
 from tests.serving import config, weights
-from tests.training import TARA, Stage, repository
+from tests.training import TARA, Stage, commit_all, job_json, repository
 
 RISK = "high"
 EVALUATOR = person_id("eva")
+JOB = job_json(workers=1, outputs=["model.txt"], hyperparameters={"epochs": 3})
+TRAIN = """\
+import tempfile
+from pathlib import Path
+
+from ray import train
+
+
+def train_loop(config):
+    first, checkpoint = 1, train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            first = int(Path(folder, "epoch").read_text()) + 1
+    for epoch in range(first, config["hyperparameters"]["epochs"] + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "epoch").write_text(str(epoch))
+            train.report({"epoch": epoch}, checkpoint=train.Checkpoint.from_directory(folder))
+    Path(config["output"], "model.txt").write_text("the model of a campaign")
+"""
+"""Takes no time of its own: what costs is Ray, whose processes are to be killed."""
 
 
 @dataclass
@@ -44,7 +66,7 @@ class _Workshop(Stage):
     home: Home = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        engine = open_engine(f"sqlite:///{self.home.root / 'platform.db'}")
+        engine = open_engine(databases.url(self.home.root, "platform", self.database))
         upgrade(engine, "platform")
         engine.dispose()
         super().__post_init__()
@@ -56,24 +78,36 @@ class _Workshop(Stage):
 
 @dataclass(frozen=True)
 class Warm:
-    """run: a completed run; warm@1 was made from it and evaluated."""
+    """database: sqlite or postgresql; run: a completed run, of which warm@1 was made and evaluated; job: of `TRAIN`."""
 
     home: Home
+    database: str
     run: str
+    job: Path
 
     def copy(self, folder: Path) -> "Warm":
         """A home of its own with the same content; nothing may run in this one."""
         home = Home.at(folder / "home")
         shutil.copytree(self.home.root, home.root)
         shutil.copytree(self.home.people, home.people)
-        return Warm(home, self.run)
+        return replace(self, home=home)
+
+    @property
+    def databases(self) -> dict[str, str]:
+        """URLs of platform, log and signing proxy."""
+        root = self.home.root
+        return {
+            "platform": databases.url(root, "platform", self.database),
+            "audit": databases.url(root, "audit", self.database),
+            "signing": databases.url(root / "signing", "signing", self.database),
+        }
 
 
-def make(folder: Path) -> Warm:
+def make(folder: Path, database: str) -> Warm:
     """A new home in a folder."""
     home = Home.at(folder / "home")
     create(home)
-    shop = _Workshop(home.root, home=home)
+    shop = _Workshop(home.root, home=home, database=database)
     shop.add_dataset()
     run = shop.service.start(shop.order(repository(folder / "repository")), TARA)["id"]
     shop.compute.finish(
@@ -88,4 +122,12 @@ def make(folder: Path) -> Warm:
     models.evaluate("warm", 1, EvaluationOrder(dataset="optical-digits@1.0"), EVALUATOR)
     shop.engine.dispose()
     shop.compute.close()
-    return Warm(home, run)
+    return Warm(home, database, run, _job(folder / "job"))
+
+
+def _job(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "job.yaml").write_text(json.dumps(JOB))
+    commit_all(folder)
+    return folder / "job.yaml"

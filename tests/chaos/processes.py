@@ -15,6 +15,7 @@ from pathlib import Path
 
 from services.core.processes import SUPERVISOR
 from services.supervisor import Platform
+from services.training.processes import marked
 
 MAINS = {"api": "services.api.bootstrap", "router": "services.serving.bootstrap", "signing-proxy": "services.signing.bootstrap"}
 
@@ -29,6 +30,14 @@ def _run(name: str, log: Path, environ: Mapping[str, str]) -> None:
     # The process that it goes down with is the one it was forked from, which goes down with the campaign.
     os.environ[SUPERVISOR] = str(os.getppid())
     raise SystemExit(importlib.import_module(MAINS[name]).main())
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread ended meanwhile
+            found += map(int, task.read_text().split())
+    return found
 
 
 class _Forked:
@@ -64,6 +73,18 @@ class _Forked:
 
 class ForkedPlatform(Platform):
     """The supervisor's platform with quick starts. Processes may die as often as a campaign wants."""
+
+    def alive(self, name: str) -> list[int]:
+        """Process ids behind a name: one of ours, or what router and API start, who also start them again when they die.
+
+        name: trainer is any process of the training cluster; forkserver is the parent of the predictors.
+        """
+        if name == "trainer":
+            return marked(str(self.home.root / "training"))
+        if name in ("forkserver", "predictor"):
+            forkservers = _children(self.processes["router"].pid)
+            return forkservers if name == "forkserver" else [pid for parent in forkservers for pid in _children(parent)]
+        return [self.processes[name].pid]
 
     def mend(self) -> None:
         self.restarts.clear()

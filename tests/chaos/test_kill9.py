@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.kill9 import campaign
 
-TRIALS = 6
+PLANS = {"sqlite": [("registry", 3), ("training", 1)], "postgresql": [("registry", 2), ("serving", 2)]}
 
 
-def test_killed_processes_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    result = campaign(TRIALS, seed=6, folder=tmp_path, predict_every=0)
-    assert (result.trials, result.lost, result.problems, result.unaccounted, result.unexpected) == (TRIALS, [], [], [], [])
+@pytest.mark.parametrize("database", PLANS)
+def test_killed_processes_lose_nothing_that_was_acknowledged(tmp_path: Path, database: str) -> None:
+    result = campaign(PLANS[database], database, seed=6, folder=tmp_path)
+    assert (result.lost, result.problems, result.unaccounted, result.unexpected, result.predictions_lost) == ([], [], [], [], [])
+    assert result.trials == sum(trials for _, trials in PLANS[database])
     assert sum(result.acknowledged.values()) > 0
