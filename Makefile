@@ -54,7 +54,7 @@ peers: .venv/.dev checkov ## build the servers and tools that tests run against 
 
 lock: .venv/.dev ## resolve requirements/*.lock anew
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve pyproject.toml -o requirements/demo.lock
-	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra vault --extra traces --extra infra --extra dev \
+	$(BIN)/uv pip compile $(LOCK) --extra train --extra serve --extra s3 --extra postgres --extra vault --extra traces --extra wasm --extra infra --extra dev \
 		-c requirements/demo.lock pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra cluster-train --extra serve --extra s3 --extra kms --extra postgres --extra vault --extra traces \
 		-c requirements/dev.lock pyproject.toml -o requirements/image.lock

@@ -1,4 +1,4 @@
-"""What a policy may not say, because OPA and the embedded engine would not answer alike. Reads text; evaluates nothing.
+"""What a policy may not say, because OPA and the embedded engines would not answer alike. Reads text; evaluates nothing.
 
 Differences between OPA 1.22 and regopy 1.5 (tests/policy/test_builtins.py): a built-in that regopy lacks yields nothing,
 without an error; min, max and sort compare numbers as text ("10" before "9"); text functions see escapes (`\\"` counts as two

@@ -1,16 +1,20 @@
 """What every policy engine owes, whichever it is."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from services.core import backends as core_backends
+from services.core.bundle import DATA, Bundle
 from services.core.errors import BadSetting
 from services.core.rego import EvaluationFailed
 from services.core.verdict import decide
 from services.sentinelnet import backends
+from services.sentinelnet.backends import wasm
 from services.sentinelnet.errors import PolicyUnavailable
 from services.sentinelnet.ports import PolicyEngine
+from services.sentinelnet.program import MOST_PAGES, PAGE
 from tests.peers import need
 from tests.sentinelnet import BUNDLE, GOOD, blocking, edited, opa_server
 
@@ -24,7 +28,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[PolicyEngine]:
         with opa_server(need("opa")) as url:
             yield module.open_engine(url)
     else:
-        yield module.open_engine("")
+        yield module.open_engine(need("opa") if request.param == "wasm" else "")
 
 
 @pytest.mark.parametrize("action", sorted(GOOD))
@@ -82,7 +86,50 @@ def test_opa_in_the_clear_is_refused_beyond_loopback(url: str) -> None:
         core_backends.load(backends, "opa").open_engine(url)
 
 
-def test_embedded_engine_is_refused_in_production() -> None:
+def _asking(expression: str) -> Bundle:
+    return Bundle({"decision.rego": f"package sentinelnet\n\nimport rego.v1\n\ndecision := {expression}\n".encode(), DATA: b"{}"})
+
+
+def test_program_takes_large_inputs_and_refuses_those_beyond_its_memory() -> None:
+    engine, length = wasm.open_engine(need("opa")), _asking("count(input.text)")
+    for size in (10, 8 << 20, 10):
+        assert engine.evaluate(length, {"text": "a" * size}) == size
+    with pytest.raises(EvaluationFailed):
+        engine.evaluate(length, {"text": "a" * (MOST_PAGES * PAGE)})
+    assert engine.evaluate(length, {"text": "abc"}) == 3
+
+
+def test_program_answers_however_often_it_is_asked() -> None:
+    # 200 times 2 MiB: more than its memory, if an evaluation left something behind.
+    engine, length, text = wasm.open_engine(need("opa")), _asking("count(input.text)"), "a" * (2 << 20)
+    assert {engine.evaluate(length, {"text": text}) for _ in range(200)} == {2 << 20}
+
+
+@pytest.mark.parametrize(("expression", "why"), [
+    ('time.parse_rfc3339_ns("2026-01-01T00:00:00Z")', "time.parse_rfc3339_ns, which is not here"),
+    ('sprintf("%d", ["a"])', "no %d of 'a'"),
+    ('sprintf("%s", ["a", "b"])', "too many values"),
+])  # fmt: skip
+def test_program_fails_where_it_would_not_answer_as_opa_does(expression: str, why: str) -> None:
+    with pytest.raises(EvaluationFailed, match=why):
+        wasm.open_engine(need("opa")).evaluate(_asking(expression), {})
+
+
+def test_program_needs_the_compiler_at_the_start_and_for_each_new_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match=r"/absent/opa is no program: .*AI_INFRA_POLICY_URL"):
+        wasm.open_engine("/absent/opa")
+    compiler = tmp_path / "opa"
+    compiler.symlink_to(need("opa"))
+    engine = wasm.open_engine(str(compiler))
+    assert decide(engine.evaluate(BUNDLE, TRAIN), BUNDLE.rules_for("train")).passed
+    compiler.unlink()
+    assert decide(engine.evaluate(BUNDLE, TRAIN), BUNDLE.rules_for("train")).passed
+    with pytest.raises(PolicyUnavailable, match="did not compile the policies: FileNotFoundError"):
+        engine.evaluate(blocking("sha256:" + "d" * 64), TRAIN)
+
+
+@pytest.mark.parametrize("name", ["regopy", "wasm"])
+def test_embedded_engine_is_refused_in_production(name: str) -> None:
     with pytest.raises(BadSetting, match="for development"):
-        core_backends.load(backends, "regopy", env="prod")
+        core_backends.load(backends, name, env="prod")
     assert core_backends.load(backends, "opa", env="prod").PRODUCTION

@@ -1,4 +1,4 @@
-"""Every built-in that a rule may use gives the same answers on OPA and on the embedded engine; those that differ are refused."""
+"""Every built-in that a rule may use gives the same answers on OPA and on the embedded engines; those that differ are refused."""
 
 import json
 import subprocess
@@ -9,7 +9,9 @@ import httpx
 import pytest
 import regopy
 
+from services.core.bundle import DATA, Bundle
 from services.core.rego_lint import ALLOWED, problems
+from services.sentinelnet.backends import wasm
 from tests.peers import need
 from tests.sentinelnet import opa_server
 
@@ -92,6 +94,15 @@ def test_every_allowed_builtin_has_examples() -> None:
 def test_allowed_builtin_gives_equal_answers(name: str, opa: httpx.Client) -> None:
     found = [(text, _ours(text), _theirs(opa, text)) for text in SAME[name]]
     assert [item for item in found if item[1] != item[2] or item[2] in (None, "refused")] == []
+
+
+def test_allowed_builtins_give_equal_answers_as_a_program(opa: httpx.Client) -> None:
+    expressions = [text for examples in SAME.values() for text in examples]
+    answers = ", ".join(f"[found | found := {text}]" for text in expressions)
+    module = f"package sentinelnet\n\nimport rego.v1\n\ndecision := [{answers}]\n"
+    program = wasm.open_engine(need("opa")).evaluate(Bundle({"decision.rego": module.encode(), DATA: b"{}"}), INPUT)
+    found = [(text, mine, _theirs(opa, text)) for text, mine in zip(expressions, program, strict=True)]
+    assert [item for item in found if item[1] != item[2]] == []
 
 
 @pytest.mark.parametrize("call", ["regex.match(input.plain, input.odd)", "regex.find_n(input.plain, input.odd, -1)"])

@@ -1,4 +1,4 @@
-"""The same bundle gives the same decisions on the embedded engine and on OPA, whatever the input looks like."""
+"""The same bundle gives the same decisions on the embedded engines and on OPA, whatever the input looks like."""
 
 import copy
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.core.verdict import Verdict, decide
-from services.sentinelnet.backends import opa, regopy
+from services.sentinelnet.backends import opa, regopy, wasm
 from services.sentinelnet.ports import PolicyEngine
 from tests.peers import need
 from tests.sentinelnet import BUNDLE, GOOD, broken_inputs, opa_server
@@ -31,27 +31,32 @@ def server() -> Iterator[PolicyEngine]:
         yield opa.open_engine(url)
 
 
+@pytest.fixture(scope="module", params=["regopy", "wasm"])
+def embedded(request: pytest.FixtureRequest) -> PolicyEngine:
+    return regopy.open_engine() if request.param == "regopy" else wasm.open_engine(need("opa"))
+
+
 def _verdict(engine: PolicyEngine, action: str, facts: Any) -> Verdict:
     return decide(engine.evaluate(BUNDLE, {**facts, "action": action}), BUNDLE.rules_for(action))
 
 
 @pytest.mark.parametrize("action", sorted(GOOD))
-def test_good_input_passes_on_both_engines(action: str, server: PolicyEngine) -> None:
-    assert {_verdict(engine, action, GOOD[action]).verdict for engine in (server, regopy.open_engine())} == {"pass"}
+def test_good_input_passes_on_both_engines(action: str, embedded: PolicyEngine, server: PolicyEngine) -> None:
+    assert {_verdict(engine, action, GOOD[action]).verdict for engine in (server, embedded)} == {"pass"}
 
 
 @pytest.mark.parametrize("action", sorted(GOOD))
-def test_broken_input_gets_the_same_reports_on_both_engines(action: str, server: PolicyEngine) -> None:
-    assert _differences(_broken(action), action, server) == []
+def test_broken_input_gets_the_same_reports_on_both_engines(action: str, embedded: PolicyEngine, server: PolicyEngine) -> None:
+    assert _differences(_broken(action), action, embedded, server) == []
 
 
-def test_recorded_input_gets_the_same_reports_on_both_engines(server: PolicyEngine) -> None:
-    assert [item for facts in RECORDED for item in _differences([("recorded", facts)], facts["action"], server)] == []
+def test_recorded_input_gets_the_same_reports_on_both_engines(embedded: PolicyEngine, server: PolicyEngine) -> None:
+    assert [item for facts in RECORDED for item in _differences([("recorded", facts)], facts["action"], embedded, server)] == []
 
 
 @pytest.mark.parametrize("action", ["train", "promote"])
-def test_random_input_gets_the_same_reports_on_both_engines(action: str, server: PolicyEngine) -> None:
-    assert _differences(_mixed(action), action, server) == []
+def test_random_input_gets_the_same_reports_on_both_engines(action: str, embedded: PolicyEngine, server: PolicyEngine) -> None:
+    assert _differences(_mixed(action), action, embedded, server) == []
 
 
 def test_the_corpus_is_large_enough_and_recorded_in_every_action() -> None:
@@ -61,9 +66,11 @@ def test_the_corpus_is_large_enough_and_recorded_in_every_action() -> None:
     assert {facts["action"] for facts in RECORDED} == set(BUNDLE.actions)
 
 
-def _differences(inputs: Iterable[tuple[str, Any]], action: str, server: PolicyEngine) -> list[tuple[str, Any, Any]]:
+def _differences(
+    inputs: Iterable[tuple[str, Any]], action: str, embedded: PolicyEngine, server: PolicyEngine
+) -> list[tuple[str, Any, Any]]:
     """Inputs on which whole reports differ, reasons and all."""
-    embedded, found = regopy.open_engine(), []
+    found = []
     for name, facts in inputs:
         mine, theirs = _verdict(embedded, action, facts), _verdict(server, action, facts)
         if mine != theirs:
