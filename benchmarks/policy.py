@@ -1,6 +1,6 @@
 """How fast policies answer beside an OPA server on the same inputs: `python -m benchmarks.policy [--rounds N]`, JSON to stdout.
 
-Engines take turns in the same run, each asked as the platform asks it. `wasm` and `regopy`: those in the API's process; `opa`: an OPA
+Engines take turns in the same run, each asked as the platform asks it. `wasm` and `regopy`: those in the API's process; `opa`: a
 server over loopback HTTP; `decision`: evaluation by regopy, the default, and the durable record (input object, row and event;
 SQLite, synchronous=FULL). Inputs differ in their time from round to round, so nothing is remembered. Milliseconds.
 """
