@@ -33,17 +33,17 @@ PASSES = 8
 
 
 class Rig:
-    """A deployed version. direct, routed: its addresses, and whose certificate may ask there."""
+    """A deployed version. direct, routed: its addresses, and whose certificate may ask there; router: the router's process."""
 
     def __init__(self, load: LoadProcess, direct: tuple[str, Path], routed: tuple[str, Path], router: int) -> None:
-        self.load, self.direct, self.routed, self._router = load, direct, routed, router
+        self.load, self.direct, self.routed, self.router = load, direct, routed, router
 
     def measure(self, target: tuple[str, Path], clients: int, seconds: float) -> dict[str, Any]:
         """As LoadProcess.measure, with the router's processor time for each answer in microseconds."""
         url, identity = target
-        before = _cpu_s(self._router)
+        before = _cpu_s(self.router)
         found = self.load.measure(url, clients, seconds, identity=identity)
-        spent = (_cpu_s(self._router) - before) / (seconds + 1.0)
+        spent = (_cpu_s(self.router) - before) / (seconds + 1.0)
         return found | {"router_cpu_us": round(1e6 * spent / found["rps"], 1) if found["rps"] else None}
 
 

@@ -45,7 +45,9 @@ def run_router(environ: Mapping[str, str], ready: Callable[[], None] = lambda: N
     Raises:
         BadSetting: a wrong setting, or the port is taken.
     """
-    uvloop.run(_router(Settings.from_env(environ), ForkServerLauncher(environ, predictor), ready))
+    settings = Settings.from_env(environ)
+    launcher = ForkServerLauncher(environ, settings.data / "had-predictors", predictor)
+    uvloop.run(_router(settings, launcher, ready))
 
 
 async def _router(settings: Settings, launcher: ForkServerLauncher, ready: Callable[[], None]) -> None:

@@ -39,9 +39,13 @@ def test_registrations_are_measured_on_postgresql(tmp_path: Path) -> None:
 def test_the_platforms_memory_and_start_are_measured(tmp_path: Path) -> None:
     home = Home.at(tmp_path / "home")
     create(home)
-    taken, without_predictors, with_them = footprint.platform(home, settle=0)
+    taken, idle = footprint.platform(home, settle=0)
     assert taken > 0
-    assert 0 < without_predictors <= with_them
+    assert idle > 0
+
+
+def test_the_memory_of_a_served_model_is_measured() -> None:
+    assert footprint.served(settle=0) > 0
 
 
 def test_a_row_is_judged_by_its_median() -> None:

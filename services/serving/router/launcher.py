@@ -1,4 +1,4 @@
-"""Starts and stops predictors through the fork server, a child of this process."""
+"""Starts and stops predictors through the fork server, a child of this process that is there once a predictor is wanted."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -32,14 +33,27 @@ class Launcher(Protocol):
 
 
 class ForkServerLauncher:
-    """environ: of the fork server's process (settings); module: what it runs. Commands given before it runs are kept for it."""
+    """Starts the fork server with the first predictor: with KServe and torch it holds half a gigabyte, for nothing as long as
+    nothing is deployed. It stays when its last predictor ends, since the next one is likely. Commands that it cannot take yet are
+    kept for it.
 
-    def __init__(self, environ: Mapping[str, str], module: str = PREDICTOR) -> None:
-        self._environ, self._module = dict(environ), module
+    environ: of its process (settings); mark: a file that says to the next router that this one had predictors: they will be wanted
+    again, so the imports need not wait for the API to say so; module: what it runs.
+    """
+
+    def __init__(self, environ: Mapping[str, str], mark: Path, module: str = PREDICTOR) -> None:
+        self._environ, self._mark, self._module = dict(environ), mark, module
         self._process: asyncio.subprocess.Process | None = None
         self._waiting: list[bytes] = []
+        self._wanted = asyncio.Event()
+        if mark.exists():
+            mark.unlink()
+            self._wanted.set()
 
     def start(self, replica: str, order: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # without the mark the next router starts its predictors later, no more
+            self._mark.touch()
+        self._wanted.set()
         self._send({"op": "start", "replica": replica, "order": order})
 
     def stop(self, replica: str) -> None:
@@ -48,7 +62,9 @@ class ForkServerLauncher:
     async def run(self, on_event: OnEvent) -> None:
         try:
             while True:
+                await self._wanted.wait()
                 await self._one_life(on_event)
+                self._wanted.clear()
                 on_event({"event": "gone"})
                 await asyncio.sleep(RESTART_S)
         finally:
