@@ -58,12 +58,18 @@ class Journal:
     stop: threading.Event = field(default_factory=threading.Event)
     give_up_at: float = math.inf
 
-    def finish(self) -> None:
-        self.give_up_at = time.monotonic() + CARRY_ON_S
+    def finish(self, within_s: float) -> None:
+        self.give_up_at = time.monotonic() + within_s
         self.stop.set()
 
     def note(self, kind: str, name: str) -> None:
         self.acknowledged.append((kind, name))
+
+    def await_next(self, kind: str, seconds: float) -> None:
+        """Returns when another event of this type is acknowledged, or after some time."""
+        seen, deadline = len(self.acknowledged), time.monotonic() + seconds
+        while all(found != kind for found, _ in self.acknowledged[seen:]) and time.monotonic() < deadline:
+            time.sleep(PAUSE_S)
 
     def note_run(self, kind: str, run: Mapping[str, Any]) -> None:
         self.note(kind, attempt(run["id"], run["attempt"]))

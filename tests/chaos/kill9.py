@@ -39,17 +39,21 @@ from tests.chaos.processes import ForkedPlatform
 
 @dataclass(frozen=True)
 class Flow:
-    """acts: what people do at the same time, methods of `People`; victims: see ForkedPlatform.alive; max_wait_s: before a kill."""
+    """acts: what people do at the same time, methods of `People`; victims: see ForkedPlatform.alive; max_wait_s: before a kill.
+
+    awaits: an event that has to be acknowledged before every other wait, since what takes long would else never come to its end.
+    """
 
     acts: tuple[str, ...]
     victims: tuple[str, ...]
     max_wait_s: float
+    awaits: str = ""
 
 
 FLOWS = {
     "registry": Flow(("register_data", "flag", "promote", "register"), ("api", "signing-proxy", "router"), 0.5),
     "serving": Flow(("promote", "serve", "serve"), ("api", "signing-proxy", "router", "forkserver", "predictor"), 3.0),
-    "training": Flow(("register", "train", "train"), ("api", "signing-proxy", "trainer"), 8.0),
+    "training": Flow(("train", "train", "train"), ("api", "signing-proxy", "trainer"), 8.0, "train.completed"),
 }
 TURNS = ("registry", "serving", "training", "registry", "serving")
 """Flows of the batches, again and again."""
@@ -57,6 +61,7 @@ VARIABLES = {"platform": "AI_INFRA_DATABASE", "audit": "AI_INFRA_AUDIT_DATABASE"
 BATCH = 20
 SECOND_VICTIM = 0.15
 """Share of the trials in which another process dies in the same moment."""
+AWAIT_S = 120.0
 PAGE = 1000
 
 
@@ -138,6 +143,8 @@ class Batch:
         self._from_outside()
 
     def _trial(self) -> None:
+        if self._flow.awaits and self._result.trials % 2:
+            self._journal.await_next(self._flow.awaits, AWAIT_S)
         time.sleep(self._rng.uniform(0, self._flow.max_wait_s))
         # A trainer or predictor that is not there at this moment is no victim.
         alive = {name: pids for name in self._flow.victims if (pids := self._platform.alive(name))}
@@ -216,10 +223,12 @@ class Batch:
 @contextlib.contextmanager
 def _working(journal: Journal, workers: list[Worker]) -> Iterator[None]:
     threads: list[threading.Thread] = [worker.start() for worker in workers]
+    carry_on_s = 0.0
     try:
         yield
+        carry_on_s = CARRY_ON_S
     finally:
-        journal.finish()
+        journal.finish(carry_on_s)
         for thread in threads:
             thread.join()
 
@@ -261,6 +270,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="the report as JSON")
     options = parser.parse_args()
+    # A campaign that is stopped stops its platform: what is forked keeps the process alive that it was forked from.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
 
     def tell(result: Result) -> None:
         print(f"{result.trials} trials, {result.seconds:.0f} s, {'nothing lost' if result.ok else 'PROBLEMS'}", file=sys.stderr)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.kill9 import campaign
 
-PLANS = {"sqlite": [("registry", 3), ("training", 1)], "postgresql": [("registry", 2), ("serving", 2)]}
+PLANS = {"sqlite": [("registry", 2), ("training", 1)], "postgresql": [("registry", 2), ("serving", 2)]}
 
 
 @pytest.mark.parametrize("database", PLANS)
