@@ -53,7 +53,7 @@ class Flow:
 FLOWS = {
     "registry": Flow(("register_data", "flag", "promote", "register"), ("api", "signing-proxy", "router"), 0.5),
     "serving": Flow(("promote", "serve", "serve"), ("api", "signing-proxy", "router", "forkserver", "predictor"), 3.0),
-    "training": Flow(("train", "train", "train"), ("api", "signing-proxy", "trainer"), 8.0, "train.completed"),
+    "training": Flow(("train", "train", "train"), ("api", "signing-proxy", "trainer", "ray"), 8.0, "train.completed"),
 }
 TURNS = ("registry", "serving", "training", "registry", "serving")
 """Flows of the batches, again and again."""
@@ -162,7 +162,7 @@ class Batch:
             self._platform.kill(victim)
         else:
             with contextlib.suppress(OSError):  # it ended meanwhile
-                if victim == "trainer":
+                if victim == "ray":
                     victim += f": {Path(f'/proc/{pid}/comm').read_text().strip()}"
                 os.kill(pid, signal.SIGKILL)
         self._result.kills[victim] += 1

@@ -32,6 +32,14 @@ def _run(name: str, log: Path, environ: Mapping[str, str]) -> None:
     raise SystemExit(importlib.import_module(MAINS[name]).main())
 
 
+def _command(pid: int) -> bytes:
+    """Empty for a process that ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -77,10 +85,12 @@ class ForkedPlatform(Platform):
     def alive(self, name: str) -> list[int]:
         """Process ids behind a name: one of ours, or what router and API start, who also start them again when they die.
 
-        name: trainer is any process of the training cluster; forkserver is the parent of the predictors.
+        name: trainer drives a Ray cluster, or is its driver's parent; ray is any other process of that; forkserver is the parent of
+        the predictors.
         """
-        if name == "trainer":
-            return marked(str(self.home.root / "training"))
+        if name in ("trainer", "ray"):
+            pids = marked(str(self.home.root / "training"))
+            return [pid for pid in pids if (b"services.training.trainer" in _command(pid)) == (name == "trainer")]
         if name in ("forkserver", "predictor"):
             forkservers = _children(self.processes["router"].pid)
             return forkservers if name == "forkserver" else [pid for parent in forkservers for pid in _children(parent)]
