@@ -1,6 +1,5 @@
 """One SQLAlchemy Core engine for each database: SQLite by default, PostgreSQL in production. An ORM cost 2 to 4.5 times as much."""
 
-import logging
 import select
 import sqlite3
 import threading
@@ -10,9 +9,10 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InvalidatePoolError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InvalidatePoolError, OperationalError
 
 from services.core.errors import BadInput, Conflict, Unavailable
+from services.core.transactions import part, transaction
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a write waits for another one, on both databases."""
@@ -23,8 +23,6 @@ CONNECT_TIMEOUT_S = 5
 POSTGRESQL_OPTIONS = f"-c lock_timeout={BUSY_TIMEOUT_MS} -c synchronous_commit=on"
 POOL = 20
 """Connections to PostgreSQL that are kept open: opening one costs it a new process. As many again when all are busy."""
-WRITER = 0x616931
-"""Key of the advisory lock that a write transaction on PostgreSQL holds; locks are per database."""
 _within = threading.local()
 """engines: those that this thread is in a write transaction of."""
 IAM = "aws_region"
@@ -118,15 +116,24 @@ def begin(engine: Engine, *, alone: bool = True, durable: bool = True) -> Iterat
     """One write transaction: committed at the end, rolled back on an exception. One at a time in each database, so that what it
     reads cannot change before it commits; readers are not held up.
 
+    Threads that write at once share a commit (see `transactions`). One that fails undoes its own part alone.
+
     alone: False for a single insert that nothing else is decided on: PostgreSQL makes it durable by itself, together with others.
     durable: False for what is written again if a power cut takes it: the commit does not wait for the disk.
     Raises:
         Unavailable: the database is locked, full or away, or broke off a deadlock; nothing was written; retry.
         Conflict: a row of this key is there already; nothing was written.
-        RuntimeError: this thread is in a write transaction of this engine already: an error of the program.
+        RuntimeError: this thread is in a write transaction of this engine already, or the error of a statement was caught within:
+            errors of the program.
     """
-    with _as_said(), engine.connect() as connection, _transaction(connection, alone=alone, durable=durable):
-        yield connection
+    with _as_said(), _not_within(engine):
+        if alone or engine.dialect.name == "sqlite":
+            with part(engine, durable=durable, timeout_s=BUSY_TIMEOUT_MS / 1000) as connection:
+                yield connection
+        else:
+            # A single insert is a transaction by itself.
+            with engine.connect() as connection:
+                yield connection
 
 
 def transactional(engine: Engine) -> Connection:
@@ -149,7 +156,7 @@ class Writer:
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """See `begin`."""
-        with self._connection() as connection, _transaction(connection, alone=True, durable=True):
+        with _not_within(self._engine), self._connection() as connection, transaction(connection):
             yield connection
 
     def insert(self, statement: str, row: tuple[Any, ...]) -> None:
@@ -177,38 +184,15 @@ class Writer:
 
 
 @contextmanager
-def _transaction(connection: Connection, *, alone: bool, durable: bool) -> Iterator[None]:
+def _not_within(engine: Engine) -> Iterator[None]:
     own: set[Engine] = vars(_within).setdefault("engines", set())
-    if connection.engine in own:
+    if engine in own:
         raise RuntimeError("begin within begin on one database: the inner would wait for the outer; pass its connection on")
-    own.add(connection.engine)
+    own.add(engine)
     try:
-        _start(connection, alone=alone, durable=durable)
-        try:
-            yield
-        except BaseException:
-            _roll_back(connection)
-            raise
-        if alone or connection.dialect.name == "sqlite":
-            _commit(connection)
+        yield
     finally:
-        own.discard(connection.engine)
-
-
-def _start(connection: Connection, *, alone: bool, durable: bool) -> None:
-    if connection.dialect.name == "sqlite":
-        if not durable:
-            # The connection stays so until it is given back, which `_strict` sees to.
-            connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
-        # IMMEDIATE takes the write lock now, so a transaction that read first cannot fail half-way.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        return
-    # A single insert is a transaction by itself.
-    if alone:
-        # As above for PostgreSQL, whose transactions would else both find a name free and both take it. In one round trip;
-        # where the wait for the lock ends it, the pool rolls back what had begun.
-        relaxed = "" if durable else "; SET LOCAL synchronous_commit=off"
-        connection.exec_driver_sql(f"BEGIN{relaxed}; SELECT pg_advisory_xact_lock({WRITER})")
+        own.discard(engine)
 
 
 @contextmanager
@@ -237,24 +221,3 @@ def _constraint(error: BaseException | None) -> str:
 
 def _strict(connection: Any, _record: Any, _state: Any) -> None:
     connection.execute("PRAGMA synchronous=FULL")
-
-
-def _commit(connection: Connection) -> None:
-    """As a statement, which the engine's hooks see like every other one."""
-    try:
-        connection.exec_driver_sql("COMMIT")
-    except (OperationalError, Unavailable):
-        _roll_back(connection)
-        raise
-    connection.commit()
-
-
-def _roll_back(connection: Connection) -> None:
-    """Never hides the error that led here: a connection that cannot roll back is closed, which does the same."""
-    try:
-        if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("ROLLBACK")
-        connection.rollback()
-    except (SQLAlchemyError, Unavailable) as error:
-        logging.getLogger(__name__).debug("rollback: %s", error)
-        connection.invalidate()

@@ -1,13 +1,16 @@
 """Both databases give the same answers under contention, and errors of theirs are ours."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
-from sqlalchemy import Column, Integer, MetaData, Table, insert, literal, select
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, event, insert, literal, select
+from sqlalchemy.exc import OperationalError
 
 from services.api.app import build_app
 from services.core.database import begin, open_engine
@@ -48,6 +51,10 @@ class Bench:
             self.outbox.emit(connection, EventDraft("policyCheck", SOURCE, Subject("thing", str(number))))
             return True
 
+    def things(self) -> set[int]:
+        with self.engine.connect() as connection:
+            return set(connection.execute(select(THINGS.c.id)).scalars())
+
 
 def test_of_equal_writes_at_once_one_is_made_and_the_others_find_it(bench: Bench) -> None:
     with ThreadPoolExecutor(8) as pool:
@@ -55,6 +62,88 @@ def test_of_equal_writes_at_once_one_is_made_and_the_others_find_it(bench: Bench
     assert sum(made) == 10
     assert Relay(bench.engine, bench.outbox, bench.bus).flush() == 10
     assert [event["seq"] for event in bench.bus.events] == list(range(1, 11))
+
+
+class Commits:
+    """Counts an engine's commits; fails them instead, if told to."""
+
+    def __init__(self, engine: Engine, *, fail: bool = False) -> None:
+        self.count, self.fail = 0, fail
+        event.listen(engine, "before_cursor_execute", self._before)
+
+    def _before(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement == "COMMIT":
+            self.count += 1
+            if self.fail:
+                raise OperationalError(statement, {}, OSError("the disk is full"))
+
+
+def at_once(write: Callable[[int], object], numbers: range) -> set[int]:
+    """The numbers whose write was acknowledged, of eight threads'."""
+
+    def acknowledged(number: int) -> bool:
+        try:
+            write(number)
+        except (Unavailable, BadInput, RuntimeError):
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        return {number for number, made in zip(numbers, pool.map(acknowledged, numbers), strict=True) if made}
+
+
+def test_writers_at_once_share_commits_and_each_fails_for_itself(bench: Bench) -> None:
+    commits = Commits(bench.engine)
+
+    def write(number: int) -> None:
+        with begin(bench.engine) as connection:
+            connection.execute(insert(THINGS).values(id=number))
+            bench.outbox.emit(connection, EventDraft("policyCheck", SOURCE, Subject("thing", str(number))))
+            time.sleep(0.002)  # the others come meanwhile
+            if number % 3 == 0:
+                raise BadInput("after its writes")
+
+    assert at_once(write, range(80)) == bench.things() == {number for number in range(80) if number % 3}
+    assert commits.count < len(bench.things()) / 2
+    Relay(bench.engine, bench.outbox, bench.bus).flush()
+    assert [event["seq"] for event in bench.bus.events] == list(range(1, len(bench.things()) + 1))
+
+
+def test_of_a_shared_transaction_that_breaks_nobody_is_told_that_it_was_committed(bench: Bench) -> None:
+    ending = "ROLLBACK" if bench.engine.dialect.name == "sqlite" else "SELECT pg_terminate_backend(pg_backend_pid())"
+
+    def write(number: int) -> None:
+        with begin(bench.engine) as connection:
+            connection.execute(insert(THINGS).values(id=number))
+            time.sleep(0.002)
+            if number % 10 == 9:
+                connection.exec_driver_sql(ending)
+
+    acknowledged = at_once(write, range(80))
+    assert acknowledged == bench.things()
+    assert not any(number % 10 == 9 for number in acknowledged)
+    assert bench.once(100)
+
+
+def test_a_commit_that_fails_is_told_to_all_who_share_it(bench: Bench) -> None:
+    commits = Commits(bench.engine, fail=True)
+
+    def write(number: int) -> None:
+        with begin(bench.engine) as connection:
+            connection.execute(insert(THINGS).values(id=number))
+            time.sleep(0.002)
+
+    assert at_once(write, range(40)) == bench.things() == set()
+    assert commits.count < 40
+    commits.fail = False
+    assert at_once(write, range(40)) == bench.things() == set(range(40))
+
+
+def test_an_error_that_is_caught_within_a_transaction_does_not_pass_for_a_commit(tmp_path: Path) -> None:
+    engine = open_engine(databases.url(tmp_path, "database", "postgresql"))
+    with pytest.raises(RuntimeError, match="caught within"), begin(engine) as connection, suppress(BadInput):
+        connection.exec_driver_sql("SELECT 1/0")
+    engine.dispose()
 
 
 def test_a_text_that_a_database_cannot_hold_is_its_senders_error(bench: Bench) -> None:
