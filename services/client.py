@@ -185,13 +185,13 @@ class Client:
             raise BadInput(f"{reference} has no manifest for {environment or 'any environment'}: promote it first")
         if target.exists() and any(target.iterdir()):
             raise BadInput(f"{target} is not empty: choose a new folder")
-        files = require_files(self.artifact(version["artifact_id"])["files"])
+        files = require_files(self.artifact(version["artifactId"])["files"])
         for entry in files:
             path = target / entry.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.download(entry.sha256))
         if scan_tree(target) != files:
-            raise BadInput(f"the files that came do not make {version['artifact_id']}: the store was tampered with")
+            raise BadInput(f"the files that came do not make {version['artifactId']}: the store was tampered with")
         (target / "model.sig").write_bytes(self.download(found[-1]["bundle"]))
         return files
 
@@ -229,12 +229,12 @@ class Client:
             request = PromotionRequest(
                 model=version["model"],
                 number=version["number"],
-                artifact_id=version["artifact_id"],
-                run_key=version["run_key"],
+                artifact_id=version["artifactId"],
+                run_key=version["runKey"],
                 evaluation=evaluation or latest,
                 from_stage=version["stage"],
                 to_stage=to,  # type: ignore[arg-type]  # checked when it is made
-                risk_class=version["risk_class"],
+                risk_class=version["riskClass"],
                 policy_revision=revision,
                 nonce=secrets.token_hex(16),
                 issued_at=_now(),

@@ -173,11 +173,22 @@ def _judge(found: Findings, case: Case, response: Any, caller: str, mode: Genera
     # Also no 503: every process runs, and nothing else works on the home.
     if response.status_code >= 500:
         found.add(f"{name}: {response.status_code}", told)
+    if foreign := _foreign_names(case.operation.path, response):
+        found.add(f"{name}: not in camelCase: {', '.join(foreign)}", told)
     try:
         case.validate_response(response, checks=CHECKS if response.status_code < 500 else CHECKS[:-1])
     except FailureGroup as group:
         for failure in group.exceptions:
             found.add(f"{name}: {failure.title if isinstance(failure, Failure) else type(failure).__name__}", f"{failure}\n{told}")
+
+
+def _foreign_names(path: str, response: Any) -> list[str]:
+    """Names of an answer's records that are not in camelCase. The Open Inference Protocol (/v2) has its own."""
+    if "/v2/" in path or "json" not in response.headers.get("content-type", ""):
+        return []
+    value = response.json()
+    records = value if isinstance(value, list) else [value]
+    return sorted({name for record in records if isinstance(record, dict) for name in record if "_" in name})
 
 
 class _First(random.Random):
@@ -207,7 +218,7 @@ def _known(home: Home) -> Known:
         decisions, entries = [client.explain(item["id"]) for item in client.decisions(limit=10)], client.events(tail=50)
         promotions = [client.promotion(item["id"]) for item in client.promotions()[:4]]
         flags, deployments, rollouts = client.flags(), client.deployments(), client.rollouts()
-        artifacts = [client.artifact(item["artifact_id"]) for item in models[:2]]
+        artifacts = [client.artifact(item["artifactId"]) for item in models[:2]]
         checkpoint = entries[-1]["index"]
     ids = [item["id"] for item in datasets] + [f"{item['name']}@{item['version']}" for item in datasets]
     versions = [{"model": item["model"], "number": item["number"]} for item in models]
@@ -255,7 +266,7 @@ def _handed_on(deployment: Mapping[str, Any]) -> dict[str, Any]:
     """A batch of one record, as a predictor in a cluster hands it on."""
     prediction, digest = f"prd-{0:012x}{secrets.token_hex(10)}", sha256(b"")
     record = {
-        "id": prediction, "ts": 1, "deployment": deployment["id"], "artifactId": deployment["artifact_id"], "inputDigest": digest,
+        "id": prediction, "ts": 1, "deployment": deployment["id"], "artifactId": deployment["artifactId"], "inputDigest": digest,
         "outputDigest": digest, "latencyUs": 1, "outcome": "ok", "status": 200, "rollout": None,
     }  # fmt: skip
     batch = f"bat-{secrets.token_hex(16)}"

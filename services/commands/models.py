@@ -184,7 +184,7 @@ def _tree(graph: dict[str, Any], reference: str, up: bool) -> None:
 
 def _table(found: list[dict[str, Any]]) -> None:
     rows = [
-        (f"{v['model']}@{v['number']}", v["stage"], v["risk_class"], short(v["artifact_id"]), short(v["signer_id"])) for v in found
+        (f"{v['model']}@{v['number']}", v["stage"], v["riskClass"], short(v["artifactId"]), short(v["signerId"])) for v in found
     ]
     table("model versions", ("version", "stage", "risk", "artifact", "signer"), rows, EMPTY)
 
@@ -221,10 +221,10 @@ def _held(found: dict[str, Any]) -> None:
 
 
 def _one(version: dict[str, Any]) -> None:
-    say(f"{version['model']}@{version['number']}  stage {version['stage']}, risk {version['risk_class']}")
-    say(f"  artifact {version['artifact_id']}")
-    say(f"  run {version['run_id']}  commit {version['code_ref']['commit'][:12]}")
-    say(f"  signed by {version['signer_id'] or 'nobody'}")
+    say(f"{version['model']}@{version['number']}  stage {version['stage']}, risk {version['riskClass']}")
+    say(f"  artifact {version['artifactId']}")
+    say(f"  run {version['runId']}  commit {version['codeRef']['commit'][:12]}")
+    say(f"  signed by {version['signerId'] or 'nobody'}")
     _evaluations(version)
     for flag in version.get("flags", []):
         say(f"  FLAG {flag['id']}: {flag['reason']}")

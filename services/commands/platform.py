@@ -82,7 +82,7 @@ def status(person: As = "aude", as_json: Json = False) -> None:
         }
 
         def draw(_: object) -> None:
-            rows = [(f"{v['model']}@{v['number']}", v["stage"], v["risk_class"]) for v in value["models"]]
+            rows = [(f"{v['model']}@{v['number']}", v["stage"], v["riskClass"]) for v in value["models"]]
             table("versions", ("version", "stage", "risk"), rows, "train and register one: `ai-infra train --help`")
             shares = traffic(value["deployments"], client.rollouts())
             served = [

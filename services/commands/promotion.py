@@ -72,19 +72,19 @@ def _refusal(client: "Client", promotion: dict[str, Any]) -> dict[str, Any] | No
 
 
 def _table(found: list[dict[str, Any]]) -> None:
-    rows = [(p["id"], f"{p['model']}@{p['number']}", p["to_stage"], p["state"]) for p in found]
+    rows = [(p["id"], f"{p['model']}@{p['number']}", p["toStage"], p["state"]) for p in found]
     table("promotions", ("id", "version", "to", "state"), rows, "ask for one: `ai-infra promotion request --help`")
 
 
 def _one(found: dict[str, Any]) -> None:
-    say(f"{found['id']}  {found['model']}@{found['number']} to {found['to_stage']}: {found['state']}")
+    say(f"{found['id']}  {found['model']}@{found['number']} to {found['toStage']}: {found['state']}")
     if "approvedBy" in found:
         names = ", ".join(person.rsplit("/", 1)[-1] for person in found["approvedBy"]) or "nobody"
         say(f"  approvals: {len(found['approvedBy'])} of {found['needed']}: {names}")
         if found["state"] == "requested" and len(found["approvedBy"]) >= found["needed"]:
             say(f"  next: `ai-infra promotion execute {found['id']}`")
     if found["manifest"]:
-        say(f"  manifest {short(found['manifest']['payload'])}, decision {found['decision_id']}")
+        say(f"  manifest {short(found['manifest']['payload'])}, decision {found['decisionId']}")
 
 
 def _whole(found: dict[str, Any]) -> None:
@@ -94,8 +94,8 @@ def _whole(found: dict[str, Any]) -> None:
     _one(found)
     payload = dsse.from_json(found["requestEnvelope"]).payload
     request = expect(PromotionRequest, payload)
-    who, until = found["requested_by"].rsplit("/", 1)[-1], moment(request.expires_at * 1000)
-    say(f"  requested by {who} at {moment(found['requested_at'])} UTC, from {request.from_stage}; expires at {until} UTC")
+    who, until = found["requestedBy"].rsplit("/", 1)[-1], moment(request.expires_at * 1000)
+    say(f"  requested by {who} at {moment(found['requestedAt'])} UTC, from {request.from_stage}; expires at {until} UTC")
     say(f"  risk {request.risk_class}, artifact {short(request.artifact_id)}, evaluation {short(request.evaluation)}")
     if found["refusal"] is not None:
         rules = ", ".join(rule["rule"] for rule in found["refusal"]["rules"] if rule["verdict"] != "pass")

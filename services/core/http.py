@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import uvicorn
@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.telemetry import TelemetryConfig
+from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -76,6 +77,12 @@ async def identity(request: Request) -> str:
 
 
 Actor = Annotated[str, Depends(identity)]
+
+
+def told(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as callers read it: its own names as in requests and statements (`artifactId`), names within its values as they are,
+    since those of metrics and hyperparameters are other people's."""
+    return {to_camel(name): value for name, value in record.items()}
 
 
 def _tell_metrics(app: FastAPI, read: Callable[[], bytes]) -> None:

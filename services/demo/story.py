@@ -212,7 +212,7 @@ def _registration(story: Story) -> None:
         story.versions["v1"] = f"{MODEL}@{version['number']}"
         stage.claim(
             "a version knows its artifact, run, data and signer",
-            bool(version["signer_id"] and version["signature"]),
+            bool(version["signerId"] and version["signature"]),
             story.versions["v1"],
         )
         with story.as_("petra") as promoter:
@@ -255,7 +255,7 @@ def _refusals(story: Story) -> None:
                 "an approval of another request", "promotion.quorum", lambda: approver.send_approval(asked["id"], bytes_of_other)
             )
             approver.approve(asked["id"])
-        weights = next(f for f in promoter.artifact(unsigned["artifact_id"])["files"] if f["path"].endswith(".safetensors"))
+        weights = next(f for f in promoter.artifact(unsigned["artifactId"])["files"] if f["path"].endswith(".safetensors"))
         with _tampered(story.home, weights["sha256"]):
             stage.refused(
                 "an artifact that was tampered with in the store",
@@ -313,9 +313,9 @@ def _promotion(story: Story) -> None:
     with stage.chapter("Promotion"), story.as_("petra") as promoter, story.as_("aude") as auditor:
         done = promoter.promote(story.versions["request"])
         stage.claim(
-            "three distinct approvers, and it is in staging", promoter.model(reference)["stage"] == "staging", done["decision_id"]
+            "three distinct approvers, and it is in staging", promoter.model(reference)["stage"] == "staging", done["decisionId"]
         )
-        replayed = auditor.replay(done["decision_id"])
+        replayed = auditor.replay(done["decisionId"])
         stage.claim("the decision, computed again, is the same", replayed["same"])
         asked = promoter.request_promotion(reference, "prod")
         _approve(story, asked["id"])

@@ -17,7 +17,7 @@ from services.core import archive, dsse
 from services.core.authorise import Authorise, allowed
 from services.core.digests import CHUNK, require_digest
 from services.core.errors import BadInput, TooLarge, Unavailable
-from services.core.http import Actor
+from services.core.http import Actor, told
 from services.core.objects import ObjectStore
 from services.core.openapi import content
 from services.core.statements import Strict
@@ -109,34 +109,34 @@ def _objects(router: APIRouter, registry: Registry, authorise: Authorise) -> Non
     @router.post("/artifacts", status_code=201, tags=["artifacts"])
     def upload_artifact(upload: ArtifactUpload, actor: str = allowed(authorise, "artifact.upload")) -> dict[str, Any]:
         """Makes objects that were uploaded before into an artifact; it becomes visible whole or not at all."""
-        return registry.artifacts.upload(upload, actor)
+        return told(registry.artifacts.upload(upload, actor))
 
     @router.get("/artifacts/{artifact_id}", tags=["artifacts"])
     def show_artifact(artifact_id: str, actor: Actor) -> dict[str, Any]:
         """The artifact's files and metadata."""
-        return registry.artifacts.get(artifact_id)
+        return told(registry.artifacts.get(artifact_id))
 
 
 def _datasets(router: APIRouter, registry: Registry, authorise: Authorise) -> None:
     @router.post("/datasets", status_code=201, tags=["data sets"])
     def register_dataset(registration: DatasetRegistration, actor: str = allowed(authorise, "dataset.register")) -> dict[str, Any]:
         """Registers an immutable snapshot, whose files were uploaded as objects."""
-        return registry.datasets.register(registration, actor)
+        return told(registry.datasets.register(registration, actor))
 
     @router.get("/datasets", tags=["data sets"])
     def list_datasets(actor: Actor) -> list[dict[str, Any]]:
         """Every data set, oldest first."""
-        return registry.datasets.all()
+        return [told(dataset) for dataset in registry.datasets.all()]
 
     @router.get("/datasets/{reference}", tags=["data sets"])
     def show_dataset(reference: str, actor: Actor) -> dict[str, Any]:
         """One data set by id or name@version, with its manifest and approvals."""
-        return registry.datasets.get(reference)
+        return told(registry.datasets.get(reference))
 
     @router.post("/datasets/approvals", status_code=201, tags=["data sets"])
     def approve_dataset(body: EnvelopeBody, actor: str = allowed(authorise, "dataset.approve")) -> dict[str, Any]:
         """A steward's signed approval of one data set's digest."""
-        return registry.datasets.approve(body.to_bytes(), actor)
+        return told(registry.datasets.approve(body.to_bytes(), actor))
 
 
 def evidence_routes(evidences: Evidences, served: Served, authorise: Authorise) -> APIRouter:
@@ -172,20 +172,24 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
     @router.get("/models", tags=["models"])
     def list_models(actor: Actor, model: str | None = None) -> list[dict[str, Any]]:
         """Every version (of one model)."""
-        return registry.models.all(model)
+        return [told(version) for version in registry.models.all(model)]
 
     @router.post("/models/{model}/versions", status_code=201, response_model=dict[str, Any], tags=["models"])
     def register_model(model: str, registration: Registration, actor: str = allowed(authorise, "model.register")) -> JSONResponse:
         """The next version, from a completed run."""
         # A finished answer: FastAPI hands any other value to one more thread, to check it against its type.
-        return JSONResponse(registry.models.register(model, registration, actor), 201)
+        return JSONResponse(told(registry.models.register(model, registration, actor)), 201)
 
     @router.get("/models/{model}/versions/{number}", tags=["models"])
     def show_model(model: str, number: Number, actor: Actor) -> dict[str, Any]:
         """One version with its evaluations, active flags and manifests."""
         version = registry.models.get(model, number)
-        manifests = registry.evidences.manifests(model, number)
-        return version | {"flags": registry.evidences.flags(version), "manifests": manifests}
+        more = {
+            "evaluations": [told(evaluation) for evaluation in version["evaluations"]],
+            "flags": registry.evidences.flags(version),
+            "manifests": registry.evidences.manifests(model, number),
+        }
+        return told(version) | more
 
     @router.post("/models/{model}/versions/{number}/evaluations", status_code=201, tags=["models"])
     def evaluate_model(
@@ -195,7 +199,7 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
         if not places.acquire(blocking=False):
             raise Unavailable(f"{MAX_EVALUATIONS} evaluations are running: try again when one of them has ended")
         try:
-            return registry.models.evaluate(model, number, order, actor)
+            return told(registry.models.evaluate(model, number, order, actor))
         finally:
             places.release()
 
@@ -228,44 +232,44 @@ def _promotions(router: APIRouter, registry: Registry, authorise: Authorise) -> 
     @router.get("/promotions", tags=["promotion"])
     def list_promotions(actor: Actor) -> list[dict[str, Any]]:
         """Every promotion, oldest first."""
-        return registry.promotions.all()
+        return [told(promotion) for promotion in registry.promotions.all()]
 
     @router.post("/promotions", status_code=201, tags=["promotion"])
     def request_promotion(body: EnvelopeBody, actor: str = allowed(authorise, "promotion.request")) -> dict[str, Any]:
         """A promotion request that its requester signed."""
-        return registry.promotions.request(body.to_bytes(), actor)
+        return told(registry.promotions.request(body.to_bytes(), actor))
 
     @router.get("/promotions/{promotion_id}", tags=["promotion"])
     def show_promotion(promotion_id: str, actor: Actor) -> dict[str, Any]:
         """The promotion, and the envelope that an approver signs."""
-        envelope = dsse.parse(registry.promotions.envelope(promotion_id)).to_json()
-        return registry.promotions.get(promotion_id) | registry.promotions.approvals(promotion_id) | {"requestEnvelope": envelope}
+        promotion, approvals = registry.promotions.get(promotion_id), registry.promotions.approvals(promotion_id)
+        return told(promotion) | approvals | {"requestEnvelope": dsse.parse(registry.promotions.envelope(promotion_id)).to_json()}
 
     @router.post("/promotions/{promotion_id}/approvals", status_code=201, tags=["promotion"])
     def approve_promotion(
         promotion_id: str, body: EnvelopeBody, actor: str = allowed(authorise, "promotion.approve")
     ) -> dict[str, Any]:
         """The caller's own signature over the request's bytes."""
-        return registry.promotions.approve(promotion_id, body.to_bytes(), actor) | registry.promotions.approvals(promotion_id)
+        return told(registry.promotions.approve(promotion_id, body.to_bytes(), actor)) | registry.promotions.approvals(promotion_id)
 
     @router.post("/promotions/{promotion_id}/execution", tags=["promotion"])
     def carry_out(promotion_id: str, actor: str = allowed(authorise, "promotion.execute")) -> dict[str, Any]:
         """Decide, sign, promote. Safe to repeat."""
-        return registry.promotions.carry_out(promotion_id, actor)
+        return told(registry.promotions.carry_out(promotion_id, actor))
 
 
 def _flags(router: APIRouter, registry: Registry, authorise: Authorise) -> None:
     @router.get("/flags", tags=["quarantine"])
     def list_flags(actor: Actor) -> list[dict[str, Any]]:
         """Active flags, oldest first."""
-        return registry.flags.active()
+        return [told(flag) for flag in registry.flags.active()]
 
     @router.post("/flags", status_code=201, tags=["quarantine"])
     def set_flag(order: FlagOrder, actor: str = allowed(authorise, "quarantine.set")) -> dict[str, Any]:
         """Flags a model, artifact or data set; traffic of all that descends from it stops."""
-        return registry.flags.set(order, actor)
+        return told(registry.flags.set(order, actor))
 
     @router.post("/flags/{flag_id}/clearance", tags=["quarantine"])
     def lift_flag(flag_id: str, body: EnvelopeBody, actor: str = allowed(authorise, "quarantine.lift")) -> dict[str, Any]:
         """Lifts the flag by a signed clearance."""
-        return registry.flags.lift(flag_id, body.to_bytes(), actor)
+        return told(registry.flags.lift(flag_id, body.to_bytes(), actor))

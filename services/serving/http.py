@@ -11,7 +11,7 @@ from services.core.authorise import Authorise, allowed
 from services.core.canonical import canonical
 from services.core.digests import sha256
 from services.core.errors import Refused
-from services.core.http import Actor, ServiceActor
+from services.core.http import Actor, ServiceActor, told
 from services.core.statements import Reason, Strict, Text
 from services.core.tls import service_id
 from services.serving.domain import DeploymentSpec, RolloutSpec
@@ -53,33 +53,33 @@ def create_router(serving: Serving, rollouts: Rollouts, kept: KeptRecords, autho
 def _deployments(router: APIRouter, serving: Serving, authorise: Authorise) -> None:
     @router.post("/v1/deployments", status_code=201)
     def deploy(spec: DeploymentSpec, actor: str = allowed(authorise, "deploy.start")) -> dict[str, Any]:
-        return serving.deploy(spec, actor)
+        return told(serving.deploy(spec, actor))
 
     @router.get("/v1/deployments")
     def deployments(actor: Actor) -> list[dict[str, Any]]:
-        return serving.all()
+        return [told(record) for record in serving.all()]
 
     @router.get("/v1/deployments/{deployment}")
     def deployment(deployment: str, actor: Actor) -> dict[str, Any]:
-        return serving.status(deployment)
+        return told(serving.status(deployment))
 
     @router.delete("/v1/deployments/{deployment}")
     def undeploy(deployment: str, actor: str = allowed(authorise, "deploy.stop")) -> dict[str, Any]:
-        return serving.undeploy(deployment, actor)
+        return told(serving.undeploy(deployment, actor))
 
 
 def _rollouts(router: APIRouter, rollouts: Rollouts, authorise: Authorise) -> None:
     @router.post("/v1/rollouts", status_code=201)
     def start(spec: RolloutSpec, actor: str = allowed(authorise, "rollout.start")) -> dict[str, Any]:
-        return rollouts.start(spec, actor)
+        return told(rollouts.start(spec, actor))
 
     @router.get("/v1/rollouts")
     def all_rollouts(actor: Actor) -> list[dict[str, Any]]:
-        return rollouts.all()
+        return [told(record) for record in rollouts.all()]
 
     @router.get("/v1/rollouts/{rollout}")
     def rollout(rollout: str, actor: Actor) -> dict[str, Any]:
-        return rollouts.get(rollout)
+        return told(rollouts.get(rollout))
 
     @router.get("/v1/rollouts/{rollout}/explain")
     def explain(rollout: str, actor: Actor) -> dict[str, Any]:
@@ -87,15 +87,15 @@ def _rollouts(router: APIRouter, rollouts: Rollouts, authorise: Authorise) -> No
 
     @router.post("/v1/rollouts/{rollout}/abort")
     def abort(rollout: str, order: Abort, actor: str = allowed(authorise, "rollout.stop")) -> dict[str, Any]:
-        return rollouts.abort(rollout, order.reason, actor)
+        return told(rollouts.abort(rollout, order.reason, actor))
 
     @router.post("/v1/rollouts/{rollout}/complete")
     def complete(rollout: str, order: Completion, actor: str = allowed(authorise, "rollout.complete")) -> dict[str, Any]:
-        return rollouts.complete(rollout, order.reason, actor)
+        return told(rollouts.complete(rollout, order.reason, actor))
 
     @router.post("/v1/rollouts/{rollout}/extend")
     def extend(rollout: str, order: Extension, actor: str = allowed(authorise, "rollout.extend")) -> dict[str, Any]:
-        return rollouts.extend(rollout, order.requests, order.seconds, order.reason, actor)
+        return told(rollouts.extend(rollout, order.requests, order.seconds, order.reason, actor))
 
 
 def _services(router: APIRouter, serving: Serving) -> None:

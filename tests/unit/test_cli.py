@@ -114,7 +114,7 @@ def test_a_request_that_enough_approved_names_the_next_step(
     capsys: pytest.CaptureFixture[str], approved: int, state: str, told: bool
 ) -> None:
     people = [f"spiffe://ai-infra.local/person/{name}" for name in ("ana", "ben", "chen")]
-    asked = {"id": "prm-1", "model": "digits", "number": 1, "to_stage": "prod", "state": state, "manifest": None, "needed": 3}
+    asked = {"id": "prm-1", "model": "digits", "number": 1, "toStage": "prod", "state": state, "manifest": None, "needed": 3}
     promotion._one(asked | {"approvedBy": people[:approved]})
     assert ("next: `ai-infra promotion execute prm-1`" in capsys.readouterr().out) == told
 

@@ -161,7 +161,7 @@ def test_the_whole_way_to_a_stage_goes_over_http(rig: Rig, client: TestClient) -
     request = world.envelope(rig.request_for().to_statement(), key_of("rita"))
     made = client.post("/v1/promotions", json=request.to_json(), headers=as_("rita"))
     promotion = made.json()["id"]
-    assert (made.status_code, made.json()["requested_by"]) == (201, RITA)
+    assert (made.status_code, made.json()["requestedBy"]) == (201, RITA)
     refused = client.post(f"/v1/promotions/{promotion}/execution", headers=as_("rita"))
     assert [rule["rule"] for rule in problem(refused, 403)["rules"]] == ["promotion.quorum"]
     for name in ("ada", "ben", "cyd"):
