@@ -161,10 +161,12 @@ class Batch:
         if victim in self._platform.processes:
             self._platform.kill(victim)
         else:
-            with contextlib.suppress(OSError):  # it ended meanwhile
+            try:
                 if victim == "ray":
                     victim += f": {Path(f'/proc/{pid}/comm').read_text().strip()}"
                 os.kill(pid, signal.SIGKILL)
+            except OSError:
+                return  # it ended meanwhile
         self._result.kills[victim] += 1
 
     def _ends(self, people: People) -> list[Fact]:
