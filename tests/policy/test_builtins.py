@@ -16,7 +16,10 @@ from tests.peers import need
 from tests.sentinelnet import opa_server
 
 ODD = 'a"b\\c\n\u0001é\U0001f600'
-INPUT = {"plain": "abc", "odd": ODD, "number": 0.9722222222222222, "large": 1234567, "list": ["b", "a"], "none": None}
+INPUT = {
+    "plain": "abc", "odd": ODD, "lines": "abc\n", "digits": "\u06631x",
+    "number": 0.9722222222222222, "large": 1234567, "list": ["b", "a"], "none": None,
+}  # fmt: skip
 
 SAME = {
     "abs": ["abs(-1.5)", "abs(-12345678)", "abs(0)"],
@@ -37,8 +40,10 @@ SAME = {
     "object.get": ['object.get(input, "none", 1)', 'object.get(input, ["absent", "x"], "d")', 'object.get(input, ["list", 0], 1)'],
     "object.keys": ['sort(object.keys({"b": 1, "a": 2}))', "count(object.keys({}))"],
     "object.remove": ['object.remove({"a": 1, "b": 2}, ["a"])', 'object.remove({}, ["a"])'],
-    "regex.find_n": ["regex.find_n(`[ac]`, input.plain, -1)", "regex.find_n(`b`, input.odd, 1)", "regex.find_n(`x`, input.odd, 2)"],
-    "regex.match": ["regex.match(`^[a-c]{3}$`, input.plain)", "regex.match(`^sha256:[0-9a-f]{64}$`, input.odd)"],
+    "regex.find_n": ["regex.find_n(`[ac]`, input.plain, -1)", "regex.find_n(`b`, input.odd, 1)", "regex.find_n(`x`, input.odd, 2)",
+                     "regex.find_n(`^[a-z]+$`, input.lines, -1)", r"regex.find_n(`\d\w`, input.digits, -1)"],
+    "regex.match": ["regex.match(`^[a-c]{3}$`, input.plain)", "regex.match(`^sha256:[0-9a-f]{64}$`, input.odd)",
+                    "regex.match(`^[a-z]+$`, input.lines)", r"regex.match(`^\d$`, input.digits)"],
     "round": ["round(input.number * 10000)", "round(2.5)", "round(-1.4)"],
     "set": ["count(set())", "{1} - {1} == set()"],
     "sort": ["sort(input.list)", "sort([])", 'sort(["10", "9", "é", "z"])'],
