@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete, update
-from sqlalchemy.event import listen
 from sqlalchemy.exc import OperationalError
 
 from services.audit.errors import Gap, KnownEvent, LogDiffers, NotPublished
@@ -22,6 +21,7 @@ from services.core.errors import BadInput, NotFound, TooLarge, Unavailable
 from services.core.logentry import NO_PREVIOUS, chain_hash
 from services.core.logfindings import Kind
 from tests.audit import API, PROXY, Home, append, chained, event, events
+from tests.fakes.statements import around_statements
 
 
 @pytest.fixture(scope="module")
@@ -285,17 +285,19 @@ def test_verify_compares_the_table_with_what_was_published(home: Home, damage: s
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one event, a statement", "several, a transaction"])
-@pytest.mark.parametrize("fault", ["before_cursor_execute", "after_cursor_execute"])
+@pytest.mark.parametrize("fault", ["fails", "persists_then_fails"])
 def test_an_append_that_failed_leaves_the_next_one_a_connection(home: Home, audit: AuditLog, count: int, fault: str) -> None:
-    audit.append(events(2))
     durable = "INSERT" if count == 1 else "COMMIT"
-    strikes = iter([OperationalError(durable, {}, Exception("disk I/O error"))])
+    strikes: list[OperationalError] = []
 
-    def strike(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith(durable) and (error := next(strikes, None)) is not None:
-            raise error
+    def strike(statement: str, alone: bool) -> None:
+        if statement.startswith(durable) and strikes:
+            raise strikes.pop()
 
-    listen(home.engine, fault, strike)
+    hooks = {"fails": (strike, lambda *_: None), "persists_then_fails": (lambda *_: None, strike)}
+    around_statements(home.engine, *hooks[fault])
+    audit.append(events(2))
+    strikes.append(OperationalError(durable, {}, Exception("disk I/O error")))
     with pytest.raises(Unavailable):
         audit.append(events(count, 3))
     assert audit.append(events(2 + count)) == list(range(2 + count))

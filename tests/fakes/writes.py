@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from services.audit.ports import LogStore
@@ -13,6 +13,7 @@ from services.core.keys import PublicKey, Signature
 from services.core.objects import ObjectStore
 from services.signing.ports import Signer
 from tests.fakes.registry import FaultyObjects, Steps
+from tests.fakes.statements import around_statements
 
 T = TypeVar("T")
 Mode = Literal["fails", "persists_then_fails"]
@@ -77,34 +78,26 @@ class _Commits:
         self._strikes = False
 
     def listen(self, engine: Engine) -> None:
-        event.listen(engine, "before_cursor_execute", self._before)
-        event.listen(engine, "after_cursor_execute", self._after)
+        around_statements(engine, self._before, self._after)
 
-    def _before(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+    def _before(self, statement: str, alone: bool) -> None:
         change = next((start for start in CHANGES if statement.startswith(start)), None)
         if change is not None:
             table = statement.removeprefix(change).split()[0]
             self._tables += [table] if table not in self._tables else []
         if statement.startswith("ROLLBACK"):
             self._tables = []
-        if statement == "COMMIT" or (change is not None and not _in_transaction(connection)):
+        if statement == "COMMIT" or (change is not None and alone):
             what, self._tables = "commit " + " + ".join(self._tables), []
             strikes = self._writes.strikes(self._component, what)
             if strikes and self._writes.fault is not None and self._writes.fault.mode == "fails":
                 raise OperationalError(statement, {}, Exception("disk I/O error"))
             self._strikes = strikes
 
-    def _after(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+    def _after(self, statement: str, alone: bool) -> None:
         if self._strikes:
             self._strikes = False
             raise OperationalError(statement, {}, Exception("disk I/O error"))
-
-
-def _in_transaction(connection: Any) -> bool:
-    driver = connection.connection.driver_connection
-    if connection.dialect.name == "sqlite":
-        return bool(driver.in_transaction)
-    return bool(driver.info.transaction_status != driver.info.transaction_status.IDLE)
 
 
 class _Named(Steps):
