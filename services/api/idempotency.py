@@ -40,7 +40,9 @@ table = Table(
 )
 
 
-_FIND = select(table).where((table.c.actor == bindparam("actor")) & (table.c.key == bindparam("key")))
+_FIND = select(table.c.request, table.c.status, table.c.body).where(
+    (table.c.actor == bindparam("actor")) & (table.c.key == bindparam("key"))
+)
 _STORE = insert(table)
 _KEY = (table.c.actor, table.c.key)
 _OLD = select(*_KEY).where(table.c.at < bindparam("before")).order_by(table.c.at).limit(FORGET_ROWS)

@@ -6,6 +6,7 @@ Each database has one outbox and is one source. Delivery is at least once; the l
 import functools
 import itertools
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +39,7 @@ from services.core.events import EventDraft
 from services.core.ids import new_id
 from services.core.logentry import NO_PREVIOUS, leaf_bytes, require_event
 from services.core.metrics import Gauge
+from services.core.transactions import known
 
 BATCH = 500
 BATCH_BYTES = 1 << 20
@@ -93,13 +95,19 @@ class Outbox:
             BadInput, TooLarge: no entry of the log could hold it. It must not be written: no later event would pass it.
             ClockSteppedBack: retry when the clock is right.
         """
-        last = connection.execute(_newest(self.table)).first()
-        seq, ts = (1, self.clock()) if last is None else (last.seq + 1, self._after(parse(last.event)["ts"]))
+        last_seq, last_ts = known(connection).get(self.table) or self._last(connection)
+        seq, ts = last_seq + 1, self._after(last_ts)
         event_id = new_id("evt")
         event = draft.to_event(event_id=event_id, source=self.source, seq=seq, ts=ts, trace_id=tracing.trace_id())
         leaf_bytes(require_event(event), NO_PREVIOUS)
         connection.execute(_insert(self.table), {"seq": seq, "id": event_id, "event": canonical(event)})
+        known(connection)[self.table] = (seq, ts)
         return event_id
+
+    def _last(self, connection: Connection) -> tuple[int, int]:
+        """seq and time of the newest event; zeros before the first."""
+        row = connection.execute(_newest(self.table)).first()
+        return (0, 0) if row is None else (row.seq, parse(row.event)["ts"])
 
     def _after(self, last: int) -> int:
         """The time of an event that follows one of the time `last`."""
@@ -141,7 +149,16 @@ def _insert(table: Table) -> Insert:
 
 @functools.cache
 def _note(table: Table) -> Update:
-    return update(table).where(table.c.seq == bindparam("of")).values(log_index=bindparam("index"))
+    between = table.c.seq.between(bindparam("first"), bindparam("last"))
+    return update(table).where(between).values(log_index=table.c.seq + bindparam("ahead", type_=Integer))
+
+
+def _runs(seqs: Iterable[int], indexes: Iterable[int]) -> Iterator[dict[str, int]]:
+    """The rows that follow each other in the log as in the outbox, first and last: as a rule, one run of all. A row between that
+    is not among them has its index already, and it is the same: the log has a source's events in their order."""
+    for ahead, pairs in itertools.groupby(zip(seqs, indexes, strict=True), key=lambda pair: pair[1] - pair[0]):
+        run = [seq for seq, _ in pairs]
+        yield {"first": run[0], "last": run[-1], "ahead": ahead}
 
 
 class Relay:
@@ -198,9 +215,9 @@ class Relay:
                 #    answers with the same indexes.
                 indexes = self._bus.append([parse(row.event) for row in batch])
                 # 2. Note the indexes.
-                noted = [{"of": row.seq, "index": index} for row, index in zip(batch, indexes, strict=True)]
                 with begin(self._engine, durable=False) as connection:
-                    connection.execute(_note(self._outbox.table), noted)
+                    for run in _runs((row.seq for row in batch), indexes):
+                        connection.execute(_note(self._outbox.table), run)
                 moved |= {row.id: index for row, index in zip(batch, indexes, strict=True)}
         return moved
 

@@ -15,6 +15,14 @@ from services.core.turns import Shared, Turns
 WRITER = 0x616931
 """Key of the advisory lock that a write transaction on PostgreSQL holds; locks are per database."""
 _turns: "weakref.WeakKeyDictionary[Engine, Turns]" = weakref.WeakKeyDictionary()
+_known: "weakref.WeakKeyDictionary[Connection, dict[Any, Any]]" = weakref.WeakKeyDictionary()
+
+
+def known(connection: Connection) -> dict[Any, Any]:
+    """What writers noted of the rows that they wrote in this transaction: nobody else writes, so it holds until a part is
+    undone. Of a connection without a shared transaction nothing is kept.
+    """
+    return _known.get(connection, {})
 
 
 @contextmanager
@@ -71,6 +79,7 @@ def _opened(engine: Engine, durable: bool, turns: Turns) -> Shared:
     except BaseException:
         turns.end()
         raise
+    _known[connection] = {}
     return Shared(connection, durable)
 
 
@@ -104,6 +113,7 @@ def _end(shared: Shared, turns: Turns, error: BaseException | None) -> None:
 
 def _took_back(connection: Connection) -> bool:
     """Whether the last writer's part is undone, and no other. Raises nothing: the error that led here is raised on."""
+    known(connection).clear()
     try:
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT part")
     except BaseException:

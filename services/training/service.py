@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, insert, select, update
 
 from services.core.canonical import canonical, parse
 from services.core.clock import Clock
@@ -34,6 +34,10 @@ BUILDER_KEY = "builder"
 MAX_PROGRESS = 10_000
 # Made once: putting a statement together costs more than the database takes to answer it.
 _RUN = select(tables.runs).where(tables.runs.c.id == bindparam("run"))
+_MADE = _RUN.with_only_columns(
+    *(tables.runs.c[name] for name in ("state", "run_key", "artifact_id", "inputs", "metrics", "provenance"))
+)
+"""What a version is registered from; each column costs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +166,7 @@ class Training:
 
     def completed(self, run_id: str) -> Run:
         """What the registry needs of a run. Raises UnknownRun, WrongState."""
-        row = self._row(run_id)
+        row = self._row(run_id, _MADE)
         if row["state"] != COMPLETED:
             raise WrongState(f"run {run_id} is {row['state']}, not completed")
         return Run(
@@ -431,9 +435,9 @@ class Training:
         done = connection.execute(update(table).where((table.c.id == run_id) & (table.c.state == state)).values(**values))
         return done.rowcount == 1
 
-    def _row(self, run_id: str) -> RowMapping:
+    def _row(self, run_id: str, query: Select[Any] = _RUN) -> RowMapping:
         with self.engine.connect() as connection:
-            row = connection.execute(_RUN, {"run": run_id}).mappings().first()
+            row = connection.execute(query, {"run": run_id}).mappings().first()
         if row is None:
             raise UnknownRun(f"no run {run_id[:100]!r}: `ai-infra run list` shows those there are")
         return row

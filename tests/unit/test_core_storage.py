@@ -101,6 +101,20 @@ def test_a_log_that_does_not_answer_gets_the_events_later_and_once(bench: Bench,
     assert len(bench.bus.events) == 1
 
 
+def test_rows_have_the_indexes_that_the_log_gave_them_where_others_told_it_something_in_between(bench: Bench) -> None:
+    other = {"source": "spiffe://x/service/b", "seq": 1, "id": "evt-other"}
+    written = [bench.write(number) for number in (1, 2)]
+    bench.bus.faults = {0: "persists_then_fails"}
+    with pytest.raises(Unavailable):
+        bench.relay.flush()
+    assert bench.bus.append([other]) == [2]
+    written += [bench.write(number) for number in (3, 4)]
+    assert bench.relay.flush() == 4
+    with bench.engine.connect() as connection:
+        noted = connection.execute(select(OUTBOX.c.id, OUTBOX.c.log_index).order_by(OUTBOX.c.seq)).all()
+    assert noted == list(zip(written, [0, 1, 3, 4], strict=True))
+
+
 def test_an_event_that_nobody_wrote_is_not_waited_for(bench: Bench) -> None:
     with pytest.raises(Unavailable):
         bench.relay.wait_for(["evt-none"])
