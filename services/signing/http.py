@@ -8,7 +8,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.core.digests import sha256
-from services.core.direct import DirectRoute
 from services.core.dsse import BadEnvelope, decode64, encode64
 from services.core.errors import Refused
 from services.core.http import Actor, create_app
@@ -71,19 +70,18 @@ def _router(service: SigningService, caller: str) -> APIRouter:
         if actor != caller:
             raise Refused(f"{actor} may not call the signing proxy: only {caller} does")
 
+    @router.post("/sign/statement", response_model=dict[str, str])
     def sign_statement(body: StatementBody, actor: Actor) -> JSONResponse:
         allow(actor)
         evidence = {name: _bytes(data, f"evidence.{name}") for name, data in body.evidence.items()}
         request = StatementRequest(body.key, _bytes(body.payload, "payload"), body.on_behalf_of, evidence)
         return _signed(service.sign_statement(request, actor=actor))
 
+    @router.post("/sign/model", response_model=dict[str, str])
     def sign_model(body: ModelBody, actor: Actor) -> JSONResponse:
         allow(actor)
         payload = _bytes(body.payload, "payload")
         return _signed(service.sign_model(key=body.key, payload=payload, on_behalf_of=body.on_behalf_of, actor=actor))
-
-    for path, endpoint in (("/sign/statement", sign_statement), ("/sign/model", sign_model)):
-        router.add_api_route(path, endpoint, methods=["POST"], response_model=dict[str, str], route_class_override=DirectRoute)
 
     @router.post("/sign/checkpoint")
     def sign_checkpoint(body: CheckpointBody, actor: Actor) -> dict[str, str]:

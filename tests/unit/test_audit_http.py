@@ -9,7 +9,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.audit.http import create_router
 from services.core import logcheck, tlog
-from services.core.canonical import canonical
 from services.core.errors import NotFound, Refused
 from services.core.http import create_app
 from tests.audit import API, PROXY, Home, chained, event, events
@@ -78,21 +77,6 @@ def test_a_service_appends_its_own_events(rig: Rig) -> None:
 def test_what_may_not_be_appended_is_refused_by_name(rig: Rig, who: str, body: object, status: int, title: str) -> None:
     answer = rig.by(who).post("/v1/audit/events", json=body)
     assert (answer.status_code, answer.json()["title"], rig.audit.size()) == (status, title, 0)
-
-
-@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
-@pytest.mark.parametrize("body", [b"", b"events", b'{"events": [], "events": []}', b"[]"])
-def test_what_is_no_json_object_of_that_type_is_not_appended(rig: Rig, kind: str, body: bytes) -> None:
-    answer = rig.by(API).post("/v1/audit/events", content=body, headers={"content-type": kind})
-    assert (answer.status_code, answer.headers["content-type"], rig.audit.size()) == (400, "application/problem+json", 0)
-
-
-def test_a_form_that_a_browser_would_send_is_not_appended(rig: Rig) -> None:
-    whole = canonical({"events": events(1)})
-    answer = rig.by(API).post("/v1/audit/events", content=whole, headers={"content-type": "text/plain"})
-    assert (answer.status_code, rig.audit.size()) == (400, 0)
-    named = {"content-type": "application/json; charset=utf-8"}
-    assert rig.by(API).post("/v1/audit/events", content=whole, headers=named).is_success
 
 
 def test_a_known_id_with_another_body_is_a_conflict(rig: Rig) -> None:
