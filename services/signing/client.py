@@ -7,10 +7,9 @@ from urllib.parse import urlencode
 import orjson
 
 from services.core import dsse, keys, oms
-from services.core.calls import Peer, error_in
+from services.core.calls import Answer, Peer, error_in
 from services.core.dsse import PAYLOAD_TYPE, Envelope, decode64, encode64
 from services.core.errors import AiInfraError, Unavailable
-from services.core.exchange import Answer
 from services.core.keys import BadSignature, PublicKey, Signature
 from services.core.quorum import QuorumNotReached
 from services.core.tls import Identity, client_context

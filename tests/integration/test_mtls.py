@@ -8,7 +8,6 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,51 +205,6 @@ def test_a_peer_that_closed_an_idle_connection_is_called_on_a_new_one(server: Se
             time.sleep(0.01)
         assert peer.call("GET", "/v1/me") == {}
         thread.join()
-        peer.close()
-
-
-@pytest.mark.parametrize(
-    ("sent", "found"),
-    [
-        ([b"HTTP/1.1 200 OK\r\ncontent-le", b"ngth: 7\r\n\r\n{\"a\"", b":1}"], {"a": 1}),
-        ([b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n{\"a\"\r\n", b"3\r\n:1}\r\n0\r\n\r\n"], {"a": 1}),
-        ([b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\""], None),
-        ([b"what is this\r\n\r\n"], None),
-        ([], None),
-    ],
-    ids=["in pieces", "chunked", "cut short", "no HTTP", "nothing"],
-)
-def test_a_peers_answer_is_whole_or_none(server: Server, sent: list[bytes], found: object) -> None:
-    identity = server.as_(service_id("router"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer() -> None:
-            raw, _ = listener.accept()
-            with server_context(identity).wrap_socket(raw, server_side=True) as connection:
-                asked = connection.recv(65_536)
-                assert (asked[:21], asked[-11:]) == (b"POST /v1/x HTTP/1.1\r\n", b'\r\n\r\n{"a":0}')
-                for piece in sent:
-                    connection.sendall(piece)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        peer = Peer(f"https://127.0.0.1:{listener.getsockname()[1]}", client_context(identity), timeout_s=5.0)
-        if found is None:
-            with pytest.raises(Unavailable, match="did not answer"):
-                peer.call("POST", "/v1/x", {"a": 0})
-        else:
-            assert peer.call("POST", "/v1/x", {"a": 0}) == found
-        thread.join()
-        peer.close()
-
-
-def test_threads_share_a_peer_and_each_gets_its_own_answer(server: Server) -> None:
-    names = [service_id(f"s{number}") for number in range(4)]
-    peers = {name: Peer(server.url, client_context(server.as_(name)), timeout_s=5.0) for name in names}
-    with ThreadPoolExecutor(8) as pool:
-        told = list(pool.map(lambda name: peers[name].call("GET", "/v1/me")["actor"], names * 20))
-    assert told == names * 20
-    for peer in peers.values():
         peer.close()
 
 
