@@ -188,6 +188,8 @@ def _foreign_names(path: str, response: Any) -> list[str]:
         return []
     value = response.json()
     records = value if isinstance(value, list) else [value]
+    lists = [item for record in records if isinstance(record, dict) for item in record.values() if isinstance(item, list)]
+    records = [*records, *(item for items in lists for item in items)]
     return sorted({name for record in records if isinstance(record, dict) for name in record if "_" in name})
 
 

@@ -67,8 +67,8 @@ class SentinelPolicy:
             at=found.at // 1000,
         )
 
-    def revision(self) -> str:
-        return self.sentinelnet.active().revision
+    def revision(self, connection: Connection | None = None) -> str:
+        return self.sentinelnet.active(connection).revision
 
     def held_out(self) -> list[str]:
         """The splits on which the rule promotion.evaluation-present takes an evaluation."""

@@ -116,7 +116,8 @@ def begin(engine: Engine, *, alone: bool = True, durable: bool = True) -> Iterat
     """One write transaction: committed at the end, rolled back on an exception. One at a time in each database, so that what it
     reads cannot change before it commits; readers are not held up.
 
-    Threads that write at once share a commit (see `transactions`). One that fails undoes its own part alone.
+    Threads that write at once share a commit (see `transactions`). One that fails undoes its own part alone. Read through this
+    connection: another one does not see what was written before in the transaction.
 
     alone: False for a single insert that nothing else is decided on: PostgreSQL makes it durable by itself, together with others.
     durable: False for what is written again if a power cut takes it: the commit does not wait for the disk.

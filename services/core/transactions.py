@@ -49,13 +49,15 @@ def part(engine: Engine, *, durable: bool, timeout_s: float) -> Iterator[Connect
     turns = _turns.setdefault(engine, Turns())
     shared = turns.take(durable, timeout_s) or _opened(engine, durable, turns)
     first = shared.writers == 1
+    # A name of its own: should making it fail, going back to it fails too, and does not go back to that of the part before.
+    savepoint = f"part{shared.writers}"
     try:
         if not first:
-            shared.connection.exec_driver_sql("SAVEPOINT part")
+            shared.connection.exec_driver_sql(f"SAVEPOINT {savepoint}")
         yield shared.connection
         _require_sound(shared.connection)
     except BaseException as error:
-        if first or not _took_back(shared.connection):
+        if first or not _took_back(shared.connection, savepoint):
             _give_up(shared, turns, error)
         elif not turns.pass_on(shared):
             # The parts before this one stand. What becomes of them, their writers are told.
@@ -111,11 +113,11 @@ def _end(shared: Shared, turns: Turns, error: BaseException | None) -> None:
         turns.end()
 
 
-def _took_back(connection: Connection) -> bool:
+def _took_back(connection: Connection, savepoint: str) -> bool:
     """Whether the last writer's part is undone, and no other. Raises nothing: the error that led here is raised on."""
     known(connection).clear()
     try:
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT part")
+        connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {savepoint}")
     except BaseException:
         return False
     return True

@@ -35,7 +35,7 @@ class Shared:
         """Until it is committed. Raises Unavailable: it was not; retry."""
         self._ended.wait()
         if self.error is not None:
-            raise Unavailable(f"the transaction that this write shared was not committed: {self.error}") from self.error
+            raise Unavailable("the transaction that this write shared with others was not committed") from self.error
 
 
 @dataclass(eq=False)
@@ -81,8 +81,9 @@ class Turns:
             if not self._waiting or shared.writers >= MOST or self._waiting[0].durable > shared.durable:
                 return False
             following = self._waiting.popleft()
-        shared.writers += 1
-        following.given = shared
+            # Within the lock: who is no longer among the waiting, because its time is over, takes what it was given.
+            shared.writers += 1
+            following.given = shared
         following.turn.release()
         return True
 

@@ -178,18 +178,14 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
     def register_model(model: str, registration: Registration, actor: str = allowed(authorise, "model.register")) -> JSONResponse:
         """The next version, from a completed run."""
         # A finished answer: FastAPI hands any other value to one more thread, to check it against its type.
-        return JSONResponse(told(registry.models.register(model, registration, actor)), 201)
+        return JSONResponse(_version(registry.models.register(model, registration, actor)), 201)
 
     @router.get("/models/{model}/versions/{number}", tags=["models"])
     def show_model(model: str, number: Number, actor: Actor) -> dict[str, Any]:
         """One version with its evaluations, active flags and manifests."""
         version = registry.models.get(model, number)
-        more = {
-            "evaluations": [told(evaluation) for evaluation in version["evaluations"]],
-            "flags": registry.evidences.flags(version),
-            "manifests": registry.evidences.manifests(model, number),
-        }
-        return told(version) | more
+        manifests = registry.evidences.manifests(model, number)
+        return _version(version) | {"flags": registry.evidences.flags(version), "manifests": manifests}
 
     @router.post("/models/{model}/versions/{number}/evaluations", status_code=201, tags=["models"])
     def evaluate_model(
@@ -199,7 +195,7 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
         if not places.acquire(blocking=False):
             raise Unavailable(f"{MAX_EVALUATIONS} evaluations are running: try again when one of them has ended")
         try:
-            return told(registry.models.evaluate(model, number, order, actor))
+            return _version(registry.models.evaluate(model, number, order, actor))
         finally:
             places.release()
 
@@ -226,6 +222,10 @@ def _models(router: APIRouter, registry: Registry, authorise: Authorise) -> None
     ) -> StreamingResponse:
         """A zip archive from which a stranger verifies the version's promotion, offline."""
         return _zip(registry.evidences.build(model, number, environment, weights_up_to))
+
+
+def _version(record: dict[str, Any]) -> dict[str, Any]:
+    return told(record) | {"evaluations": [told(evaluation) for evaluation in record["evaluations"]]}
 
 
 def _promotions(router: APIRouter, registry: Registry, authorise: Authorise) -> None:

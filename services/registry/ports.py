@@ -34,8 +34,8 @@ class Policy(Protocol):
             Unavailable: the engine, the database or the log is away; nothing may be done; retry.
         """
 
-    def revision(self) -> str:
-        """Digest of the active bundle."""
+    def revision(self, connection: Connection | None = None) -> str:
+        """Digest of the active bundle. connection: of the transaction in which it has to be the active one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -352,7 +352,7 @@ class Promotions:
                 f"{request.model}@{request.number} was flagged after the decision",
                 [_deny("promotion.safety-flag", "flagged after the decision")],
             )
-        if self.policy.revision() != request.policy_revision:
+        if self.policy.revision(connection) != request.policy_revision:
             reason = "the request was made under another policy revision"
             raise PromotionRefused("other policies became active after the decision", [_deny("promotion.request", reason)])
         if self.clock() // 1000 > request.expires_at:

@@ -32,18 +32,20 @@ class Program:
         Raises:
             Broken: no such module, or it wants a built-in that is not here.
         """
+        self._store = Store(Engine())
         try:
             self._start(code, data)
-        except Broken:
-            raise
         except Exception as error:  # whatever wasmtime raises: no program
+            self.close()
             raise Broken(_first_line(error)) from error
 
+    def close(self) -> None:
+        """Gives its memory back, which nothing else does: wasmtime keeps the built-ins, and they the program."""
+        self._store.close()
+
     def _start(self, code: bytes, data: bytes) -> None:
-        engine = Engine()
-        self._store = Store(engine)
         self._memory = Memory(self._store, MemoryType(Limits(FIRST_PAGES, MOST_PAGES)))
-        instance = self._linked(engine).instantiate(self._store, Module(engine, code))
+        instance = self._linked().instantiate(self._store, Module(self._store.engine, code))
         self._call = _calls(instance, self._store)
         wanted = self._json(self._call("builtins"))
         if unknown := sorted(set(wanted) - set(BUILTINS)):
@@ -67,8 +69,8 @@ class Program:
         except Exception as error:  # a trap, or an error of a built-in below it
             raise Broken(_first_line(error)) from error
 
-    def _linked(self, engine: Engine) -> Linker:
-        linker, number = Linker(engine), ValType.i32()
+    def _linked(self) -> Linker:
+        linker, number = Linker(self._store.engine), ValType.i32()
         linker.define(self._store, "env", "memory", self._memory)
         for arity in range(5):
             kind = FuncType([number] * (arity + 2), [number])

@@ -5,6 +5,7 @@ Fail closed: an engine, database or store that is away raises Unavailable, and n
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select
@@ -125,14 +126,14 @@ class SentinelNet:
         rules = [report.to_json() | describe(bundle, report.rule) for report in decision.verdict.reports]
         return decision.to_json() | {"rules": rules, "input": parse(self._store.get(decision.input_digest))}
 
-    def active(self) -> Published:
-        """The active bundle's record.
+    def active(self, connection: Connection | None = None) -> Published:
+        """The active bundle's record. connection: of the transaction in which it has to be the active one.
 
         Raises:
             PolicyUnavailable: none was published yet.
         """
-        with self._database.connect() as connection:
-            row = _newest(connection)
+        with nullcontext(connection) if connection is not None else self._database.connect() as reading:
+            row = _newest(reading)
         if row is None:
             raise PolicyUnavailable("no policy bundle is published: run `ai-infra policy publish`")
         return _published(row)

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from services.commands.common import plain, show
 from services.commands.verify import draw
@@ -133,8 +134,8 @@ class Lies:
     def decide(self, action: str, facts: dict[str, Any], subject: Subject, actor: str) -> Decision:
         return self.honest.decide(action, facts | self.facts if action == self.action else facts, subject, actor)
 
-    def revision(self) -> str:
-        return self.honest.revision()
+    def revision(self, connection: Connection | None = None) -> str:
+        return self.honest.revision(connection)
 
 
 VERIFIED = {"signature": {"verified": True}}

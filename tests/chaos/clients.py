@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from services.client import Client
-from services.core.errors import AiInfraError, Conflict, NotFound, Unavailable
+from services.core.errors import Conflict, NotFound, Unavailable
 from services.core.tls import person_id
 from tests.chaos.home import RISK, Warm
 from tests.serving import WIDTH
@@ -111,8 +111,8 @@ class Worker:
         while not self.journal.stop.is_set():
             try:
                 self.act(self)
-            except (AiInfraError, GivenUp) as error:
-                # Nothing but Unavailable may come of a killed process.
+            except Exception as error:
+                # Nothing but Unavailable may come of a killed process; an error of this program is no success either.
                 self.journal.unexpected.append(f"{self.name}: {type(error).__name__}: {error}")
                 time.sleep(PAUSE_S)
 

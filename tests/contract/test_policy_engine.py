@@ -1,5 +1,6 @@
 """What every policy engine owes, whichever it is."""
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from services.core.rego import EvaluationFailed
 from services.core.verdict import decide
 from services.sentinelnet import backends
 from services.sentinelnet.backends import wasm
+from services.sentinelnet.backends.wasm import PROGRAMS_KEPT
 from services.sentinelnet.errors import PolicyUnavailable
 from services.sentinelnet.ports import PolicyEngine
 from services.sentinelnet.program import MOST_PAGES, PAGE
 from tests.peers import need
 from tests.sentinelnet import BUNDLE, GOOD, blocking, edited, opa_server
+
+PROGRAM_BYTES = 4 << 30
+"""What WebAssembly reserves for a memory, whose addresses have 32 bits."""
 
 TRAIN = {**GOOD["train"], "action": "train"}
 
@@ -103,6 +108,21 @@ def test_program_answers_however_often_it_is_asked() -> None:
     # 200 times 2 MiB: more than its memory, if an evaluation left something behind.
     engine, length, text = wasm.open_engine(need("opa")), _asking("count(input.text)"), "a" * (2 << 20)
     assert {engine.evaluate(length, {"text": text}) for _ in range(200)} == {2 << 20}
+
+
+def test_programs_of_former_bundles_give_their_memory_back() -> None:
+    engine, before = wasm.open_engine(need("opa")), _address_space()
+    for number in range(12):
+        assert engine.evaluate(_asking(f"{number} + input.one"), {"one": 1}) == number + 1
+    for _ in range(12):
+        with pytest.raises(EvaluationFailed):
+            engine.evaluate(_asking('time.parse_rfc3339_ns("2026-01-01T00:00:00Z")'), {})
+    assert (_address_space() - before) / PROGRAM_BYTES < PROGRAMS_KEPT + 2
+
+
+def _address_space() -> int:
+    """Bytes of this process (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 @pytest.mark.parametrize(("expression", "why"), [

@@ -130,8 +130,8 @@ class FaultyPolicy:
     def decide(self, action: str, facts: dict[str, Any], subject: Subject, actor: str) -> Decision:
         return self.steps.take(f"decide {action}", lambda: self.inner.decide(action, facts, subject, actor))
 
-    def revision(self) -> str:
-        return self.inner.revision()
+    def revision(self, connection: Connection | None = None) -> str:
+        return self.inner.revision(connection)
 
 
 @dataclass
@@ -146,5 +146,5 @@ class Interrupting:
         self.then()
         return decision
 
-    def revision(self) -> str:
-        return self.inner.revision()
+    def revision(self, connection: Connection | None = None) -> str:
+        return self.inner.revision(connection)

@@ -4,6 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from services.core.events import Subject
 from services.registry.ports import Decision
 from services.training.environment import Environment
@@ -84,5 +86,5 @@ class FakePolicy:
             id=f"decision-{len(self.asked)}", verdict=self.verdict, rules=self.rules, revision=DIGEST, input_digest=DIGEST, at=1000
         )
 
-    def revision(self) -> str:
+    def revision(self, connection: Connection | None = None) -> str:
         return DIGEST

@@ -1,10 +1,15 @@
 """Both databases give the same answers under contention, and errors of theirs are ours."""
 
+import itertools
+import random
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import APIRouter
@@ -17,6 +22,7 @@ from services.core.database import begin, open_engine
 from services.core.errors import BadInput, Conflict, Unavailable
 from services.core.events import EventDraft, Subject
 from services.core.outbox import BATCH_BYTES, Outbox, Relay, outbox_table
+from services.core.turns import Shared, Turns
 from tests import databases
 from tests.fakes.audit_bus import MemoryAuditBus
 from tests.unit.test_platform_http import AsCaller, as_, problem
@@ -137,6 +143,62 @@ def test_a_commit_that_fails_is_told_to_all_who_share_it(bench: Bench) -> None:
     assert commits.count < 40
     commits.fail = False
     assert at_once(write, range(40)) == bench.things() == set(range(40))
+
+
+def test_a_savepoint_that_cannot_be_made_takes_nothing_from_the_parts_before(bench: Bench) -> None:
+    made = itertools.count(1)
+
+    def strike(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("SAVEPOINT") and next(made) % 3 == 0:
+            raise OperationalError(statement, {}, OSError("no memory"))
+
+    event.listen(bench.engine, "before_cursor_execute", strike)
+
+    def write(number: int) -> None:
+        with begin(bench.engine) as connection:
+            connection.execute(insert(THINGS).values(id=number))
+            time.sleep(0.002)
+
+    acknowledged = at_once(write, range(80))
+    assert acknowledged == bench.things()
+    assert next(made) > 3
+
+
+def test_a_write_whose_time_is_over_keeps_no_turn() -> None:
+    """Turns that are given in the moment in which the waiting ends. Giving one takes long here, line by line."""
+    turns, stop = Turns(), time.monotonic() + 1.0
+    made, ended = set[Shared](), set[Shared]()
+
+    def slowly(frame: Any, _event: str, _argument: Any) -> Any:
+        if frame.f_code is not Turns.pass_on.__code__:
+            return None
+        time.sleep(1e-4)
+        return slowly
+    given = threading.Barrier(8)
+
+    def write(number: int) -> int:
+        chance, late = random.Random(number), 0
+        given.wait()
+        while time.monotonic() < stop:
+            try:
+                shared = turns.take(True, chance.random() * 2e-3) or Shared(no_connection, True)
+                made.add(shared)
+            except Unavailable:
+                late += 1
+                continue
+            sys.settrace(slowly)
+            passed_on = turns.pass_on(shared)
+            sys.settrace(None)
+            if not passed_on:
+                ended.add(shared)
+                turns.end()
+        return late
+
+    no_connection: Any = None
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(write, range(8))) > 0
+    assert made == ended
+    assert turns.take(True, 1.0) is None
 
 
 def test_an_error_that_is_caught_within_a_transaction_does_not_pass_for_a_commit(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from services.serving.router.launcher import ForkServerLauncher
 
 WAIT_S = 20.0
@@ -76,6 +78,19 @@ def test_one_that_dies_is_replaced_when_a_predictor_is_wanted(tmp_path: Path) ->
             assert parent_of(await router.predictor("rep-2")) != forkserver
 
     asyncio.run(run())
+
+
+def test_commands_to_one_that_is_dying_do_no_harm(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with life(tmp_path) as router:
+            os.kill(parent_of(await router.predictor("rep-1")), signal.SIGKILL)
+            while router.events.empty():
+                router.launcher.stop("rep-1")
+                await asyncio.sleep(0)
+            assert await router.told(1) == ["gone"]
+            await router.predictor("rep-2")
+
+    uvloop.run(run())
 
 
 def test_after_a_router_that_had_predictors_it_starts_at_once(tmp_path: Path) -> None:

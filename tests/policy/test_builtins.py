@@ -54,6 +54,7 @@ SAME = {
 }
 
 DIFFERENT = [
+    "regex.find_n(`a*`, `baaac`, -1)", 'regex.find_n("\\\\d?", "a1", -1)',
     "regex.match(`(?i)A`, input.plain)", "regex.find_n(`(?i)A`, input.plain, -1)",
     "[true | every x in [1] { not x == 1 }]", "[true | every x in {1, 2} { x > 0; not x in {1, 2} }]",
     "max([10, 9])", "min([2, 10])", "walk([1])", 'sprintf("%q", [input.plain])', 'upper("é")', 'net.cidr_is_valid("10.0.0.0/8")',

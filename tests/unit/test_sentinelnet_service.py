@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from services.core import dsse
 from services.core.bundle import Bundle, to_tar
 from services.core.canonical import canonical
+from services.core.database import begin
 from services.core.digests import sha256
 from services.core.errors import BadInput, Conflict, Unavailable
 from services.core.events import Subject
@@ -21,6 +23,7 @@ from services.core.tls import person_id, service_id
 from services.sentinelnet.backends.regopy import RegopyEngine
 from services.sentinelnet.errors import Denied, NoSuchDecision, PolicyChanged, PolicyUnavailable
 from services.sentinelnet.refusals import RECORDED, WINDOW_MS
+from services.sentinelnet.tables import policies
 from tests import signing as world
 from tests.fakes.policy_engine import SaysEngine
 from tests.sentinelnet import BUNDLE, GOOD, NOW, SAM, Platform, blocking, edited, signed
@@ -53,6 +56,15 @@ def test_decision_input_row_and_event_agree(platform: Platform) -> None:
         "policyRevision": BUNDLE.revision,
         "inputDigest": made.input_digest,
     }
+
+
+def test_the_active_bundle_is_the_one_that_a_transaction_sees(platform: Platform) -> None:
+    with begin(platform.database) as connection:
+        row = vars(platform.net.active())
+        connection.execute(insert(policies), row | {"version": 2, "revision": BLOCKED.revision})
+        assert platform.net.active(connection).revision == BLOCKED.revision
+        assert platform.net.active().revision == BUNDLE.revision
+    assert platform.net.active().revision == BLOCKED.revision
 
 
 def test_refusal_is_recorded_and_raised_by_name(platform: Platform) -> None:

@@ -22,6 +22,9 @@ from services.sentinelnet.ports import PolicyEngine
 PRODUCTION = True
 
 TIMEOUT_S = 2.0
+LOADING_S = 30.0
+"""OPA compiles all modules with each that is put or removed, which takes long on a machine that is busy."""
+ASK = "/v1/query"
 MARKER = "ai_infra_revision"
 PREFIX = "ai-infra/"
 QUERY = f"revision := data.{MARKER}; value := [found | found := data.sentinelnet.decision]"
@@ -51,7 +54,7 @@ class OpaEngine:
 
     def _ask(self, bundle: Bundle, input_value: Mapping[str, Any]) -> list[Any] | None:
         """The value in a list, an empty list when it is undefined, None when the server holds another bundle."""
-        answer = self._call("POST", "/v1/query", {"query": QUERY, "input": dict(input_value)})
+        answer = self._call("POST", ASK, {"query": QUERY, "input": dict(input_value)})
         for result in answer.get("result", []):
             if result["revision"] == bundle.revision:
                 value: list[Any] = result["value"]
@@ -97,7 +100,8 @@ class OpaEngine:
             EvaluationFailed: OPA says that policies or evaluation are wrong.
         """
         try:
-            response = self._client.request(method, path, json=body, content=content)
+            timeout_s = TIMEOUT_S if path == ASK else LOADING_S
+            response = self._client.request(method, path, json=body, content=content, timeout=timeout_s)
         except httpx.HTTPError as error:
             raise PolicyUnavailable(f"the OPA server did not answer: {type(error).__name__}") from error
         try:
@@ -116,7 +120,7 @@ def open_engine(url: str) -> PolicyEngine:
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
         raise BadSetting(f"OPA at {url!r}: want https, or http on loopback (a side-car)")
-    return OpaEngine(httpx.Client(base_url=url, timeout=TIMEOUT_S))
+    return OpaEngine(httpx.Client(base_url=url))
 
 
 def _is_loopback(host: str) -> bool:

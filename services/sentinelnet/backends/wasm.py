@@ -4,6 +4,7 @@ It needs no server and answers faster than one over loopback, but OPA's program 
 engine in the API's own process. The offline verifier reads the rules themselves (core.rego), and asks no compiler.
 """
 
+import os
 import shutil
 import subprocess
 import tarfile
@@ -44,7 +45,8 @@ class WasmEngine:
             try:
                 found = self._program(bundle).evaluate(question)
             except Broken as error:
-                self._programs.pop(bundle.revision, None)
+                if (broken := self._programs.pop(bundle.revision, None)) is not None:
+                    broken.close()
                 raise EvaluationFailed(str(error)) from error
         if not found:
             raise EvaluationFailed(f"{ENTRY_POINT} is undefined")
@@ -54,7 +56,7 @@ class WasmEngine:
         program = self._programs.pop(bundle.revision, None) or Program(self._compiled(bundle), canonical(dict(bundle.data)))
         self._programs[bundle.revision] = program
         while len(self._programs) > PROGRAMS_KEPT:
-            self._programs.popitem(last=False)
+            self._programs.popitem(last=False)[1].close()
         return program
 
     def _compiled(self, bundle: Bundle) -> bytes:
@@ -88,4 +90,4 @@ def open_engine(url: str) -> PolicyEngine:
     if compiler is None:
         name = url or "opa"
         raise BadSetting(f"{name} is no program: engine wasm needs Open Policy Agent, on PATH or where AI_INFRA_POLICY_URL says")
-    return WasmEngine(compiler)
+    return WasmEngine(os.path.abspath(compiler))

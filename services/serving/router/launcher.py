@@ -47,8 +47,9 @@ class ForkServerLauncher:
         self._waiting: list[bytes] = []
         self._wanted = asyncio.Event()
         if mark.exists():
-            mark.unlink()
             self._wanted.set()
+            with contextlib.suppress(OSError):
+                mark.unlink()
 
     def start(self, replica: str, order: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # without the mark the next router starts its predictors later, no more
@@ -90,7 +91,8 @@ class ForkServerLauncher:
         line = json.dumps(command).encode("ascii") + b"\n"
         if self._process is None or self._process.stdin is None:
             self._waiting.append(line)
-        else:
+        elif not self._process.stdin.is_closing():
+            # Else it is dead, which `gone` is about to say: replicas are started anew then, under new names.
             self._process.stdin.write(line)
 
     async def _end(self) -> None:
