@@ -244,8 +244,9 @@ def test_a_killed_router_recovers_its_records_and_the_rollout_goes_on(stage: Sta
     recovered = wait_for(
         lambda: [event["payload"] for event in stage.api.sealed.values() if event["payload"]["recovered"]], "the tail is sealed"
     )
-    # Each of the four clients had at most one request in flight, and a record more may have been written just then.
-    assert sum(payload["lost"] for payload in recovered) <= 5
+    # Each of the four clients had at most one request in flight, the probes one to each version, and a record more may have been
+    # written just then.
+    assert sum(payload["lost"] for payload in recovered) <= 4 + 2 + 1
     answered = [name for name in load.answered.ids if name]
     for name in (answered[0], answered[len(answered) // 2], answered[-1]):
         assert stage.client.get(f"{stage.api.router_url}/v1/predictions/{name}").status_code == 200

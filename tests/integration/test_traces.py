@@ -64,7 +64,7 @@ EXECUTION = "POST /v1/promotions/{promotion_id}/execution"
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
-    home = homes.make(tmp_path_factory.mktemp("traced")).home
+    home = homes.make(tmp_path_factory.mktemp("traced"), "sqlite").home
     with collector() as told, Platform(home, free_ports(), {"OTEL_EXPORTER_OTLP_ENDPOINT": told.url} | SOON) as platform:
         with Client.connect(home, "petra", traceparent=traceparent(TRACE)) as petra:
             asked = petra.request_promotion("warm@1", "staging")["id"]

@@ -9,7 +9,7 @@ import pytest
 
 from services.commands import audit, policy, promotion, training
 from services.commands.common import moment, short
-from services.core import dsse
+from services.core import dsse, http
 from services.registry.errors import PromotionRefused
 from tests import peers
 from tests.registry import RITA, Rig, opened
@@ -89,7 +89,7 @@ def test_a_request_is_told_with_what_it_asks_for_its_refusal_and_the_bytes_that_
     with pytest.raises(PromotionRefused):
         rig.promotions.carry_out(rig.request(nonce="1" * 32), RITA)
     envelope = dsse.parse(rig.promotions.envelope(asked))
-    shown = rig.promotions.get(asked) | rig.promotions.approvals(asked) | {"requestEnvelope": envelope.to_json()}
+    shown = http.told(rig.promotions.get(asked)) | rig.promotions.approvals(asked) | {"requestEnvelope": envelope.to_json()}
     promotion._whole(shown | {"refusal": promotion._refusal(Asking(rig), shown)})  # type: ignore[arg-type]
     told = capsys.readouterr().out.splitlines()
     expires = moment((rig.now + 3600) * 1000)
