@@ -75,8 +75,7 @@ class Program:
         for arity in range(5):
             kind = FuncType([number] * (arity + 2), [number])
             linker.define(self._store, "env", f"opa_builtin{arity}", Func(self._store, kind, self._builtin))
-        for name in ("opa_abort", "opa_println"):
-            linker.define(self._store, "env", name, Func(self._store, FuncType([number], []), self._abort))
+        linker.define(self._store, "env", "opa_abort", Func(self._store, FuncType([number], []), self._abort))
         return linker
 
     def _builtin(self, number: int, _context: int, *arguments: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, event, insert, literal, select
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, insert, literal, select
 from sqlalchemy.exc import OperationalError
 
 from services.api.app import build_app
@@ -25,6 +25,7 @@ from services.core.outbox import BATCH_BYTES, Outbox, Relay, outbox_table
 from services.core.turns import Shared, Turns
 from tests import databases
 from tests.fakes.audit_bus import MemoryAuditBus
+from tests.fakes.statements import around_statements
 from tests.unit.test_platform_http import AsCaller, as_, problem
 
 metadata = MetaData()
@@ -57,6 +58,12 @@ class Bench:
             self.outbox.emit(connection, EventDraft("policyCheck", SOURCE, Subject("thing", str(number))))
             return True
 
+    def slowly(self, number: int) -> None:
+        """Writes it in a transaction that takes so long that others come meanwhile."""
+        with begin(self.engine) as connection:
+            connection.execute(insert(THINGS).values(id=number))
+            time.sleep(0.002)
+
     def things(self) -> set[int]:
         with self.engine.connect() as connection:
             return set(connection.execute(select(THINGS.c.id)).scalars())
@@ -75,9 +82,9 @@ class Commits:
 
     def __init__(self, engine: Engine, *, fail: bool = False) -> None:
         self.count, self.fail = 0, fail
-        event.listen(engine, "before_cursor_execute", self._before)
+        around_statements(engine, self._before, lambda *_: None)
 
-    def _before(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def _before(self, statement: str, alone: bool) -> None:
         if statement == "COMMIT":
             self.count += 1
             if self.fail:
@@ -133,52 +140,39 @@ def test_of_a_shared_transaction_that_breaks_nobody_is_told_that_it_was_committe
 
 def test_a_commit_that_fails_is_told_to_all_who_share_it(bench: Bench) -> None:
     commits = Commits(bench.engine, fail=True)
-
-    def write(number: int) -> None:
-        with begin(bench.engine) as connection:
-            connection.execute(insert(THINGS).values(id=number))
-            time.sleep(0.002)
-
-    assert at_once(write, range(40)) == bench.things() == set()
+    assert at_once(bench.slowly, range(40)) == bench.things() == set()
     assert commits.count < 40
     commits.fail = False
-    assert at_once(write, range(40)) == bench.things() == set(range(40))
+    assert at_once(bench.slowly, range(40)) == bench.things() == set(range(40))
 
 
 def test_a_savepoint_that_cannot_be_made_takes_nothing_from_the_parts_before(bench: Bench) -> None:
     made = itertools.count(1)
 
-    def strike(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def strike(statement: str, alone: bool) -> None:
         if statement.startswith("SAVEPOINT") and next(made) % 3 == 0:
             raise OperationalError(statement, {}, OSError("no memory"))
 
-    event.listen(bench.engine, "before_cursor_execute", strike)
-
-    def write(number: int) -> None:
-        with begin(bench.engine) as connection:
-            connection.execute(insert(THINGS).values(id=number))
-            time.sleep(0.002)
-
-    acknowledged = at_once(write, range(80))
-    assert acknowledged == bench.things()
+    around_statements(bench.engine, strike, lambda *_: None)
+    assert at_once(bench.slowly, range(80)) == bench.things()
     assert next(made) > 3
 
 
 def test_a_write_whose_time_is_over_keeps_no_turn() -> None:
     """Turns that are given in the moment in which the waiting ends. Giving one takes long here, line by line."""
-    turns, stop = Turns(), time.monotonic() + 1.0
+    turns, stop, start = Turns(), time.monotonic() + 1.0, threading.Barrier(8)
     made, ended = set[Shared](), set[Shared]()
+    no_connection: Any = None
 
     def slowly(frame: Any, _event: str, _argument: Any) -> Any:
         if frame.f_code is not Turns.pass_on.__code__:
             return None
         time.sleep(1e-4)
         return slowly
-    given = threading.Barrier(8)
 
     def write(number: int) -> int:
         chance, late = random.Random(number), 0
-        given.wait()
+        start.wait()
         while time.monotonic() < stop:
             try:
                 shared = turns.take(True, chance.random() * 2e-3) or Shared(no_connection, True)
@@ -194,7 +188,6 @@ def test_a_write_whose_time_is_over_keeps_no_turn() -> None:
                 turns.end()
         return late
 
-    no_connection: Any = None
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(write, range(8))) > 0
     assert made == ended
