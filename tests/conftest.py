@@ -13,8 +13,9 @@ hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
-def idle_connections_closed() -> Iterator[None]:
+def server_kept_small() -> Iterator[None]:
     """One PostgreSQL serves the whole run, and takes a hundred connections."""
     yield
     if databases.CHOICE == "postgresql":
         databases.close_idle()
+    databases.drop_ended()

@@ -35,6 +35,12 @@ def close_idle() -> None:
         engine.dispose()
 
 
+def drop_ended() -> None:
+    """Drops the databases whose folder is gone, as that of a test which passed: hundreds, of 8 MB each, fill a small disk."""
+    if _server.cache_info().currsize:
+        _server().drop_ended()
+
+
 def url(folder: Path, name: str, choice: str = CHOICE) -> str:
     """The SQLAlchemy URL of a folder's database. A folder that was copied has a copy of the other's database, as with SQLite.
 
@@ -46,7 +52,7 @@ def url(folder: Path, name: str, choice: str = CHOICE) -> str:
     marker = folder / f"{name}.postgresql"
     owner, database = marker.read_text().split("\n") if marker.exists() else ("", "template1")
     if owner != str(folder):
-        database = _server().create(template=database)
+        database = _server().create(template=database, owner=folder)
         marker.write_text(f"{folder}\n{database}")
     return _server().url(database)
 
@@ -62,14 +68,21 @@ class Server:
         for setting in ("fsync", "full_page_writes", "autovacuum"):
             self._connection.execute(f"ALTER SYSTEM SET {setting} = off")  # type: ignore[call-overload]
         self._connection.execute("SELECT pg_reload_conf()")
+        self._owners: dict[str, Path] = {}
 
-    def create(self, template: str) -> str:
-        """The name of a new database. Sessions of the template are ended: it could not be copied else."""
+    def create(self, template: str, owner: Path) -> str:
+        """The name of a new database of that folder. Sessions of the template are ended: it could not be copied else."""
         name = f"test{next(self._numbers)}"
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
         self._connection.execute(ended, (template,))
         self._connection.execute(f'CREATE DATABASE {name} TEMPLATE "{template}"')  # type: ignore[call-overload]
+        self._owners[name] = owner
         return name
+
+    def drop_ended(self) -> None:
+        for name in [name for name, owner in self._owners.items() if not owner.exists()]:
+            self._connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
+            del self._owners[name]
 
     def url(self, database: str) -> str:
         return str(self._wheel.get_uri(database)).replace("postgresql://", "postgresql+psycopg://", 1)
