@@ -35,7 +35,7 @@ _MODEL: BindParameter[str] = bindparam("model")
 _VERSION = select(_VERSIONS).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.number == bindparam("number")))
 _INSERT = insert(_VERSIONS)
 _LAST = select(_VERSIONS.c.number).where(_VERSIONS.c.model == _MODEL).order_by(_VERSIONS.c.number.desc()).limit(1)
-_HIGH = select(_VERSIONS.c.number).where((_VERSIONS.c.model == _MODEL) & (_VERSIONS.c.risk_class == "high")).limit(1)
+_HIGH = select(_VERSIONS.c.number).where(_VERSIONS.c.model == _MODEL, tables.HIGH_RISK).limit(1)
 _OTHER_CLASS = select(_VERSIONS).where(
     (_VERSIONS.c.artifact_id == bindparam("artifact")) & (_VERSIONS.c.risk_class != bindparam("risk"))
 )

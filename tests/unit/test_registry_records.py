@@ -12,6 +12,7 @@ from services.core.errors import BadInput, Conflict, NotFound, Refused, Unavaila
 from services.core.objects import WrongChecksum
 from services.core.statements import DatasetApproval, Evaluation, expect
 from services.core.tls import person_id
+from services.registry import models
 from services.registry.artifacts import ArtifactUpload
 from services.registry.datasets import DatasetRegistration
 from services.registry.errors import AlreadyRegistered, UnknownArtifact, UnknownDataset, UnknownFlag, UnknownModel
@@ -291,3 +292,20 @@ def test_what_does_not_exist_is_not_flagged(rig: Rig, target: str) -> None:
         rig.flag("model", target)
     with pytest.raises(UnknownFlag):
         rig.flags.get("flag-none")
+
+
+@pytest.mark.parametrize("sign", [True, False])
+def test_what_a_registration_looks_up_is_found_by_index(rig: Rig, sign: bool) -> None:
+    """On PostgreSQL in a table that was never analysed too, as in a new platform: it knows nothing of the rows then."""
+    looked_up = models._LOOK_UP[sign].compile(rig.engine)
+    values = looked_up.params | {"model": "digits", "run": "run-1", "artifact": sha256(b""), "risk": "low"}
+    with rig.engine.connect() as connection:
+        sqlite = connection.dialect.name == "sqlite"
+        if not sqlite:
+            # Of so few rows it would read all.
+            connection.exec_driver_sql("SET enable_seqscan = off")
+        parameters = tuple(values[name] for name in looked_up.positiontup or ()) if sqlite else values
+        rows = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' * sqlite}{looked_up}", parameters)
+        plan = "\n".join(str(row) for row in rows)
+    wanted = ("model_versions_artifact_id", "model_versions_high", "model_versions_model_run_id", "evaluations_artifact_id")
+    assert [name for name in wanted if f"ix_{name}" not in plan] == [], plan
