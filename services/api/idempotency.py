@@ -4,6 +4,7 @@ The key is remembered with the answer, after the effect. A crash in between, or 
 use case again, which is idempotent by itself (by digests and names); this saves the caller from a second, different answer.
 """
 
+import asyncio
 import logging
 import re
 import threading
@@ -59,6 +60,8 @@ class Idempotency:
         self._app, self._engine, self._clock = app, engine, clock
         self._running: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
+        self._ended: list[dict[str, Any]] = []
+        self._storing = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = _header(scope, b"idempotency-key") if scope["type"] == "http" and scope["method"] == "POST" else None
@@ -101,11 +104,8 @@ class Idempotency:
         answer = _Recorder()
         await self._app(scope, _replay(body), answer)
         if answer.status < 400:
-            try:
-                await run_in_threadpool(self._store, owner, request, answer)
-            except (Unavailable, Conflict) as error:
-                # What was asked for has happened: the caller is told so. A repeat runs the use case again, which is idempotent.
-                log.warning("an answer was not remembered: %s", error)
+            key = {"actor": owner[0], "key": owner[1], "request": request}
+            await self._remember(key | {"status": answer.status, "body": answer.body, "at": self._clock()})
         for message in answer.messages:
             await send(message)
 
@@ -113,10 +113,22 @@ class Idempotency:
         with self._engine.connect() as connection:
             return connection.execute(_FIND, {"actor": owner[0], "key": owner[1]}).first()
 
-    def _store(self, owner: tuple[str, str], request: str, answer: "_Recorder") -> None:
-        values = {"actor": owner[0], "key": owner[1], "request": request, "status": answer.status}
-        with begin(self._engine, alone=False) as connection:
-            connection.execute(_STORE, values | {"body": answer.body, "at": self._clock()})
+    async def _remember(self, row: dict[str, Any]) -> None:
+        """Answers that come while others are stored go together, in one write."""
+        self._ended.append(row)
+        async with self._storing:
+            if row not in self._ended:
+                return
+            rows, self._ended = self._ended, []
+            try:
+                await run_in_threadpool(self._store, rows)
+            except (Unavailable, Conflict) as error:
+                # What was asked for has happened: the callers are told so. A repeat runs the use case again, which is idempotent.
+                log.warning("%d answers were not remembered: %s", len(rows), error)
+
+    def _store(self, rows: list[dict[str, Any]]) -> None:
+        with begin(self._engine) as connection:
+            connection.execute(_STORE, rows)
 
 
 def forget(engine: Engine, clock: Clock) -> None:

@@ -112,14 +112,13 @@ def _as_ours(context: ExceptionContext) -> BaseException | None:
 
 
 @contextmanager
-def begin(engine: Engine, *, alone: bool = True, durable: bool = True) -> Iterator[Connection]:
+def begin(engine: Engine, *, durable: bool = True) -> Iterator[Connection]:
     """One write transaction: committed at the end, rolled back on an exception. One at a time in each database, so that what it
     reads cannot change before it commits; readers are not held up.
 
     Threads that write at once share a commit (see `transactions`). One that fails undoes its own part alone. Read through this
     connection: another one does not see what was written before in the transaction.
 
-    alone: False for a single insert that nothing else is decided on: PostgreSQL makes it durable by itself, together with others.
     durable: False for what is written again if a power cut takes it: the commit does not wait for the disk.
     Raises:
         Unavailable: the database is locked, full or away, or broke off a deadlock; nothing was written; retry.
@@ -127,14 +126,8 @@ def begin(engine: Engine, *, alone: bool = True, durable: bool = True) -> Iterat
         RuntimeError: this thread is in a write transaction of this engine already, or the error of a statement was caught within:
             errors of the program.
     """
-    with _as_said(), _not_within(engine):
-        if alone or engine.dialect.name == "sqlite":
-            with part(engine, durable=durable, timeout_s=BUSY_TIMEOUT_MS / 1000) as connection:
-                yield connection
-        else:
-            # A single insert is a transaction by itself.
-            with engine.connect() as connection:
-                yield connection
+    with _as_said(), _not_within(engine), part(engine, durable=durable, timeout_s=BUSY_TIMEOUT_MS / 1000) as connection:
+        yield connection
 
 
 def transactional(engine: Engine) -> Connection:

@@ -102,12 +102,12 @@ def test_only_the_transaction_that_said_so_does_not_wait_for_the_disk(engine: En
     engine.dispose()
 
 
-def test_equal_inserts_that_do_not_wait_for_each_other_are_one_and_conflicts(engine: Engine) -> None:
+def test_equal_inserts_at_once_are_one_and_conflicts(engine: Engine) -> None:
     made: list[bool] = []
 
     def write() -> None:
         try:
-            with begin(engine, alone=False) as connection:
+            with begin(engine) as connection:
                 connection.execute(insert(THINGS).values(id=1))
             made.append(True)
         except Conflict:
@@ -119,21 +119,6 @@ def test_equal_inserts_that_do_not_wait_for_each_other_are_one_and_conflicts(eng
     for thread in threads:
         thread.join()
     assert sorted(made) == [False] * 7 + [True]
-    engine.dispose()
-
-
-def test_on_postgresql_a_single_insert_does_not_wait_for_a_writer(tmp_path: Path) -> None:
-    engine = Bench(databases.url(tmp_path, "database", "postgresql")).engine
-
-    def write() -> None:
-        with begin(engine, alone=False) as connection:
-            connection.execute(insert(THINGS).values(id=1))
-
-    thread = threading.Thread(target=write)
-    with begin(engine):
-        thread.start()
-        thread.join(2)
-        assert not thread.is_alive()
     engine.dispose()
 
 

@@ -1,7 +1,9 @@
 """The platform over HTTP: every wrong call is a precise problem+json, a role decides, and a repeated write happens once."""
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,13 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
-from sqlalchemy import select
+from sqlalchemy import event, select
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.api.app import build_app
 from services.api.idempotency import KEPT_MS, forget, table
 from services.core import dsse
+from services.core.database import begin
 from services.core.digests import sha256
 from services.core.http import MAX_BODY
 from services.core.tls import person_id
@@ -274,6 +277,27 @@ def test_of_two_writes_with_one_key_at_once_one_waits_its_turn(client: TestClien
     first.join()
     assert (busy["retryable"], found[0].json()) == (True, {"calls": 1})
     assert client.post("/v1/slow", headers=headers).json() == {"calls": 1}
+
+
+def test_answers_that_end_while_others_are_stored_are_stored_together(rig: Rig, client: TestClient, slow: Slow) -> None:
+    slow.go.set()
+    inserts = list[int]()
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if statement.startswith("INSERT INTO idempotency"):
+            inserts.append(len(parameters) if many else 1)
+
+    event.listen(rig.engine, "before_cursor_execute", note)
+    keys = [f"k{number}" for number in range(6)]
+    with ThreadPoolExecutor(len(keys)) as pool:
+        with begin(rig.engine):
+            answers = [pool.submit(client.post, "/v1/slow", headers=as_("eve", **{"idempotency-key": key})) for key in keys]
+            while slow.calls < len(keys):
+                time.sleep(0.01)
+            time.sleep(0.3)  # until the last of them waits to be stored
+        calls = {key: answer.result().json() for key, answer in zip(keys, answers, strict=True)}
+    assert (remembered(rig), sum(inserts), len(inserts)) == (keys, len(keys), 2)
+    assert {key: client.post("/v1/slow", headers=as_("eve", **{"idempotency-key": key})).json() for key in keys} == calls
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201])
