@@ -42,7 +42,7 @@ check: .venv/.dev ## linters and types
 	@opa=$$($(BIN)/python -c 'from tests.peers import find; print(find("opa") or "")'); \
 	if [ -n "$$opa" ]; then $$opa check --strict policies/rego; else echo "opa is not here: policies are not checked"; fi
 
-bench: .venv/.dev ## measure against the targets and against peers, and write docs/benchmarks.md (on a quiet machine; 15 minutes)
+bench: .venv/.dev ## measure against the targets and against peers, and write docs/benchmarks.md (on a quiet machine; 20 minutes)
 	$(BIN)/python -m benchmarks
 
 checkov: .venv-checkov/.ready ## set up checkov in an environment of its own, for `ai-infra infra check` of the ground
@@ -59,6 +59,7 @@ lock: .venv/.dev ## resolve requirements/*.lock anew
 	$(BIN)/uv pip compile $(LOCK) --extra train --extra cluster-train --extra serve --extra s3 --extra kms --extra postgres --extra vault --extra traces \
 		-c requirements/dev.lock pyproject.toml -o requirements/image.lock
 	$(BIN)/uv pip compile $(LOCK) requirements/mlflow.in -o requirements/mlflow.lock
+	$(BIN)/uv pip compile $(LOCK) -c requirements/dev.lock requirements/model-signing.in -o requirements/model-signing.lock
 	$(BIN)/uv pip compile $(LOCK) requirements/checkov.in -o requirements/checkov.lock
 
 sbom: .venv/.dev ## what the image holds of other people's, as CycloneDX, from its lock (SBOM=build/sbom.cdx.json)
@@ -95,7 +96,7 @@ pulumi-stacks: .venv/.dev
 	@test -n "$(STACKS)" || { echo "no configuration of $(LAYERS) in stacks/$(ENV): say ENV=dev, staging or prod, and LAYERS of ground platform apps, or none" >&2; exit 2; }
 
 clean: ## remove the environment and the demo's home
-	rm -rf .venv .venv-mlflow .venv-checkov $(DEMO_HOME) $(DEMO_HOME)-people $(DEMO_HOME)-witness
+	rm -rf .venv .venv-* $(DEMO_HOME) $(DEMO_HOME)-people $(DEMO_HOME)-witness
 
 .venv/bin/uv: requirements/uv.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is not on PATH; set PYTHON=..." >&2; exit 2; }

@@ -1,4 +1,4 @@
-"""The servers and tools that we compare ourselves with: MLflow in an environment of its own, model_signing, PostgreSQL, openssl."""
+"""The servers and tools that we compare ourselves with: PostgreSQL, openssl; MLflow and model_signing in their own environments."""
 
 import importlib
 import os
@@ -15,23 +15,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-MLFLOW_ENVIRONMENT = ROOT / ".venv-mlflow"
-MLFLOW_LOCK = ROOT / "requirements" / "mlflow.lock"
 START_S = 300.0
 
 
-def mlflow() -> Path:
-    """The program, in an environment made from the hashed requirements if it is not there or they changed."""
-    made = MLFLOW_ENVIRONMENT / "made-from"
-    if not made.exists() or made.read_bytes() != MLFLOW_LOCK.read_bytes():
+def installed(name: str) -> Path:
+    """The programs of a peer, in an environment made from its hashed requirements if it is not there or they changed."""
+    environment, lock = ROOT / f".venv-{name}", ROOT / "requirements" / f"{name}.lock"
+    made = environment / "made-from"
+    if not made.exists() or made.read_bytes() != lock.read_bytes():
         uv = str(Path(sys.executable).with_name("uv"))
-        python = MLFLOW_ENVIRONMENT / "bin" / "python"
-        subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(MLFLOW_ENVIRONMENT)], check=True)
-        install = [uv, "pip", "install", "-q", "--python", str(python), "--require-hashes", "-r", str(MLFLOW_LOCK)]
+        subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(environment)], check=True)
+        install = [uv, "pip", "install", "-q", "--python", str(environment / "bin" / "python"), "--require-hashes", "-r", str(lock)]
         subprocess.run(install, check=True)
         # The last write: an installation that breaks off is made anew.
-        made.write_bytes(MLFLOW_LOCK.read_bytes())
-    return MLFLOW_ENVIRONMENT / "bin" / "mlflow"
+        made.write_bytes(lock.read_bytes())
+    return environment / "bin"
 
 
 def openssl() -> str:
@@ -40,11 +38,6 @@ def openssl() -> str:
     if found is None:
         raise SystemExit("openssl is not on PATH: install it, or leave out the benchmark `weights`")
     return found
-
-
-def model_signing() -> Path:
-    """The stock tool, in the environment of the platform."""
-    return Path(sys.executable).with_name("model_signing")
 
 
 @contextmanager
@@ -77,7 +70,7 @@ def mlflow_server(folder: Path, *options: str) -> Iterator[tuple[str, "subproces
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PYTHON"))}
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
-            [str(mlflow()), "server", "--host", "127.0.0.1", "--port", str(port), *options],
+            [str(installed("mlflow") / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), *options],
             cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment,
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}"

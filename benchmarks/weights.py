@@ -46,7 +46,8 @@ def measure(size: Size) -> list[Row]:
 def rows_of(name: str, size: Size, tree: Path, public: Path) -> list[Row]:
     files = sorted(str(path) for path in tree.glob("*.safetensors"))
     bundle = str(tree / oms.SIGNATURE_FILE)
-    stock = [str(peers.model_signing()), "verify", "key", "--signature", bundle, "--public_key", str(public), str(tree)]
+    tool = peers.installed("model-signing") / "model_signing"
+    stock = [str(tool), "verify", "key", "--signature", bundle, "--public_key", str(public), str(tree)]
     contenders = {
         "ours": [sys.executable, "-c", VERIFY, str(tree), str(public)],
         "stock": stock,
