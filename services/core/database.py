@@ -20,6 +20,9 @@ PAGE_BYTES = 2048
 """Of a new SQLite file; one that is there keeps its own. A commit writes a whole page of the table and of each index: half of
 SQLite's own size is half the bytes that it waits for. Files are no larger for it, and reading all of one is no slower."""
 CONNECT_TIMEOUT_S = 5
+SILENCE = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 15_000}
+"""Of TCP: a server that is gone without a word, as after a failover, is given up after 15 s; Linux waits for a quarter of an hour,
+for an answer that is still to come for two hours. Seconds, the last in milliseconds."""
 POSTGRESQL_OPTIONS = f"-c lock_timeout={BUSY_TIMEOUT_MS} -c synchronous_commit=on"
 POOL = 20
 """Connections to PostgreSQL that are kept open: opening one costs it a new process. As many again when all are busy."""
@@ -47,7 +50,7 @@ def open_engine(url: str) -> Engine:
     else:
         region = make_url(url).query.get(IAM)
         wanted = make_url(url).difference_update_query([IAM])
-        limits = {"connect_timeout": CONNECT_TIMEOUT_S, "options": POSTGRESQL_OPTIONS}
+        limits = {"connect_timeout": CONNECT_TIMEOUT_S, "options": POSTGRESQL_OPTIONS, **SILENCE}
         # A read is one statement then, where the driver would begin and roll back around it; `begin` says BEGIN itself.
         engine = create_engine(wanted, isolation_level="AUTOCOMMIT", pool_size=POOL, max_overflow=POOL, connect_args=limits)
         event.listen(engine, "checkout", _require_silent)
@@ -91,7 +94,8 @@ def _token(url: URL, region: str) -> Callable[..., None]:
 def _require_silent(connection: Any, _record: Any, _proxy: Any) -> None:
     """Makes the pool connect anew after the server ended: an idle connection has nothing to read but its end.
 
-    Cheaper than a ping by a round trip; one that is cut off without a word is found by the next statement, and is Unavailable.
+    Cheaper than a ping by a round trip; one that is cut off without a word is found by the next statement, and is Unavailable
+    once SILENCE is over.
     """
     if not connection.closed:
         waiting = select.poll()
