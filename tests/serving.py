@@ -309,9 +309,10 @@ def free_port() -> int:
 
 @dataclass
 class Answered:
-    """Statuses and `x-model-version` of a load, and what was wrong in the answers."""
+    """Statuses and `x-model-version` of a load, and what was wrong in the answers. pauses: `retry-after` of answers 429."""
 
     statuses: dict[int, int] = field(default_factory=dict)
+    pauses: set[str | None] = field(default_factory=set)
     versions: dict[str, int] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
     wrong: int = 0
@@ -357,6 +358,8 @@ class Load:
         version = response.headers.get("x-model-version", "")
         found.versions[version] = found.versions.get(version, 0) + 1
         found.ids.append(response.headers.get("x-request-id", ""))
+        if response.status == 429:
+            found.pauses.add(response.headers.get("retry-after"))
         if response.status == 200:
             outputs = {output["name"]: output["data"] for output in json.loads(body)["outputs"]}
             found.wrong += outputs["label"] != [label]

@@ -87,7 +87,7 @@ def test_twice_the_load_is_refused_with_a_pause_and_breaks_nothing(served: Serve
     with served.load(60) as load:
         wait_for(lambda: set(load.answered.statuses) >= {200, 429}, "some are taken, some refused")
         time.sleep(1)
-    assert set(load.answered.statuses) == {200, 429}
+    assert (set(load.answered.statuses), load.answered.pauses) == ({200, 429}, {"1"})
     assert load.answered.wrong == 0
     with served.load() as calm:
         answered(calm, 40)
