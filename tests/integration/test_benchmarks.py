@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import footprint, registration, report
+from benchmarks.__main__ import DOCS
 from benchmarks.harness import QUICK, Figure, Row, Target, against, alone, machine, p95
 from benchmarks.one import MODULES, Failed, measured
 from benchmarks.peers import postgres
@@ -58,6 +59,12 @@ def test_a_row_is_judged_by_its_median() -> None:
 
 def test_95_percent_do_not_exceed_the_p95() -> None:
     assert [p95(values) for values in ([1.0], list(range(1, 21)), list(range(1, 101)))] == [1.0, 19, 95]
+
+
+def test_the_page_of_the_figures_is_what_they_give(tmp_path: Path) -> None:
+    report.write(tmp_path, json.loads((DOCS / report.JSON_FILE).read_text()))
+    for name in (report.JSON_FILE, report.TABLE_FILE, report.PLOT_FILE):
+        assert (tmp_path / name).read_text() == (DOCS / name).read_text()
 
 
 def test_the_report_is_drawn_from_the_json_alone(tmp_path: Path) -> None:
