@@ -25,7 +25,8 @@ def create_witness_app(witness: Witness) -> Starlette:
         try:
             return PlainTextResponse(await run_in_threadpool(witness.add_checkpoint, body))
         except WrongSize as error:
-            return Response(f"{error.size}\n", 409, media_type="text/x.tlog.size")
+            # As a header: to a media type of text Starlette would add a charset, and clients compare the whole value.
+            return Response(f"{error.size}\n", 409, {"content-type": "text/x.tlog.size"})
         except AiInfraError as error:
             return PlainTextResponse(f"{error}\n", STATUS.get(type(error), 503))
 
