@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,9 +44,41 @@ def witness(state: Path, log: Path) -> Iterator[dict[str, Any]]:
         process.stdout.close()
 
 
-def opened(home: Home, told: dict[str, Any]) -> AuditLog:
+class Killing(httpx.Client):
+    """The way to a witness. share: of the time that its last answer took, after which the next request kills it."""
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        super().__init__(timeout=20)
+        self.share: float | None = None
+        self.struck = threading.Event()
+        self._kill, self._took = kill, 0.0
+
+    def post(self, *args: Any, **options: Any) -> httpx.Response:
+        if self.share is not None:
+            threading.Timer(self.share * self._took, self._strike).start()
+        begun = time.monotonic()
+        try:
+            return super().post(*args, **options)
+        finally:
+            self._took = time.monotonic() - begun
+
+    def _strike(self) -> None:
+        self._kill()
+        self.struck.set()
+
+
+def opened(home: Home, told: dict[str, Any], way: httpx.Client | None = None) -> AuditLog:
     vkey = tlog.parse_witness_vkey(told["vkey"])
-    return AuditLog(home.engine, home.store, home.signer, home.vkey, [Witness(told["url"], vkey, pause_s=0.0)], 1)
+    return AuditLog(home.engine, home.store, home.signer, home.vkey, [Witness(told["url"], vkey, way, pause_s=0.0)], 1)
+
+
+def kept(told: dict[str, Any], home: Home) -> int:
+    """Entries under the checkpoint that the witness cosigned last; 0 before the first."""
+    if not home.folder.exists():
+        return 0
+    answer = httpx.post(told["url"] + "/add-checkpoint", content=b"old 0\n\n" + home.note().encode())
+    assert answer.status_code == 409
+    return int(answer.text)
 
 
 @pytest.fixture
@@ -56,24 +90,28 @@ def test_a_witness_killed_at_any_moment_goes_on_from_what_it_kept(home: Home, tm
     need("fsck")
     log = tmp_path / "log.vkey"
     log.write_text(home.vkey.text + "\n")
-    keys = set()
-    for size in (5, 300, 600):
+    keys, answered, sizes = set(), list[bool](), {0}
+    for share in (0, 0.25, 0.5, 0.75, 1):
         with witness(tmp_path / "witness", log) as told:
-            audit = opened(home, told)
-            append(audit, size - audit.size(), audit.size() + 1)
+            assert kept(told, home) in sizes
+            way = Killing(told["kill"])
+            audit = opened(home, told, way)
+            append(audit, 80, audit.size() + 1)
             audit.require_cosigned()
+            before = audit.size()
+            append(audit, 1, before + 1)
+            way.share = share
+            audit.publish()
+            way.struck.wait()
             keys.add(told["vkey"])
-            kill: Callable[[], None] = told["kill"]
-            kill()
-        append(audit, 1, size + 1)
-        checkpoint = audit.publish()
-        assert checkpoint is not None
-        assert set(audit.verify().witnesses.values()) == {None}
-    assert len(keys) == 1
+        answered.append(set(audit.witnessed().values()) != {None})
+        # What it cosigned it has kept; what it has kept, nobody need have a cosignature of.
+        sizes = {before + 1} if answered[-1] else {before, before + 1}
+    assert (len(keys), False in answered) == (1, True)
     with witness(tmp_path / "witness", log) as told:
+        assert kept(told, home) in sizes
         opened(home, told).require_cosigned()
-        again = httpx.post(told["url"] + "/add-checkpoint", content=b"old 0\n\n" + home.note().encode())
-    assert (again.status_code, again.text) == (409, "601\n")
+        assert kept(told, home) == before + 1
     assert cosignature.cosigners(home.note().encode(), [tlog.parse_witness_vkey(keys.pop())])
     assert fsck(f"file://{home.folder}/", home.vkey.text, tmp_path)
 
