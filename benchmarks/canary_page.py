@@ -1,6 +1,7 @@
 """The page of canary campaigns: a table and a plot, and beside them the results of every rollout that they are drawn from.
 
     python -m benchmarks.canary_page docs "On a quiet machine=quiet.json" "Beside other work=busy.json"
+    python -m benchmarks.canary_page docs --add "Some scenarios again=again.json"
 """
 
 import argparse
@@ -23,8 +24,10 @@ TITLE = """# Canary campaign
 Rollouts on real servers: controller, router, KServe predictors with planted faults, a load generator, all on the same two cores.
 Each verdict is computed again from the sealed prediction records alone. *Canary requests*: those counted until the verdict, beyond
 the 20 of the declared warm-up; golden probes need none. *Not claimed*: below what the test can see with so many requests; what came
-out is shown, and is no promise. The test itself is in [ADR 11](adr/0011-sequential-canary-test.md); every rollout is in
-[canary.json](canary.json).
+out is shown, and is no promise. *same-cold* takes ten times as long for its first 20 requests, which are those of the warm-up:
+hardly one is judged, and *cold-past-warm-up*, as slow for 40, shows what becomes of those that are. *latency-1.2x* lies within the
+default tolerance of 1.25 times; *latency-1.2x-untolerated* is judged without one. The test itself is in
+[ADR 11](adr/0011-sequential-canary-test.md); every rollout is in [canary.json](canary.json).
 """
 
 
@@ -88,9 +91,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("campaigns", nargs="+", help="TITLE=FILE, with what `benchmarks.canary --out FILE` wrote")
+    parser.add_argument("--add", action="store_true", help="beside the campaigns that the folder's page is drawn from already")
     options = parser.parse_args()
+    kept = json.loads((options.folder / DATA_FILE).read_text()) if options.add else {}
     pairs = [text.rpartition("=")[::2] for text in options.campaigns]
-    write(options.folder, {title: json.loads(Path(file).read_text()) for title, file in pairs})
+    write(options.folder, kept | {title: json.loads(Path(file).read_text()) for title, file in pairs})
 
 
 if __name__ == "__main__":
