@@ -6,6 +6,7 @@ A longer run than that of the suite: on a copy of a home (one that `ai-infra dem
 """
 
 import argparse
+import json
 import random
 import secrets
 import shutil
@@ -36,10 +37,13 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from services.client import Client
-from services.core.bundle import load_bundle
+from services.core import dsse
+from services.core.bundle import load_bundle, to_tar
 from services.core.canonical import canonical
+from services.core.clock import system_clock
 from services.core.digests import sha256
 from services.core.keys import generate_p256, public_pem, write_private_pem
+from services.core.statements import DatasetApproval, PolicyBundle
 from services.core.tls import DevelopmentCa, Identity, person_id, service_id
 from services.core.trust import PERSON_ROLES, Trust
 from services.demo.witness import witnessed
@@ -63,7 +67,7 @@ ORDER = ("get", "put", "post", "delete")
 TENSOR = {"name": "images", "datatype": "FP32", "shape": [1, 64], "data": [0.0] * 64}
 """What the demo's models take."""
 
-MAINLY = {"/v1/serving/records": "predictor"}
+MAINLY = {"/v1/serving/records": "predictor", "/v1/audit/events": "api"}
 """Operations that one service alone may call."""
 
 COSTLY = ("/v1/runs/{run_id}/rerun", "/v1/runs/{run_id}/retry", "/v1/models/{model}/versions/{number}/evaluations")
@@ -218,15 +222,20 @@ def _known(home: Home) -> Known:
     with Client.connect(home, "aude") as client:
         models, runs, datasets = client.models(), client.runs(), [client.dataset(item["id"]) for item in client.datasets()]
         decisions, entries = [client.explain(item["id"]) for item in client.decisions(limit=10)], client.events(tail=50)
-        promotions = [client.promotion(item["id"]) for item in client.promotions()[:4]]
+        # Those that are carried out come first: to carry them out again is harmless.
+        listed = sorted(client.promotions(), key=lambda item: bool(item["state"] != "completed"))
+        promotions = [client.promotion(item["id"]) for item in listed[:4]]
         flags, deployments, rollouts = client.flags(), client.deployments(), client.rollouts()
         artifacts = [client.artifact(item["artifactId"]) for item in models[:2]]
         checkpoint = entries[-1]["index"]
+        events = [{name: item for name, item in entry["event"].items() if name != "prevHash"} for entry in entries]
+        manifests = [json.loads(client.download(item["manifest"]))["payload"] for item in deployments]
+        trees = [json.loads(client.download(item["bundle"]))["dsseEnvelope"]["payload"] for item in deployments]
     ids = [item["id"] for item in datasets] + [f"{item['name']}@{item['version']}" for item in datasets]
     versions = [{"model": item["model"], "number": item["number"]} for item in models]
     envelopes = [item["requestEnvelope"] for item in promotions]
     values = {
-        "digest": [entry["sha256"] for item in datasets for entry in item["manifest"]["files"]],
+        "digest": [sha256(b""), *(entry["sha256"] for item in datasets for entry in item["manifest"]["files"])],
         "artifact_id": [item["id"] for item in artifacts],
         "reference": ids,
         "model": sorted({item["model"] for item in models}),
@@ -244,11 +253,9 @@ def _known(home: Home) -> Known:
     }
     bodies: dict[str, list[dict[str, Any]]] = {
         "/v1/datasets": [{key: item[key] for key in ("name", "version", "manifest")} for item in datasets],
-        "/v1/datasets/approvals": envelopes,
-        "/v1/artifacts": [{"files": item["files"]} for item in artifacts],
+        "/v1/artifacts": [{"id": item["id"], "files": item["files"]} for item in artifacts],
         "/v1/models/{model}/versions": [{"run": run["id"], "riskClass": "high"} for run in runs],
         "/v1/models/{model}/versions/{number}/evaluations": [{"dataset": reference} for reference in ids],
-        "/v1/promotions": envelopes,
         "/v1/promotions/{promotion_id}/approvals": envelopes,
         "/v1/flags/{flag_id}/clearance": envelopes,
         "/v1/flags": [{"kind": "dataset", "target": reference, "reason": "tried"} for reference in ids],
@@ -256,12 +263,41 @@ def _known(home: Home) -> Known:
         "/v1/rollouts": [item["spec"] for item in rollouts],
         "/v1/policy/check": [{"action": item["action"], "input": item["input"]} for item in decisions],
         "/v1/serving/records": [_handed_on(item) for item in deployments],
-        "/v1/audit/events": [{"events": [entry["event"]]} for entry in entries],
+        "/v1/audit/events": [{"events": [item]} for item in events if item["source"] == service_id("api")],
         "/env/{environment}/v2/models/{model}/infer": [{"inputs": [TENSOR]}],
         "/v1/rollouts/{id}/answers": [{"probes": ["1"], "rows": [TENSOR["data"]]}],
+        "/v1/sign/statement": [_signed_before(payload) for payload in manifests],
+        "/v1/sign/model": [_signed_before(payload) for payload in trees],
         "/v1/sign/checkpoint": [{"origin": home.trust.log_origin, "size": 0, "root": "", "proof": []}],
     }
-    return Known(values, bodies)
+    return Known(values, bodies | _signed(home, datasets, envelopes))
+
+
+def _signed(
+    home: Home, datasets: Sequence[Mapping[str, Any]], envelopes: list[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Bodies that a person's own key has signed, or that go with such. envelopes: of other people's promotions."""
+    now, bundle = system_clock() // 1000, load_bundle(POLICIES)
+    with Client.connect(home, ALMIGHTY) as client:
+        approvals = [client.signed(DatasetApproval(dataset=item["id"], reason="tried", issued_at=now)) for item in datasets]
+        model = next(item for item in client.models() if item["stage"] == "dev")
+        asked = client.request_promotion(f"{model['model']}@{model['number']}", "staging")["id"]
+        request = client.promotion(asked)["requestEnvelope"]
+        version = client.policies()["version"] + 1
+    with Client.connect(home, "sam") as security:
+        publication = security.signed(PolicyBundle(revision=bundle.revision, version=version, issued_at=now))
+    packed = dsse.encode64(to_tar(bundle))
+    return {
+        "/v1/datasets/approvals": approvals,
+        "/v1/promotions": [request, *envelopes],
+        "/v1/policy/simulations": [{"bundle": packed}],
+        "/v1/policy/bundles": [{"bundle": packed, "envelope": dsse.encode64(dsse.from_json(publication).to_bytes())}],
+    }
+
+
+def _signed_before(payload: str) -> dict[str, Any]:
+    """What the proxy has signed it gives again. payload: base64."""
+    return {"key": "manifest", "payload": payload, "onBehalfOf": person_id("dario")}
 
 
 def _handed_on(deployment: Mapping[str, Any]) -> dict[str, Any]:
