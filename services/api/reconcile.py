@@ -1,89 +1,54 @@
-"""Whether the platform's state and the log say the same: no row without its event, no event without its row."""
+"""Whether the platform's state and the log say the same: no row without its event, no event without its row, and in each row what
+its events tell. `rules` says what they tell of which columns."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Engine, Select, select
+from sqlalchemy import Engine, Table, select
 
+from services.api.rules import RULES, Event, Rule
+from services.audit.domain import Entry
 from services.audit.service import AuditLog
 from services.core.canonical import canonical
-from services.core.history import History
+from services.core.database import snapshot
+from services.core.digests import sha256
+from services.core.errors import BadInput, BadJson
+from services.core.events import PASSED_ON, TYPES
 from services.core.outbox import Outbox, Relay
-from services.registry import tables as registry
-from services.sentinelnet import tables as sentinelnet
-from services.serving import tables as serving
-from services.training import tables as training
 
 PAGE = 1000
+TOLD = 100
+"""Characters of a value that a problem shows."""
 
-Event = dict[str, Any]
+Facts = dict[str, Any]
+"""Column → value; lists and objects as their digests, which bounds what is held of a row."""
 
-
-@dataclass(frozen=True)
-class Rule:
-    """rows: the ids that the state holds; events: type → the id that an event of it gives, None if it gives none."""
-
-    name: str
-    rows: Select[Any]
-    type: str
-    id_of: Callable[[Event], str | None]
+_TOLD_BY = {type_: [(rule, told) for rule in RULES for told in rule.told if told.type == type_] for type_ in TYPES}
 
 
-def _subject(event: Event) -> str:
-    return str(event["subject"]["id"])
-
-
-def _payload(key: str) -> Callable[[Event], str | None]:
-    return lambda event: event["payload"].get(key)
-
-
-RULES = (
-    Rule("data set", select(registry.datasets.c.id), "dataset.registered", _subject),
-    Rule("data set approval", select(registry.dataset_approvals.c.payload), "dataset.approved", _payload("approval")),
-    Rule("artifact", select(registry.artifacts.c.id), "artifact.uploaded", _subject),
-    Rule("run", select(training.runs.c.id), "train.started", _subject),
-    Rule("completed run", select(training.runs.c.id).where(training.runs.c.state == "completed"), "train.completed", _subject),
-    Rule("evaluation", select(registry.evaluations.c.payload), "evaluation.recorded", _payload("evaluation")),
-    Rule("decision", select(sentinelnet.decisions.c.id), "policyCheck", _payload("decision")),
-    Rule("policy bundle", select(sentinelnet.policies.c.revision), "policy.published", lambda event: event["subject"]["digest"]),
-    Rule("promotion", select(registry.promotions.c.id), "promotion.requested", _payload("promotion")),
-    Rule(
-        "completed promotion",
-        select(registry.promotions.c.id).where(registry.promotions.c.state == "completed"),
-        "promotion.completed",
-        _payload("promotion"),
-    ),
-    Rule("flag", select(registry.flags.c.id), "quarantine.set", _payload("flag")),
-    Rule(
-        "lifted flag",
-        select(registry.flags.c.id).where(registry.flags.c.clearance.is_not(None)),
-        "quarantine.lifted",
-        _payload("flag"),
-    ),
-    Rule("deployment", select(serving.deployments.c.id), "deploy.started", _subject),
-    Rule("rollout", select(serving.rollouts.c.id).where(serving.rollouts.c.rule.is_not(None)), "rollout.started", _subject),
-)
-
-
-@dataclass
-class Seen:
-    """What one pass over the log finds."""
-
-    ids: dict[str, set[str]] = field(default_factory=lambda: {rule.name: set() for rule in RULES})
-    events: dict[str, Event] = field(default_factory=dict)
-    history: History = field(default_factory=History)
-    malformed: list[str] = field(default_factory=list)
-    count: int = 0
+def _by_rule() -> dict[str, dict[str, Facts]]:
+    return {rule.name: {} for rule in RULES}
 
 
 @dataclass(frozen=True)
 class State:
-    """The platform's rows: ids by rule; versions: reference → stage, artifact and risk class; outbox: event id → bytes."""
+    """The platform's rows at one moment: facts by rule and id; outbox: event id → digest of its bytes; seq: the last one in it."""
 
-    ids: dict[str, set[str]]
-    versions: dict[str, tuple[str, str, str]]
-    outbox: dict[str, bytes]
+    rows: dict[str, dict[str, Facts]]
+    outbox: dict[str, str]
+    seq: int
+
+
+@dataclass
+class Seen:
+    """The same as the log tells it. malformed: problems of single events; count: of all entries."""
+
+    rows: dict[str, dict[str, Facts]] = field(default_factory=_by_rule)
+    outbox: dict[str, str] = field(default_factory=dict)
+    malformed: list[str] = field(default_factory=list)
+    count: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,78 +64,106 @@ class Reconciler:
         """{"rows", "events", "problems": [text…]}: an empty list says that both sides agree. Safe while others write.
 
         Raises:
-            Unavailable: the log did not answer; nothing was compared.
+            Unavailable: the log or the database did not answer; nothing was compared.
         """
-        # Rows are read before the log for "has this row an event?", and after it for "has this event a row?": what is
-        # written meanwhile is then no problem on either side.
-        before = self._state()
+        # What the log holds by now, the state has too: an event is sent once its transaction is committed.
+        size = self.audit.size()
+        state = _state(self.engine, self.outbox.table)
         self.relay.flush()
-        seen = self._log()
-        after = self._state()
+        seen = self._log(size, state.seq)
         problems = list(seen.malformed)
         for rule in RULES:
-            known, old, new = seen.ids[rule.name], before.ids[rule.name], after.ids[rule.name]
-            problems += [f"{rule.name} {item} has no {rule.type} event" for item in sorted(old - known)]
-            problems += [f"a {rule.type} event names {item}, which no {rule.name} is" for item in sorted(known - new)]
-        problems += _stages(before, after, seen)
-        problems += _outbox(before, after, seen)
-        return {"rows": sum(map(len, after.ids.values())), "events": seen.count, "problems": problems}
+            problems += _differences(rule, state.rows[rule.name], seen.rows[rule.name])
+        problems += _outbox(state.outbox, seen.outbox)
+        return {"rows": sum(map(len, state.rows.values())), "events": seen.count, "problems": problems}
 
-    def _state(self) -> State:
-        versions = registry.model_versions
-        with self.engine.connect() as connection:
-            return State(
-                {rule.name: set(connection.execute(rule.rows).scalars()) for rule in RULES},
-                {f"{row.model}@{row.number}": _version(row) for row in connection.execute(select(versions))},
-                {row.id: row.event for row in connection.execute(select(self.outbox.table))},
-            )
-
-    def _log(self) -> Seen:
+    def _log(self, size: int, seq: int) -> Seen:
         seen = Seen()
-        by_type = {rule.type: [r for r in RULES if r.type == rule.type] for rule in RULES}
-        for event in self._events():
+        for entry in self._entries():
             seen.count += 1
-            if event["source"] == self.outbox.source:
-                seen.events[event["id"]] = event
-            try:
-                seen.history.apply(event)
-                for rule in by_type.get(event["type"], []):
-                    if (found := rule.id_of(event)) is not None:
-                        seen.ids[rule.name].add(found)
-            except (KeyError, TypeError) as error:
-                # One event that we would not write must not hide what the others tell.
-                seen.malformed.append(f"event {event['id']} of type {event['type']} lacks {error}")
+            event, own = entry.event, entry.event["source"] == self.outbox.source
+            if own and entry.index >= size and event["seq"] > seq:
+                continue  # written since the state was read
+            if own:
+                seen.outbox[event["id"]] = sha256(canonical({key: value for key, value in event.items() if key != "prevHash"}))
+            if own or event["type"] not in PASSED_ON:
+                _hear(seen, event)
         return seen
 
-    def _events(self) -> Iterator[Event]:
+    def _entries(self) -> Iterator[Entry]:
         after = -1
         while page := self.audit.search(after=after, limit=PAGE):
-            yield from (entry.event for entry in page)
+            yield from page
             after = page[-1].index
 
 
-def _version(row: Any) -> tuple[str, str, str]:
-    return row.stage, row.artifact_id, row.risk_class
+def _state(engine: Engine, outbox: Table) -> State:
+    rows, events, seq = _by_rule(), {}, 0
+    with snapshot(engine) as connection:
+        for rule in RULES:
+            for row in connection.execute(rule.rows).mappings():
+                rows[rule.name][row["id"]] = {name: _read(rule, name, row[name]) for name in row if name != "id"}
+        for row in connection.execute(select(outbox.c.seq, outbox.c.id, outbox.c.event)).mappings():
+            events[row["id"]], seq = sha256(row["event"]), max(seq, row["seq"])
+    return State(rows, events, seq)
 
 
-def _stages(before: State, after: State, seen: Seen) -> Iterator[str]:
-    for reference, (stage, *_) in before.versions.items():
-        known = seen.history.versions.get(reference)
-        if known is None:
-            yield f"model version {reference} has no model.registered event"
-        elif _version(known) not in (before.versions[reference], after.versions.get(reference)):
-            yield f"model version {reference} is in {stage}; the log says {known.stage} (or another artifact or risk class)"
-    for reference in sorted(set(seen.history.versions) - set(after.versions)):
-        yield f"a model.registered event names {reference}, which no model version is"
+def _hear(seen: Seen, event: Event) -> None:
+    try:
+        for rule, told in _TOLD_BY.get(event["type"], ()):
+            if (item := told.id(event)) is None:
+                continue
+            known, facts = seen.rows[rule.name], {name: _fact(value(event)) for name, value in told.columns.items()}
+            if told.makes or str(item) in known:
+                known.setdefault(str(item), {}).update(facts)
+            else:
+                seen.malformed.append(f"event {event['id']} of type {event['type']} changes {item}, which no event before it made")
+    except (KeyError, TypeError, IndexError) as error:
+        # One event that we would not write must not hide what the others tell.
+        seen.malformed.append(f"event {event['id']} of type {event['type']} lacks {error}")
 
 
-def _outbox(before: State, after: State, seen: Seen) -> Iterator[str]:
-    for event_id in before.outbox:
-        if event_id not in seen.events:
+def _differences(rule: Rule, rows: dict[str, Facts], told: dict[str, Facts]) -> Iterator[str]:
+    for item in sorted(rows.keys() - told.keys()):
+        yield f"{rule.name} {item} has no {rule.made_by} event"
+    for item in sorted(told.keys() - rows.keys()):
+        yield f"a {rule.made_by} event names {item}, which no {rule.name} is"
+    for item in sorted(rows.keys() & told.keys()):
+        for name, said in told[item].items():
+            if (found := rows[item][name]) != said:
+                yield f"{rule.name} {item}: {name} is {_short(found)}, the log says {_short(said)}"
+
+
+def _outbox(written: dict[str, str], logged: dict[str, str]) -> Iterator[str]:
+    for event_id, digest in written.items():
+        if event_id not in logged:
             yield f"event {event_id} is not in the log"
-    for event_id, logged in seen.events.items():
-        written = after.outbox.get(event_id)
-        if written is None:
-            yield f"the log has event {event_id}, which the platform's outbox does not have"
-        elif canonical({key: value for key, value in logged.items() if key != "prevHash"}) != written:
+        elif logged[event_id] != digest:
             yield f"event {event_id} has another content in the log"
+    for event_id in logged.keys() - written.keys():
+        yield f"the log has event {event_id}, which the platform's outbox does not have"
+
+
+def _read(rule: Rule, name: str, value: Any) -> Any:
+    """What a row's column says, as far as events tell of it; what an edit made unreadable, as it is."""
+    try:
+        if name in rule.json:
+            value = json.loads(value)
+        if name in rule.parts:
+            value = rule.parts[name](value)
+    except (BadInput, ValueError, LookupError, TypeError):
+        return _fact(value)
+    return _fact(value)
+
+
+def _fact(value: Any) -> Any:
+    if not isinstance(value, dict | list | bytes):
+        return value
+    try:
+        return sha256(value if isinstance(value, bytes) else canonical(value))
+    except BadJson:
+        return sha256(repr(value).encode())
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:TOLD]

@@ -134,6 +134,22 @@ def begin(engine: Engine, *, durable: bool = True) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """A connection that sees the database as it was at its first read, whatever is written meanwhile; writers are not held up.
+
+    Raises:
+        Unavailable: the database did not answer; retry.
+    """
+    level = "" if engine.dialect.name == "sqlite" else " ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"BEGIN{level}")
+        try:
+            yield connection
+        finally:
+            connection.exec_driver_sql("ROLLBACK")
+
+
 def transactional(engine: Engine) -> Connection:
     """A connection whose statements stand or fall together until it commits, on PostgreSQL too: what Alembic expects."""
     connection = engine.connect()

@@ -1,6 +1,7 @@
 """State of models, data sets and flags, replayed from the events of the audit log.
 
-The platform answers the same questions from its database; the offline verifier from the log. `audit reconcile` compares them.
+The platform answers the same questions from its database; the offline verifier from the log. `audit reconcile` compares that
+database with the log.
 """
 
 from collections.abc import Iterable

@@ -139,7 +139,7 @@ def check_event(
         "decision": decision_id,
         "action": action,
         "verdict": verdict.verdict,
-        "rules": [_brief(report) for report in verdict.reports],
+        "rules": [brief(report) for report in verdict.reports],
         "policyRevision": revision,
         "inputDigest": input_digest,
     }
@@ -179,7 +179,8 @@ def describe(bundle: Bundle, rule: str) -> dict[str, Any]:
     return {"title": found.get("title"), "description": found.get("description"), **known}
 
 
-def _brief(report: Report) -> dict[str, Any]:
+def brief(report: Report) -> dict[str, Any]:
+    """A report as an event holds it."""
     reasons = [reason[:EVENT_REASON] for reason in report.reasons[:EVENT_REASONS]]
     return {"rule": report.rule, "verdict": report.verdict, "reasons": reasons}
 

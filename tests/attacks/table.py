@@ -565,21 +565,27 @@ def _rows() -> Iterator[Attack]:
         "promotion.signature", "training.clean-tree", "training.provenance",
     )  # fmt: skip
     thrice = [key_of("ada")] * 3
-    yield row("one key three times, under three key ids", EVALUATED, lambda r: forged(r, *signed_by(r, *thrice)), quorum)
-    yield row("an approval again as its high-s or low-s twin", EVALUATED, two_and(twin), quorum)
-    yield row("an approval again as r || s instead of DER", EVALUATED, two_and(raw), quorum)
-    yield row("an approval again with a BER length that is not minimal", EVALUATED, two_and(long_form), quorum)
-    yield row("an approval again with a BER integer that is not minimal", EVALUATED, two_and(padded), quorum)
-    yield row("an approval again with bytes behind it", EVALUATED, two_and(lambda sig: sig + b"\0"), quorum)
-    yield row("an approval again, cut short", EVALUATED, two_and(lambda sig: sig[:-1]), quorum)
-    yield row("a third signature with r = s = 0", EVALUATED, two_and(lambda sig: bytes.fromhex("3006020100020100")), quorum)
-    yield row("a third signature with s = n", EVALUATED, two_and(lambda s: encode_dss_signature(1, ORDER)), quorum)
-    yield row("three approvals over SHA-384", EVALUATED, three(with_sha384), quorum)
-    yield row("three approvals by Ed25519", EVALUATED, three(by_ed25519), quorum)
-    yield row("three signatures over the payload without its DSSE encoding", EVALUATED, three(unencoded), quorum)
+    yield row(
+        "one key three times, under three key ids", EVALUATED,
+        lambda r: forged(r, *signed_by(r, *thrice)), quorum, edited=True,
+    )  # fmt: skip
+    yield row("an approval again as its high-s or low-s twin", EVALUATED, two_and(twin), quorum, edited=True)
+    yield row("an approval again as r || s instead of DER", EVALUATED, two_and(raw), quorum, edited=True)
+    yield row("an approval again with a BER length that is not minimal", EVALUATED, two_and(long_form), quorum, edited=True)
+    yield row("an approval again with a BER integer that is not minimal", EVALUATED, two_and(padded), quorum, edited=True)
+    yield row("an approval again with bytes behind it", EVALUATED, two_and(lambda sig: sig + b"\0"), quorum, edited=True)
+    yield row("an approval again, cut short", EVALUATED, two_and(lambda sig: sig[:-1]), quorum, edited=True)
+    yield row(
+        "a third signature with r = s = 0", EVALUATED,
+        two_and(lambda sig: bytes.fromhex("3006020100020100")), quorum, edited=True,
+    )  # fmt: skip
+    yield row("a third signature with s = n", EVALUATED, two_and(lambda s: encode_dss_signature(1, ORDER)), quorum, edited=True)
+    yield row("three approvals over SHA-384", EVALUATED, three(with_sha384), quorum, edited=True)
+    yield row("three approvals by Ed25519", EVALUATED, three(by_ed25519), quorum, edited=True)
+    yield row("three signatures over the payload without its DSSE encoding", EVALUATED, three(unencoded), quorum, edited=True)
     yield row(
         "three signatures under another payload type", EVALUATED,
-        three(lambda k, p: dsse.sign(p, k, "text/plain").sig), quorum,
+        three(lambda k, p: dsse.sign(p, k, "text/plain").sig), quorum, edited=True,
     )  # fmt: skip
 
     group = "approvals"
@@ -589,7 +595,7 @@ def _rows() -> Iterator[Attack]:
     yield row("the requester approves", EVALUATED, lambda r: approved(r, r.request(), "rita", "ada", "ben"), quorum)
     yield row(
         "the requester approves with a second key", EVALUATED,
-        lambda r: forged(r, *signed_by(r, key_of("rita", 1), key_of("ada"), key_of("ben"))), quorum,
+        lambda r: forged(r, *signed_by(r, key_of("rita", 1), key_of("ada"), key_of("ben"))), quorum, edited=True,
     )  # fmt: skip
     yield row("one person approves with two keys", EVALUATED, two_keys, quorum)
     yield row("an approval of another request", EVALUATED, lambda r: approval(r, key_of("ada"), nonce="1" * 32), quorum, **service)
@@ -686,9 +692,12 @@ def _rows() -> Iterator[Attack]:
     yield row("the version's risk class lowered in the database", EVALUATED, lowered_row, quorum, request, edited=True)
     yield row("the version's stage raised in the database", EVALUATED, skipped_stage, request, edited=True)
     yield row("a flag's row deleted from the database", APPROVED, without_flag, flag, edited=True)
-    yield row("the version's ancestors emptied, one of which is flagged", APPROVED, without_ancestors, flag)
+    yield row("the version's ancestors emptied, one of which is flagged", APPROVED, without_ancestors, flag, edited=True)
     yield row("a version's row written by hand", EVALUATED, inserted_version, "promotion.evidence", edited=True, **service)
-    yield row("the envelope of another approved request in the row", APPROVED, swapped_envelope, "promotion.evidence", **service)
+    yield row(
+        "the envelope of another approved request in the row", APPROVED, swapped_envelope, "promotion.evidence", edited=True,
+        **service,
+    )  # fmt: skip
     yield row("a flag on the model that this one was made from", EVALUATED, flagged_parent("model"), flag)
     yield row("a flag on that model's artifact", EVALUATED, flagged_parent("artifact"), flag)
     late: dict[str, Any] = {"layer": "promotion service", "passed": True}
@@ -719,7 +728,7 @@ def _rows() -> Iterator[Attack]:
     yield row("a version of staging, deployed to production", PROMOTED, lambda r: deploy(r, "prod"), *both)
     yield row("a version that was never promoted", EVALUATED, deploy, *both)
     yield row("a manifest for production with a key of one's own, in the database", PROMOTED, forged_manifest, *both, edited=True)
-    yield row("the manifest of another version, in the database", PROMOTED, manifest_of_another, *both)
+    yield row("the manifest of another version, in the database", PROMOTED, manifest_of_another, *both, edited=True)
     yield row("a manifest edited in the store", PROMOTED, edited_manifest, "serving.manifest")
     yield row("the stage raised in the database", PROMOTED, stage_row, *both, edited=True)
     yield row("a rollback to a quarantined version", PROMOTED, rollback_to_quarantined, "serving.quarantine")
