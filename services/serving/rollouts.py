@@ -101,35 +101,32 @@ class Rollouts:
         return self.get(rollout)
 
     def complete(self, rollout: str, reason: str, actor: str) -> dict[str, Any]:
-        """A person takes an undecided canary into all traffic, and answers for what the test could not clear.
+        """A person takes an undecided canary into all traffic, and answers for what the test could not clear. The same order again
+        answers the rollout.
 
         Raises:
             NotUndecided: it still runs, or has ended: only what the test leaves open is a person's to decide. RolloutRunning: it
             changed in between.
         """
-        row = self._undecided(rollout)
-        counts, verdict = Counts.from_json(row["counts"]), Verdict.from_json(row["verdict"])
-        self._complete(row, counts, verdict, f"completed by {actor}: {reason}", actor)
+        row, why = self._row(rollout), f"completed by {actor}: {reason}"
+        if (row["state"], row["reason"]) != (COMPLETED, why):
+            _require_undecided(row)
+            self._complete(row, Counts.from_json(row["counts"]), Verdict.from_json(row["verdict"]), why, actor)
         return self.get(rollout)
 
     def extend(self, rollout: str, requests: int, seconds: float, reason: str, actor: str) -> dict[str, Any]:
-        """A person gives an undecided rollout more requests and time; its rule stays. Raises NotUndecided, RolloutRunning."""
-        row = self._undecided(rollout)
-        spec = RolloutSpec.from_json(row["spec"])
-        finished = sum(phase.requests for phase in Counts.from_json(row["counts"]).phases if phase.weight == row["weight"])
-        longer = spec.model_copy(update={"max_requests_per_step": finished + requests, "max_step_s": seconds})
+        """A person gives an undecided rollout more requests and time; its rule stays. The same order again, until the next step,
+        answers the rollout. Raises NotUndecided, RolloutRunning."""
+        row, why = self._row(rollout), f"extended by {actor}: {reason}"
+        if (row["state"], row["reason"]) == (RUNNING, why) and row["spec"] == _longer(row, requests, seconds):
+            return self.get(rollout)
+        _require_undecided(row)
         with begin(self.serving.engine) as connection:
             payload = {"rollout": rollout, "requests": requests, "seconds": int(seconds), "reason": reason, "seed": row["seed"]}
             event = self._emit(connection, row, "rollout.extended", payload | _evidence_of(row), actor)
-            values = {"state": RUNNING, "reason": f"extended by {actor}: {reason}", "event": event, "spec": longer.to_json()}
+            values = {"state": RUNNING, "reason": why, "event": event, "spec": _longer(row, requests, seconds)}
             self._change(connection, row, **values)
         return self.get(rollout)
-
-    def _undecided(self, rollout: str) -> RowMapping:
-        row = self._row(rollout)
-        if row["state"] != UNDECIDED:
-            raise NotUndecided(f"rollout {rollout} is {row['state']}: only an undecided one is for a person to complete or extend")
-        return row
 
     def get(self, rollout: str) -> dict[str, Any]:
         """The record, and `requests`: finished in the present step by both versions, null while none are compared. Raises
@@ -384,6 +381,18 @@ def make_rule(spec: RolloutSpec, reference: Reference) -> tuple[Rule, dict[str, 
         mirrored=spec.mirror > 0,
     )
     return rule, {"latencies": len(latencies), "dispersionRequests": len(reference.replicas) if len(blocks) >= MIN_BLOCKS else 0}
+
+
+def _require_undecided(row: RowMapping) -> None:
+    if row["state"] != UNDECIDED:
+        raise NotUndecided(f"rollout {row['id']} is {row['state']}: only an undecided one is for a person to complete or extend")
+
+
+def _longer(row: RowMapping, requests: int, seconds: float) -> dict[str, Any]:
+    """The order of a rollout, with so much more than what its step had seen at the last verdict."""
+    finished = sum(phase.requests for phase in Counts.from_json(row["counts"]).phases if phase.weight == row["weight"])
+    more = {"max_requests_per_step": finished + requests, "max_step_s": seconds}
+    return RolloutSpec.from_json(row["spec"]).model_copy(update=more).to_json()
 
 
 def _evidence(row: RowMapping, counts: Counts, verdict: Verdict) -> dict[str, Any]:

@@ -106,12 +106,14 @@ class Training:
         return self._begin(job, now, actor, rerun_of=run_id)
 
     def retry(self, run_id: str, actor: str) -> dict[str, Any]:
-        """Goes on with a failed or cancelled run from its last checkpoint.
+        """Goes on with a failed or cancelled run from its last checkpoint. One that goes on already is answered as it is.
 
         Raises:
-            UnknownRun. WrongState: it is running or completed. TrainingRefused, Unavailable: as `start`.
+            UnknownRun. WrongState: it runs for the first time, or is completed. TrainingRefused, Unavailable: as `start`.
         """
         row = self._row(run_id)
+        if row["state"] == RUNNING and row["attempt"] > 1:
+            return self.get(run_id)
         if row["state"] not in (FAILED, CANCELLED):
             raise WrongState(f"run {run_id} is {row['state']}: only a failed or cancelled one can be retried")
         job, inputs = Job.from_json(row["job"]), RunInputs.from_json(row["inputs"])
@@ -129,12 +131,14 @@ class Training:
         return self.get(run_id)
 
     def cancel(self, run_id: str, actor: str) -> dict[str, Any]:
-        """Stops a run; its checkpoints stay for a retry.
+        """Stops a run; its checkpoints stay for a retry. One that is cancelled already is answered as it is.
 
         Raises:
             UnknownRun. WrongState: it is over.
         """
         row = self._row(run_id)
+        if row["state"] == CANCELLED:
+            return self.get(run_id)
         with self._stepping:
             # 1. The state first: the next step then leaves the run alone. A crash here leaves what works on it to the next `step`.
             if not self._fail(run_id, CANCELLED, f"cancelled by {actor}", actor):

@@ -280,6 +280,27 @@ def test_a_person_extends_an_undecided_rollout_and_its_rule_stays(bench: Bench) 
     assert bench.rollouts.get(rollout)["state"] == "undecided"
 
 
+def test_a_completion_whose_answer_was_lost_happens_once(bench: Bench) -> None:
+    rollout = undecided(bench)
+    first = bench.rollouts.complete(rollout, "seen by hand", APPROVER)
+    assert bench.rollouts.complete(rollout, "seen by hand", APPROVER) == first
+    assert bench.kinds().count("rollout.completed") == 1
+    for reason, actor in (("for another reason", APPROVER), ("seen by hand", ACTOR)):
+        with pytest.raises(NotUndecided, match="is completed"):
+            bench.rollouts.complete(rollout, reason, actor)
+
+
+def test_an_extension_whose_answer_was_lost_happens_once(bench: Bench) -> None:
+    rollout = undecided(bench)
+    first = bench.rollouts.extend(rollout, 500, 3600.0, "a quiet day", ACTOR)
+    assert bench.rollouts.extend(rollout, 500, 3600.0, "a quiet day", ACTOR) == first
+    assert bench.kinds().count("rollout.extended") == 1
+    for requests, seconds, reason, actor in ((501, 3600.0, "a quiet day", ACTOR), (500, 3601.0, "a quiet day", ACTOR),
+                                             (500, 3600.0, "more", ACTOR), (500, 3600.0, "a quiet day", APPROVER)):  # fmt: skip
+        with pytest.raises(NotUndecided, match="is running"):
+            bench.rollouts.extend(rollout, requests, seconds, reason, actor)
+
+
 def test_what_the_test_decides_is_no_persons_to_decide(bench: Bench) -> None:
     rollout = bench.running()
     with pytest.raises(NotUndecided, match="is running"):

@@ -225,6 +225,15 @@ def test_a_retry_is_decided_again(stage: Stage, repo: Path) -> None:
     assert stage.service.get(run_id)["state"] == "failed"
 
 
+def test_a_retry_whose_answer_was_lost_is_answered_by_the_run_that_goes_on(stage: Stage, repo: Path) -> None:
+    run_id = started(stage, repo)
+    stage.compute.fail(run_id, "killed")
+    stage.service.step()
+    first = stage.service.retry(run_id, TARA)
+    assert stage.service.retry(run_id, TARA) == first
+    assert (first["attempt"], stage.types()) == (2, ["train.started", "train.failed", "train.started"])
+
+
 def test_a_run_that_is_not_over_cannot_be_retried(stage: Stage, repo: Path) -> None:
     with pytest.raises(WrongState, match="is running"):
         stage.service.retry(started(stage, repo), TARA)
@@ -236,9 +245,14 @@ def test_a_cancelled_run_stops_and_can_be_retried(stage: Stage, repo: Path) -> N
     assert (run["state"], stage.compute.stopped) == ("cancelled", [run_id])
     stage.service.step()
     assert stage.service.get(run_id)["state"] == "cancelled"
-    with pytest.raises(WrongState, match="cannot be cancelled"):
-        stage.service.cancel(run_id, TARA)
+    assert stage.service.cancel(run_id, TARA)["error"] == run["error"]
+    assert stage.types() == ["train.started", "train.failed"]
     assert stage.service.retry(run_id, TARA)["state"] == "running"
+
+
+def test_a_completed_run_cannot_be_cancelled(stage: Stage, repo: Path) -> None:
+    with pytest.raises(WrongState, match="cannot be cancelled"):
+        stage.service.cancel(completed(stage, repo), TARA)
 
 
 def test_a_rerun_trains_the_recorded_source_and_says_that_the_artifact_is_the_same(stage: Stage, repo: Path) -> None:
