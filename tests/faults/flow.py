@@ -1,30 +1,42 @@
 """The flow as steps that can each break off and be repeated, on a platform in one process with all its databases and its log."""
 
 import itertools
+import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select
+
+from services.api import tables as api_tables
 from services.api.adapters import ServedVersions
+from services.api.app import build_app
 from services.api.quarantine import Quarantine
 from services.core import dsse
+from services.core.calls import call
 from services.core.database import open_engine
-from services.core.digests import sha256
+from services.core.digests import FileEntry, sha256, tree_digest
 from services.core.ids import new_id
 from services.core.outbox import Outbox, Relay
 from services.core.statements import DatasetApproval
 from services.core.tls import person_id, service_id
+from services.registry.artifacts import ArtifactUpload
 from services.registry.datasets import DatasetManifest, DatasetRegistration
 from services.registry.flags import FlagOrder, active_flags
+from services.registry.http import routes
 from services.registry.models import EvaluationOrder, Registration
 from services.serving.canary import Counts
-from services.serving.domain import DeploymentSpec, RolloutSpec
+from services.serving.domain import DeploymentSpec, Golden, RolloutSpec
 from services.serving.kept import KeptRecords, RecordBatch
 from services.serving.rollouts import Rollouts
 from services.serving.router import tables as router_tables
 from services.serving.router.records import RecordLog
 from services.serving.service import Serving
+from services.signing import tables as signing_tables
 from services.training.domain import StartRun
 from services.training.service import Site, Training
 from tests import databases
@@ -33,6 +45,7 @@ from tests.fakes.serving import ListedProbes, ScriptedBackend
 from tests.fakes.training import FakeCompute
 from tests.registry import API, EVA, RITA, STELLA, TOM, WEIGHTS, Rig, evaluated, key_of
 from tests.training import ENVIRONMENT, LOCK, Stage, repository
+from tests.unit.test_platform_http import AsCaller, as_
 from tests.unit.test_serving_service import PROBES, phase, reference
 
 APPROVERS = ("ada", "ben", "cyd")
@@ -40,6 +53,9 @@ DARIO, EVE = person_id("dario"), person_id("eve")
 ROUTER, PREDICTOR = service_id("router"), service_id("predictor")
 RUNS = ("run-1", "run-2")
 """Completed runs of a platform that is made ready: of different weights."""
+STEP_S = 60
+"""Seconds that a step of a rollout may take."""
+AT_ONCE = Golden(dataset="raw@1").at_once
 
 
 class Flow:
@@ -70,6 +86,16 @@ class Flow:
         outbox = Outbox(router_tables.outbox, ROUTER, rig.clock)
         self.router_relay = Relay(self.router_engine, outbox, rig.audit)
         self.records = RecordLog(rig.folder / "router", self.router_engine, outbox, rig.clock, ROUTER)
+        self._outboxes = (
+            (rig.engine, api_tables.outbox), (rig.engines["signing"], signing_tables.outbox), (self.router_engine, outbox.table)
+        )  # fmt: skip
+
+    @cached_property
+    def http(self) -> TestClient:
+        """The API's routes of the registry, called in this process."""
+        registry, rig = routes(self.rig.registry(), self.rig.sentinelnet.authorise), self.rig
+        app = build_app([registry], [], rig.engine, rig.clock, at_start=lambda: None, at_end=lambda: None)
+        return TestClient(AsCaller(app))
 
     def close(self) -> None:
         self.compute.close()
@@ -81,6 +107,23 @@ class Flow:
         self.writes.begin()
         self.router_relay.flush()
         return self.rig.problems()
+
+    def newest(self) -> list[int]:
+        """The number of the last event of each process."""
+        found = []
+        for engine, outbox in self._outboxes:
+            with engine.connect() as connection:
+                found.append(connection.execute(select(func.coalesce(func.max(outbox.c.seq), 0))).scalar_one())
+        return found
+
+    def emitted(self, newest: list[int]) -> Counter[str]:
+        """How many events of each type there are since."""
+        found = Counter[str]()
+        for (engine, outbox), last in zip(self._outboxes, newest, strict=True):
+            with engine.connect() as connection:
+                events = connection.execute(select(outbox.c.event).where(outbox.c.seq > last)).scalars()
+                found.update(json.loads(event)["type"] for event in events)
+        return found
 
     def tag(self) -> str:
         return f"t{next(self._numbers)}"
@@ -104,7 +147,19 @@ class Flow:
     def started(self, tag: str) -> str:
         """A run that compute has finished and the service has not looked at."""
         run = str(self.training.start(self.order, TOM)["id"])
-        self.compute.finish(run, finished_at=self.rig.clock())
+        files = {"model.safetensors": tag.encode(), "config.json": b"{}", "README.md": b"a card"}
+        self.compute.finish(run, files, finished_at=self.rig.clock())
+        return run
+
+    def broken(self, tag: str) -> str:
+        """A run that compute gave up and the service has not looked at."""
+        run = str(self.training.start(self.order, TOM)["id"])
+        self.compute.fail(run, "killed by SIGKILL")
+        return run
+
+    def failed(self, tag: str) -> str:
+        run = self.broken(tag)
+        self.training.step()
         return run
 
     def version(self, tag: str, number: int = 1) -> str:
@@ -150,7 +205,8 @@ class Flow:
         """Of the second version, where the first one serves."""
         self.deployed(tag)
         self.promoted(tag, 2)
-        return RolloutSpec.from_json({"model": tag, "number": 2, "environment": "staging", "golden": {"dataset": "raw@1"}})
+        spec = {"model": tag, "number": 2, "environment": "staging", "golden": {"dataset": "raw@1"}, "maxStepS": STEP_S}
+        return RolloutSpec.from_json(spec)
 
     def rolling(self, tag: str, looks: int = 2) -> str:
         """A rollout that was looked at so often: calibrated after two."""
@@ -164,6 +220,27 @@ class Flow:
         """The router has counted enough for a verdict."""
         weight = self.rollouts.get(rollout)["weight"]
         self.backend.seen = Counts((phase(weight, 400, (errors, 0)),))
+        return rollout
+
+    def cleared(self, tag: str) -> str:
+        """A rollout in its last step: nothing speaks against the canary, as the next look finds."""
+        rollout = self.seen(self.rolling(tag))
+        # The last look asks what is left of the golden probes.
+        for _ in range(len(PROBES) // AT_ONCE):
+            self.rollouts.advance(rollout)
+        self.backend.seen = Counts((phase(0.1, 400), phase(0.5, 1500)))
+        return rollout
+
+    def slow(self, tag: str) -> str:
+        """A rollout whose time is over after a few requests."""
+        rollout = self.rolling(tag)
+        self.backend.seen = Counts((phase(0.1, 12),))
+        self.rig.now += STEP_S
+        return rollout
+
+    def undecided(self, tag: str) -> str:
+        rollout = self.slow(tag)
+        self.rollouts.advance(rollout)
         return rollout
 
     def flagged(self, tag: str) -> str:
@@ -188,11 +265,21 @@ Act = Callable[[Flow, Any], Any]
 
 @dataclass(frozen=True)
 class Step:
-    """prepare: what it finds, from a tag; act: what is done to it, once or again."""
+    """prepare: what it finds, from a tag; act: what is done to it, once or again.
+
+    not_told: the write after which the caller is told of success, whatever becomes of it; twice: events that a repeat may tell of
+    once more, beside those of AGAIN.
+    """
 
     name: str
     prepare: Prepare
     act: Act
+    not_told: str = ""
+    twice: frozenset[str] = frozenset()
+
+
+AGAIN = frozenset({"policyCheck", "signature.requested", "signature.made"})
+"""Events of what had no effect when it broke off: a repeat decides anew, and what is signed names the decision."""
 
 
 def _approval(flow: Flow, tag: str) -> bytes:
@@ -221,6 +308,19 @@ def _with_approval(flow: Flow, tag: str) -> tuple[str, bytes]:
 def _with_clearance(flow: Flow, tag: str) -> tuple[str, bytes]:
     flag = flow.flagged(tag)
     return flag, flow.rig.clearance(flag)
+
+
+def _tree(flow: Flow, tag: str) -> ArtifactUpload:
+    """Uploaded files that are no artifact yet."""
+    files = flow.rig.files({"model.safetensors": f"{tag}'s".encode()})
+    return ArtifactUpload(id=tree_digest([FileEntry.from_json(file) for file in files]), files=files)
+
+
+def _rolling_flagged(flow: Flow, tag: str) -> str:
+    """A flag was set on the canary of a rollout, which runs still."""
+    rollout = flow.rolling(tag)
+    flow.rig.flag("model", f"{tag}@2")
+    return rollout
 
 
 def _stopped(flow: Flow, tag: str) -> str:
@@ -260,16 +360,29 @@ def _batch(flow: Flow, tag: str) -> RecordBatch:
     return RecordBatch.from_json(batch)
 
 
+def _flag_over_http(flow: Flow, tag: str) -> None:
+    order = {"kind": "model", "target": f"{tag}@1", "reason": "biased"}
+    call(flow.http, "POST", "/v1/flags", json=order, headers=as_("eve", **{"idempotency-key": tag}))
+
+
 def _append(flow: Flow, record: dict[str, Any]) -> None:
     flow.records.expect()
     flow.writes.take("router", "append a record", lambda: flow.records.append(record))
 
 
+SECOND_RUN = frozenset({"train.started"})
+"""An order whose answer was lost is another order when it is given again."""
+
 STEPS = (
     Step("register a data set", Flow.dataset, lambda flow, it: flow.rig.datasets.register(it, TOM)),
     Step("approve a data set", _approval, lambda flow, it: flow.rig.datasets.approve(it, STELLA)),
-    Step("order a training", lambda flow, tag: flow.order, lambda flow, it: flow.training.start(it, TOM)),
+    Step("order a training", lambda flow, tag: flow.order, lambda flow, it: flow.training.start(it, TOM), twice=SECOND_RUN),
     Step("finish a training", Flow.started, lambda flow, it: flow.training.step()),
+    Step("a training fails", Flow.broken, lambda flow, it: flow.training.step()),
+    Step("retry a training", Flow.failed, lambda flow, it: flow.training.retry(it, TOM)),
+    Step("cancel a training", Flow.started, lambda flow, it: flow.training.cancel(it, TOM)),
+    Step("repeat a training", Flow.started, lambda flow, it: flow.training.rerun(it, TOM), twice=SECOND_RUN),
+    Step("upload an artifact", _tree, lambda flow, it: flow.rig.artifacts.upload(it, TOM)),
     Step("register a version", lambda flow, tag: tag, lambda flow, it: flow.version(it)),
     Step("evaluate", _version_later, _evaluate),
     Step("request a promotion", _requested, lambda flow, it: flow.rig.promotions.request(it, RITA)),
@@ -280,9 +393,16 @@ STEPS = (
     Step("rollout: the canary is ready", lambda flow, tag: flow.rolling(tag, 0), lambda flow, it: flow.rollouts.advance(it)),
     Step("rollout: traffic begins", lambda flow, tag: flow.rolling(tag, 1), lambda flow, it: flow.rollouts.advance(it)),
     Step("rollout: a step", lambda flow, tag: flow.seen(flow.rolling(tag)), lambda flow, it: flow.rollouts.advance(it)),
+    Step("rollout: full traffic", Flow.cleared, lambda flow, it: flow.rollouts.advance(it)),
     Step("rollout: back", lambda flow, tag: flow.seen(flow.rolling(tag), errors=60), lambda flow, it: flow.rollouts.advance(it)),
+    Step("rollout: undecided", Flow.slow, lambda flow, it: flow.rollouts.advance(it)),
+    Step("extend a rollout", Flow.undecided, lambda flow, it: flow.rollouts.extend(it, 500, 3600.0, "a quiet day", DARIO)),
+    Step("complete a rollout", Flow.undecided, lambda flow, it: flow.rollouts.complete(it, "seen by hand", person_id("ada"))),
+    Step("abort a rollout", Flow.rolling, lambda flow, it: flow.rollouts.abort(it, "not now", DARIO)),
     Step("set a flag", Flow.version, lambda flow, it: flow.rig.flag("model", f"{it}@1")),
+    Step("set a flag over HTTP, with an Idempotency-Key", Flow.version, _flag_over_http, not_told="commit idempotency"),
     Step("quarantine", _stopped, lambda flow, it: flow.quarantine.enforce()),
+    Step("quarantine within a rollout", _rolling_flagged, lambda flow, it: flow.quarantine.enforce()),
     Step("lift a flag", _with_clearance, lambda flow, it: flow.rig.flags.lift(*it, EVE)),
     Step("resume", _resumed, lambda flow, it: flow.quarantine.enforce()),
     Step("undeploy", Flow.deployed, lambda flow, it: flow.serving.undeploy(it, DARIO)),

@@ -1,13 +1,13 @@
 """The fault table: every write of the flow fails, before or after it took effect.
 
-    [TEST_DATABASE=postgresql] python -m tests.faults.table [--json] [--step NAME]
+    [TEST_DATABASE=postgresql] python -m tests.faults.table [--step NAME | --record]
 
 For each step of `flow.STEPS` a dry run lists its writes by component. Then, for each of them and each mode: the caller is refused
-with a retryable error, reconciliation and verification find nothing, the same call again succeeds, and they find nothing again.
+with a retryable error, reconciliation and verification find nothing, the same call again succeeds and happened once, and they find
+nothing again. A minute.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -20,26 +20,14 @@ from pathlib import Path
 
 from services.core.errors import AiInfraError
 from services.training.domain import StartRun
-from tests.fakes.writes import MODES, Fault, Mode, Writes
-from tests.faults.flow import STEPS, Flow, Step, ready
+from tests import databases
+from tests.fakes.writes import MODES, Fault, Writes
+from tests.faults.cells import Cell, record, steps, total
+from tests.faults.flow import AGAIN, STEPS, Flow, Step, ready
 from tests.registry import Rig, copied
 
-COMPONENTS = ("api", "proxy", "appender", "router")
 MEMORY = next((path for path in ("/dev/shm",) if os.access(path, os.W_OK)), None)
 """A file system in memory, where there is one: there a commit waits for no disk. No fault here depends on one."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One fault and what came of it; `wrong` is empty when all is as it should be."""
-
-    step: str
-    component: str
-    write: str
-    number: int
-    mode: Mode
-    refused: str = ""
-    wrong: tuple[str, ...] = ()
 
 
 @cache
@@ -61,78 +49,90 @@ def opened() -> Iterator[Flow]:
             flow.close()
 
 
-def writes_of(flow: Flow, step: Step) -> list[tuple[str, str]]:
-    """(component, what) of each write of a step, in order."""
+@dataclass(frozen=True)
+class Dry:
+    """What a step does when nothing fails. writes: (component, what) of each, in order; events: how many of each type."""
+
+    writes: tuple[tuple[str, str], ...]
+    events: Counter[str]
+
+
+def dry(flow: Flow, step: Step) -> Dry:
     it = step.prepare(flow, flow.tag())
+    newest = flow.newest()
     flow.writes.begin()
     step.act(flow, it)
-    return list(flow.writes.seen)
+    return Dry(tuple(flow.writes.seen), flow.emitted(newest))
 
 
-def cells_of(writes: list[tuple[str, str]], step: Step) -> Iterator[Cell]:
+def cells_of(run: Dry, step: Step) -> Iterator[Cell]:
     """What has to be tried."""
     numbers: Counter[str] = Counter()
-    for component, what in writes:
+    for component, what in run.writes:
         for mode in MODES:
             yield Cell(step.name, component, what, numbers[component], mode)
         numbers[component] += 1
 
 
-def tried(flow: Flow, step: Step, cell: Cell) -> Cell:
-    """The cell with what came of it."""
+def tried(flow: Flow, step: Step, cell: Cell, events: Counter[str]) -> Cell:
+    """The cell with what came of it. events: of the step when nothing fails."""
     it, wrong = step.prepare(flow, flow.tag()), list[str]()
+    newest, happens = flow.newest(), Counter({name: n for name, n in events.items() if name not in AGAIN})
     flow.writes.begin(Fault(cell.component, cell.number, cell.mode))
     refused = ""
     try:
         step.act(flow, it)
-        wrong.append("the caller was not told")
+        if cell.write != step.not_told:
+            wrong.append("the caller was not told")
+        wrong += [f"after the fault: {problem}" for problem in _other(happens, flow.emitted(newest))]
     except AiInfraError as error:
         refused = type(error).__name__
-        if not error.retryable:
+        if cell.write == step.not_told:
+            wrong.append(f"the caller was refused what has happened: {error}")
+        elif not error.retryable:
             wrong.append(f"not retryable: {refused}: {error}")
     wrong += [f"after the fault: {problem}" for problem in flow.problems()]
     try:
         step.act(flow, it)
     except AiInfraError as error:
         wrong.append(f"the same call again: {type(error).__name__}: {error}")
+    wrong += [f"after the repeat: {problem}" for problem in _other(happens, flow.emitted(newest), step.twice)]
     wrong += [f"after the repeat: {problem}" for problem in flow.problems()]
     return Cell(**asdict(cell) | {"refused": refused, "wrong": tuple(wrong)})
 
 
-def table(steps: tuple[Step, ...] = STEPS) -> Iterator[Cell]:
+def _other(wanted: Counter[str], found: Counter[str], twice: frozenset[str] = frozenset()) -> list[str]:
+    """Where the events are not those that are wanted. What a repeat tells of beyond them is the next thing's, as of a next look."""
+    return [
+        f"{found[name]} events {name}, not {count}"
+        for name, count in wanted.items()
+        if found[name] != count and not (name in twice and found[name] == 2 * count)
+    ]
+
+
+def table(chosen: tuple[Step, ...] = STEPS) -> Iterator[Cell]:
     """Every cell, each step on a platform of its own."""
-    for step in steps:
+    for step in chosen:
         with opened() as flow:
-            for cell in cells_of(writes_of(flow, step), step):
-                yield tried(flow, step, cell)
-
-
-def markdown(cells: list[Cell]) -> str:
-    """Writes of each step by component; every write was made to fail in both modes."""
-    lines = ["| step | " + " | ".join(COMPONENTS) + " | wrong |", "|---|" + "---|" * (len(COMPONENTS) + 1)]
-    for step in STEPS:
-        own = [cell for cell in cells if cell.step == step.name]
-        counts = Counter(cell.component for cell in own)
-        numbers = [str(counts[name] // len(MODES) or "") for name in COMPONENTS]
-        lines.append(f"| {step.name} | {' | '.join(numbers)} | {sum(bool(cell.wrong) for cell in own)} |")
-    total = f"{len(cells)} cells = {len(cells) // len(MODES)} writes × {len(MODES)} modes"
-    return "\n".join([*lines, "", f"{total}; wrong: {sum(bool(cell.wrong) for cell in cells)}"])
+            run = dry(flow, step)
+            for cell in cells_of(run, step):
+                yield tried(flow, step, cell, run.events)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.table", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="every cell as a line of JSON")
-    parser.add_argument("--step", help="one step only")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--step", help="one step only")
+    which.add_argument("--record", action="store_true", help="write the cells into docs/faults.json and docs/faults.md")
     options = parser.parse_args()
     cells = []
     for cell in table(tuple(step for step in STEPS if options.step in (None, step.name))):
         cells.append(cell)
-        if options.json:
-            print(json.dumps(asdict(cell)), flush=True)
-        elif cell.wrong:
+        if cell.wrong:
             print(f"{cell.step}: {cell.component} {cell.number} {cell.write} {cell.mode}: {cell.wrong[0]}", file=sys.stderr)
-    if not options.json:
-        print(markdown(cells))
+    print("\n".join([*steps(cells), "", total(cells)]))
+    if options.record:
+        record(databases.CHOICE, cells)
     return 1 if any(cell.wrong for cell in cells) else 0
 
 
