@@ -2,11 +2,12 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from services.core.durable import sync_folder
-from services.core.errors import Unavailable
 from services.core.logfile import FolderReader
+from services.core.storage import writing
 
 
 class FolderStore(FolderReader):
@@ -20,7 +21,7 @@ class FolderStore(FolderReader):
         target = self._root / path
         # One writer, so one name will do; a crash leaves it behind, and the next write of this file replaces it.
         temporary = target.with_name(f".{target.name}.tmp")
-        try:
+        with writing(f"{path} of the log could not be written"):
             self._make(target.parent)
             with temporary.open("wb") as file:
                 file.write(data)
@@ -28,16 +29,10 @@ class FolderStore(FolderReader):
                 os.fsync(file.fileno())
             temporary.replace(target)
             sync_folder(target.parent)
-        except OSError as error:
-            raise Unavailable(f"{path} of the log could not be written: {error.strerror}") from error
 
     def remove_partials(self, path: str) -> None:
-        try:
+        with writing(f"partial forms of {path} could not be removed"), suppress(FileNotFoundError):
             shutil.rmtree(self._root / f"{path}.p")
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise Unavailable(f"partial forms of {path} could not be removed: {error.strerror}") from error
 
     def _make(self, folder: Path) -> None:
         """Makes a folder whose own entry is durable too."""

@@ -12,6 +12,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InvalidatePoolError, OperationalError
 
 from services.core.errors import BadInput, Conflict, Unavailable
+from services.core.storage import why
 from services.core.transactions import part, transaction
 
 BUSY_TIMEOUT_MS = 5_000
@@ -108,7 +109,7 @@ def _require_silent(connection: Any, _record: Any, _proxy: Any) -> None:
 def _as_ours(context: ExceptionContext) -> BaseException | None:
     """The error that callers know for one of the database; None leaves it as it is."""
     if isinstance(context.sqlalchemy_exception, OperationalError) or context.is_disconnect:
-        return Unavailable(f"the database did not answer: {context.original_exception}")
+        return Unavailable(f"the database did not answer: {why(context.original_exception)}")
     if isinstance(context.sqlalchemy_exception, DataError):
         # PostgreSQL has no NUL in a text, and SQLite has: an id or a name with one is its sender's error.
         return BadInput(f"the database holds no such value: {context.original_exception}")
@@ -220,7 +221,7 @@ def _as_said() -> Iterator[None]:
     try:
         yield
     except (OperationalError, sqlite3.OperationalError) as error:
-        raise Unavailable(f"the database did not take the write: {getattr(error, 'orig', error)}") from error
+        raise Unavailable(f"the database did not take the write: {why(getattr(error, 'orig', error))}") from error
     except (IntegrityError, sqlite3.IntegrityError) as error:
         if _constraint(getattr(error, "orig", error)) in UNIQUE:
             raise Conflict("another write took this name or id first: repeat the call to see it") from error

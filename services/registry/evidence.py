@@ -14,6 +14,7 @@ from services.core.digests import CHUNK, FileEntry, tree_bytes
 from services.core.errors import BadInput, Unavailable
 from services.core.objects import ObjectStore
 from services.core.statements import PromotionRequest, expect
+from services.core.storage import writing
 from services.core.storedzip import Writer
 from services.registry import tables
 from services.registry.artifacts import Artifacts
@@ -130,16 +131,17 @@ class Evidences:
         return self._file(manifest, Prediction(record, sealed, deployment), weights_up_to)
 
     def _file(self, manifest: dict[str, Any], prediction: Prediction | None, weights_up_to: int) -> IO[bytes]:
-        file = tempfile.TemporaryFile()  # noqa: SIM115  # the caller reads and closes it
-        try:
-            target = Writer(file)
-            self._write(target, manifest, prediction, weights_up_to)
-            target.close()
-            file.seek(0)
-        except BaseException:
-            file.close()
-            raise
-        return file
+        with writing("the archive could not be put aside"):
+            file = tempfile.TemporaryFile()  # noqa: SIM115  # the caller reads and closes it
+            try:
+                target = Writer(file)
+                self._write(target, manifest, prediction, weights_up_to)
+                target.close()
+                file.seek(0)
+            except BaseException:
+                file.close()
+                raise
+            return file
 
     def _write(self, target: Writer, manifest: dict[str, Any], prediction: Prediction | None, weights_up_to: int) -> None:
         promotion = self.promotions.get(manifest["promotion"])

@@ -21,6 +21,7 @@ from services.core.http import Actor, told
 from services.core.objects import ObjectStore
 from services.core.openapi import content
 from services.core.statements import Strict
+from services.core.storage import writing
 from services.registry.artifacts import Artifacts, ArtifactUpload
 from services.registry.datasets import DatasetRegistration, Datasets
 from services.registry.evidence import Evidences, Served
@@ -89,7 +90,7 @@ def _objects(router: APIRouter, registry: Registry, authorise: Authorise) -> Non
     async def upload_object(digest: str, request: Request, actor: str = allowed(authorise, "object.write")) -> dict[str, Any]:
         """Stores the body, if its digest is the one in the path. A body that breaks off leaves nothing."""
         require_digest(digest)
-        with tempfile.NamedTemporaryFile() as aside:
+        with writing("the upload could not be put aside"), tempfile.NamedTemporaryFile() as aside:
             size = 0
             async for chunk in request.stream():
                 size += len(chunk)

@@ -19,6 +19,7 @@ from typing import Any
 from services.core.bundle import BadBundle, Bundle, to_tar
 from services.core.dsse import encode64
 from services.core.errors import BadInput, Unavailable
+from services.core.storage import writing
 from services.core.verdict import Report, Verdict
 
 TIMEOUT_S = 30.0
@@ -54,7 +55,7 @@ def tried(
     """What the bundle says to each input, once it is found to be one that could become active.
 
     Raises:
-        BadBundle: it could not, see rego.check_bundle. TrialFailed. Unavailable: another trial is running; retry.
+        BadBundle: it could not, see rego.check_bundle. TrialFailed. Unavailable: another trial runs, or the disk is full; retry.
     """
     order = json.dumps({"bundle": encode64(to_tar(bundle)), "inputs": list(inputs)}).encode()
     if not _one.acquire(timeout=WAIT_S):
@@ -70,7 +71,7 @@ def tried(
 
 def _run(order: bytes, timeout_s: float, max_memory: int) -> bytes:
     passed = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
-    with tempfile.TemporaryFile() as file:
+    with writing("the bundle could not be put aside"), tempfile.TemporaryFile() as file:
         file.write(order)
         file.seek(0)
         with subprocess.Popen(

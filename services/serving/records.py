@@ -13,6 +13,7 @@ from services.core import merkle
 from services.core.canonical import canonical, parse
 from services.core.errors import BadJson, Unavailable
 from services.core.events import EventDraft, Subject
+from services.core.storage import FULL, why
 
 BATCH_RECORDS = 2000
 BATCH_MS = 2000
@@ -60,11 +61,11 @@ def append_line(file: int, length: int, line: bytes) -> None:
     try:
         written = os.write(file, line)
     except OSError as error:
-        raise Unavailable(f"the prediction could not be recorded: {error}") from error
+        raise Unavailable(f"the prediction could not be recorded: {why(error)}") from error
     if written != len(line):
         # The half line must not stand before the next one.
         os.ftruncate(file, length)
-        raise Unavailable("the prediction could not be recorded: the disk is full")
+        raise Unavailable(f"the prediction could not be recorded: {FULL}")
 
 
 def whole_record(line: bytes) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from typing import Any
 from services.core.canonical import parse
 from services.core.errors import BadInput, Unavailable
 from services.core.objects import ObjectStore
+from services.core.storage import writing
 from services.registry.ports import Measured
 from services.training.environment import TRAINING_VARIABLES
 
@@ -35,11 +36,12 @@ class ProcessEvaluator:
         """
         with tempfile.TemporaryDirectory(prefix="ai-infra-evaluate-") as name:
             folder = Path(name)
-            for kind, files in (("model", artifact_files), ("data", dataset_files)):
-                for path, digest in files.items():
-                    target = folder / kind / path
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    self.store.copy_to(digest, target)
+            with writing("model and data could not be laid out"):
+                for kind, files in (("model", artifact_files), ("data", dataset_files)):
+                    for path, digest in files.items():
+                        target = folder / kind / path
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        self.store.copy_to(digest, target)
             found = self._run(folder, sorted(path for path in dataset_files if path.endswith(".csv")))
         return Measured(samples=found["samples"], metrics=found["metrics"])
 

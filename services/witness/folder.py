@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from services.core import keys
 from services.core.durable import sync_folder
 from services.core.errors import BadSetting, Unavailable
+from services.core.storage import writing
 
 KEY, LOCK = "witness.pem", "lock"
 
@@ -58,12 +59,10 @@ class FolderState:
     def write(self, name: str, data: bytes) -> None:
         # One writer, so one name will do; a crash leaves it behind, and the next write replaces it.
         temporary = self._folder / f".{name}.tmp"
-        try:
+        with writing(f"{name} of the witness could not be kept"):
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._folder / name)
             sync_folder(self._folder)
-        except OSError as error:
-            raise Unavailable(f"{name} of the witness could not be kept: {error.strerror}") from error

@@ -1,11 +1,15 @@
-"""Faults of the machine, made for real: a disk that takes no more bytes, a folder that takes no files."""
+"""Faults of the machine, made for real: a disk that is full, files that may not grow, a folder that takes no files."""
 
 import ctypes
 import os
 import resource
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 _CAP_VERSION_3, _CAP_DAC_OVERRIDE = 0x20080522, 1
 
@@ -36,6 +40,37 @@ def read_only(folder: Path) -> Iterator[None]:
     finally:
         for path in folders:
             path.chmod(0o755)
+
+
+class SmallDisk:
+    """A file system of its own. Filled, it refuses with ENOSPC what needs another block; a page of a file may have room yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._filler = path, path / "filler"
+
+    def fill(self) -> None:
+        left = os.statvfs(self.path)
+        with self._filler.open("ab") as file:
+            os.posix_fallocate(file.fileno(), file.tell(), max(1, left.f_bavail * left.f_frsize))
+
+    def make_room(self) -> None:
+        self._filler.unlink()
+
+
+@contextmanager
+def small_disk(megabytes: int) -> Iterator[SmallDisk]:
+    """In memory, open to every user. To mount it is a privilege: the test is skipped, by name, where it is not given, and with
+    REQUIRE_PEERS=1 too, since no package brings it."""
+    with tempfile.TemporaryDirectory(prefix="ai-infra-disk-") as name:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0777", "tmpfs", name]
+        try:
+            subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"no small disk: this machine mounts no tmpfs for us: {getattr(error, 'stderr', '') or error}")
+        try:
+            yield SmallDisk(Path(name))
+        finally:
+            subprocess.run(["umount", "--lazy", name], check=True)
 
 
 class _Header(ctypes.Structure):

@@ -12,6 +12,7 @@ from services.core.digests import CHUNK, require_digest, sha256
 from services.core.durable import sync_folder
 from services.core.errors import Unavailable
 from services.core.objects import CorruptObject, NoSuchObject, ObjectStore, WrongChecksum
+from services.core.storage import writing
 
 PRODUCTION = False
 
@@ -78,30 +79,26 @@ class FolderStore:
         return self._root / digits[:2] / digits[2:]
 
     def _write(self, chunks: Iterable[bytes], expected: str | None) -> str:
-        try:
+        with writing("the object store did not take the write"):
             handle, name = tempfile.mkstemp(dir=self._root / "incoming")
-        except OSError as error:
-            raise Unavailable(f"the object store cannot be written: {error}") from error
-        aside = Path(name)
-        try:
-            # 1. Write aside. A crash here leaves a file in incoming/ that no digest names: harmless.
-            hasher = hashlib.sha256()
-            with os.fdopen(handle, "wb") as target:
-                for chunk in chunks:
-                    hasher.update(chunk)
-                    target.write(chunk)
-                target.flush()
-                os.fsync(target.fileno())
-            digest = "sha256:" + hasher.hexdigest()
-            if expected is not None and digest != expected:
-                raise WrongChecksum(f"the bytes have digest {digest}, not {expected}")
-            # 2. Name it. From here it is visible, and whole.
-            self._publish(aside, self._path(digest))
-            return digest
-        except OSError as error:
-            raise Unavailable(f"the object store did not take the write: {error}") from error
-        finally:
-            aside.unlink(missing_ok=True)
+            aside = Path(name)
+            try:
+                # 1. Write aside. A crash here leaves a file in incoming/ that no digest names: harmless.
+                hasher = hashlib.sha256()
+                with os.fdopen(handle, "wb") as target:
+                    for chunk in chunks:
+                        hasher.update(chunk)
+                        target.write(chunk)
+                    target.flush()
+                    os.fsync(target.fileno())
+                digest = "sha256:" + hasher.hexdigest()
+                if expected is not None and digest != expected:
+                    raise WrongChecksum(f"the bytes have digest {digest}, not {expected}")
+                # 2. Name it. From here it is visible, and whole.
+                self._publish(aside, self._path(digest))
+                return digest
+            finally:
+                aside.unlink(missing_ok=True)
 
     def _publish(self, aside: Path, path: Path) -> None:
         if not path.parent.exists():

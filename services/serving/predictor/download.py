@@ -7,9 +7,10 @@ from pathlib import Path
 
 from services.core.digests import FileEntry, sha256_file
 from services.core.durable import sync_folder
-from services.core.errors import BadInput, NotFound, Unavailable
+from services.core.errors import BadInput, NotFound
 from services.core.objects import CorruptObject, ObjectStore
 from services.core.oms import SIGNATURE_FILE
+from services.core.storage import writing
 from services.core.trust import Trust
 from services.serving.errors import LoadRefused
 from services.serving.predictor.folder import FILES, INCOMING, MANIFEST, SOURCE, VERIFIED, ModelFolder
@@ -31,7 +32,7 @@ def initialise(
         Quarantined, LoadRefused: a check failed; do not retry.
     """
     incoming, verified = target / INCOMING, target / VERIFIED
-    try:
+    with writing(f"{target} does not take the model"):
         # 1. What an earlier attempt left goes. A crash in here leaves an `incoming` in pieces: it is what goes first the next time.
         shutil.rmtree(incoming, ignore_errors=True)
         if verified.exists():
@@ -43,8 +44,6 @@ def initialise(
         #    folder hashes it.
         incoming.rename(verified)
         sync_folder(target)
-    except OSError as error:
-        raise Unavailable(f"{target} does not take the model: {error.strerror}; is there room for it?") from error
     return order
 
 

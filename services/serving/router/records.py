@@ -20,6 +20,7 @@ from services.core.clock import Clock
 from services.core.database import begin
 from services.core.ids import made_at
 from services.core.outbox import Outbox
+from services.core.storage import writing
 from services.serving.errors import UnknownPrediction
 from services.serving.owed import Owed
 from services.serving.records import (
@@ -111,7 +112,7 @@ class RecordLog:
     def seal(self) -> int:
         """Seals what was appended so far; how many records. Raises Unavailable: the batches stay, call again."""
         sealed = 0
-        with self._sealing:
+        with self._sealing, writing("prediction records could not be sealed"):
             self._close()
             while self._closed:
                 self._write(self._closed[0])
@@ -176,14 +177,17 @@ class RecordLog:
             batch = self._open
             if not batch.ids:
                 return
-            self._closed.append(batch)
             end = batch.start + batch.length
             if end < self._segment_bytes:
+                self._closed.append(batch)
                 self._open = Batch(batch.segment, end)
                 return
+            # A disk that refuses either leaves the batch open, and it goes on.
             os.fsync(self._file)
+            file, following = self._open_segment(batch.segment + 1)
             os.close(self._file)
-            self._file, self._open = self._open_segment(batch.segment + 1)
+            self._closed.append(batch)
+            self._file, self._open = file, following
 
     def _write(self, batch: Batch) -> None:
         # 1. The lines are on the disk. A crash after it leaves an unsealed tail, which the next start seals.
