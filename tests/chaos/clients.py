@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from services.client import Client
-from services.core.errors import Conflict, NotFound, Unavailable
+from services.core.errors import Conflict, NotFound, Refused, Unavailable
 from services.core.tls import person_id
-from tests.chaos.home import RISK, Warm
+from services.serving.domain import ACTIVE, COMPLETED, ROLLED_BACK
+from tests.chaos.home import DATASET, RISK, Warm
+from tests.sentinelnet import blocking
 from tests.serving import WIDTH
 
 APPROVERS = ("ana", "ben", "chen")
@@ -23,7 +25,18 @@ PAUSE_S, LOOK_S = 0.03, 0.3
 CARRY_ON_S = 300.0
 """How long after the last kill a flow that was interrupted may take to its end: Ray starts in 20 s on a busy machine."""
 PREDICTIONS = 20
-"""Of each deployment."""
+"""Of each deployment, and of a rollout between two looks at it."""
+PUBLICATION_S = 5.0
+"""Between two publications: a request names the policies that it is for, so that each sends promotions back to their start."""
+OTHER_POLICIES = [
+    {"rule": "promotion.request", "verdict": "deny", "reasons": ["the request was made under another policy revision"]}
+]
+ROLLOUT: dict[str, Any] = {
+    "steps": [20, 50, 100], "compares": ["errors"], "margins": {"errors": 0.9}, "minRequestsPerStep": 10, "warmUp": 0,
+    "calibrationRequests": 0, "calibrationS": 0,
+}  # fmt: skip
+"""Goes through within some 20 requests, unless the canary fails them."""
+ENDS = {COMPLETED: "rollout.completed", ROLLED_BACK: "rollback"}
 Fact = tuple[str, str]
 """Type of an event, and what tells it from others of its type."""
 
@@ -35,6 +48,8 @@ def fact(event: Mapping[str, Any]) -> Fact:
         return kind, payload["promotion"] + (event["actor"] if kind == "promotion.approved" else "")
     if kind.startswith("quarantine."):
         return kind, payload["flag"]
+    if kind == "evaluation.recorded":
+        return kind, payload["evaluation"]
     if kind.startswith("train."):
         return kind, attempt(event["subject"]["id"], payload["attempt"])
     return kind, event["subject"]["id"]
@@ -122,7 +137,7 @@ class People:
 
     def __init__(self, warm: Warm, folder: Path, rng: random.Random) -> None:
         self._warm, self._folder = warm, folder
-        names = ("tara", "stella", "petra", "sam", "dario", *APPROVERS)
+        names = ("tara", "stella", "petra", "sam", "dario", "eva", *APPROVERS)
         self._clients = {name: Client.connect(warm.home, name) for name in names}
         self._tag, self._numbers = f"{rng.randrange(1 << 30):x}", itertools.count()
         folder.mkdir()
@@ -161,26 +176,46 @@ class People:
     def promote(self, worker: Worker) -> str:
         """A new version from dev to staging, with three approvals. Its name."""
         model = self._next("promoted")
-        self._registered(worker, model)
-        petra = self._clients["petra"]
-        asked = worker.insist(lambda: petra.request_promotion(f"{model}@1", "staging"), "promotion.requested")["id"]
-        worker.journal.note("promotion.requested", asked)
-        for name in APPROVERS:
-            worker.insist(lambda name=name: self._clients[name].approve(asked), "promotion.approved")  # type: ignore[misc]
-            worker.journal.note("promotion.approved", asked + person_id(name))
-        worker.insist(lambda: _promote(petra, asked), "promotion.completed")
-        worker.journal.note("promotion.completed", asked)
+        self._promoted(worker, self._registered(worker, model))
         return model
 
     def serve(self, worker: Worker) -> None:
         """A version is promoted, deployed, asked for predictions through the router, and taken out again."""
-        model, dario = self.promote(worker), self._clients["dario"]
-        found = worker.insist(lambda: dario.deploy(f"{model}@1", "staging"), "deploy.started")["id"]
-        worker.journal.note("deploy.started", found)
+        model = self.promote(worker)
+        deployed = self._deployed(worker, f"{model}@1")
         for _ in range(PREDICTIONS):
             self._predict(worker, model)
-        worker.insist(lambda: dario.undeploy(found), "deploy.stopped")
-        worker.journal.note("deploy.stopped", found)
+        self._undeployed(worker, deployed)
+
+    def evaluate(self, worker: Worker) -> None:
+        """Another version, measured by a process that the API starts for it."""
+        reference = self._registered(worker, self._next("evaluated"))
+        found = worker.insist(lambda: self._clients["eva"].evaluate(reference, DATASET), "evaluation.recorded")
+        worker.journal.note("evaluation.recorded", found["evaluations"][-1]["payload"])
+
+    def roll_out(self, worker: Worker) -> None:
+        """Of two versions that are promoted one is deployed, and traffic moves from it to the other. The winner is taken out."""
+        model = self._next("rolled")
+        stable, canary = (self._registered(worker, model, run) for run in (self._warm.run, self._warm.other_run))
+        for reference in (stable, canary):
+            self._promoted(worker, reference)
+        self._deployed(worker, stable)
+        found = worker.insist(lambda: _start_rollout(self._clients["dario"], canary), "rollout.started")
+        worker.journal.note("deploy.started", found["canary"])
+        found = self._ended(worker, model, found["id"])
+        if found["rule"] is not None:
+            worker.journal.note("rollout.started", found["id"])
+        worker.journal.note(ENDS[found["state"]], found["id"])
+        stays, goes = ("canary", "stable") if found["state"] == COMPLETED else ("stable", "canary")
+        worker.journal.note("deploy.stopped", found[goes])
+        self._undeployed(worker, found[stays])
+
+    def publish(self, worker: Worker) -> None:
+        """Other policies become active: they block one more data set, which nobody has."""
+        bundle = blocking(self._next("blocked"))
+        found = worker.insist(lambda: self._clients["sam"].publish_policies(bundle), "policy.published")
+        worker.journal.note("policy.published", f"policies@{found['version']}")
+        worker.journal.stop.wait(PUBLICATION_S)
 
     def train(self, worker: Worker) -> None:
         """A run to its good end, however often it has to be retried, and a model of it."""
@@ -213,16 +248,55 @@ class People:
                 worker.pause(f"prediction: {error}")
         worker.journal.predictions.append(found["id"])
 
+    def _promoted(self, worker: Worker, reference: str) -> None:
+        while not self._promoted_now(worker, reference):
+            pass  # other policies became active meanwhile
+
+    def _promoted_now(self, worker: Worker, reference: str) -> bool:
+        """Requested, approved by three and promoted; whether that was under the policies that the request is for."""
+        petra = self._clients["petra"]
+        asked = worker.insist(lambda: petra.request_promotion(reference, "staging"), "promotion.requested")["id"]
+        worker.journal.note("promotion.requested", asked)
+        for name in APPROVERS:
+            worker.insist(lambda name=name: self._clients[name].approve(asked), "promotion.approved")  # type: ignore[misc]
+            worker.journal.note("promotion.approved", asked + person_id(name))
+        done: bool = worker.insist(lambda: _promote(petra, asked), "promotion.completed")
+        if done:
+            worker.journal.note("promotion.completed", asked)
+        return done
+
+    def _deployed(self, worker: Worker, reference: str) -> str:
+        """Id of the deployment."""
+        found = worker.insist(lambda: self._clients["dario"].deploy(reference, "staging"), "deploy.started")["id"]
+        worker.journal.note("deploy.started", found)
+        return str(found)
+
+    def _undeployed(self, worker: Worker, deployment: str) -> None:
+        worker.insist(lambda: self._clients["dario"].undeploy(deployment), "deploy.stopped")
+        worker.journal.note("deploy.stopped", deployment)
+
+    def _ended(self, worker: Worker, model: str, rollout: str) -> dict[str, Any]:
+        """The rollout's record once it went through or back; until then it has traffic."""
+        dario = self._clients["dario"]
+        while (found := worker.insist(lambda: dario.rollout(rollout), "a look at a rollout"))["state"] in ACTIVE:
+            worker.pause(f"rollout {rollout} is still {found['state']}")
+            for _ in range(PREDICTIONS):
+                self._predict(worker, model)
+        return dict(found)
+
     def _over(self, worker: Worker, run: str) -> dict[str, Any]:
         """The run's record once it is no longer running."""
         while (found := worker.insist(lambda: self._clients["tara"].run(run), "a look at a run"))["state"] == "running":
             worker.pause(f"run {run} is still running", LOOK_S)
         return dict(found)
 
-    def _registered(self, worker: Worker, model: str, run: str = "") -> None:
+    def _registered(self, worker: Worker, model: str, run: str = "") -> str:
+        """name@number"""
         tara = self._clients["tara"]
-        worker.insist(lambda: tara.register_model(model, run or self._warm.run, RISK), "model.registered")
-        worker.journal.note("model.registered", f"{model}@1")
+        found = worker.insist(lambda: tara.register_model(model, run or self._warm.run, RISK), "model.registered")
+        reference = f"{model}@{found['number']}"
+        worker.journal.note("model.registered", reference)
+        return reference
 
     def _describe(self, name: str) -> Path:
         for file in ("train.csv", "test.csv"):
@@ -257,10 +331,30 @@ def _lift(client: Client, flag: str) -> None:
         client.lift(flag, "a drill")
 
 
-def _promote(client: Client, promotion: str) -> None:
-    """A restart carries on with what was allowed, so a repeat may meet it half-way."""
+def _promote(client: Client, promotion: str) -> bool:
+    """Whether it is promoted; not if the request is for other policies than those that are active now.
+
+    A restart carries on with what was allowed, so a repeat may meet it half-way.
+    """
     try:
         client.promote(promotion)
     except Conflict as error:
         if client.promotion(promotion)["state"] != "completed":
             raise Unavailable(str(error)) from error
+    except Refused as error:
+        if error.rules != OTHER_POLICIES:
+            raise
+        return False
+    return True
+
+
+def _start_rollout(client: Client, reference: str) -> dict[str, Any]:
+    """A repeat, after an answer that was lost, meets the version with all traffic if the rollout was quick."""
+    try:
+        return client.start_rollout(reference, "staging", **ROLLOUT)
+    except Conflict:
+        model = reference.partition("@")[0]
+        found = [item for item in client.rollouts() if (item["model"], item["state"]) == (model, COMPLETED)]
+        if not found:
+            raise
+        return found[-1]

@@ -1,6 +1,7 @@
 """A home in which a run completed and an evaluation passed, and a job that trains in seconds. The processes add the rest."""
 
 import json
+import random
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +16,14 @@ from services.registry.models import EvaluationOrder, Models, Registration
 from tests import databases
 from tests.fakes.registry import SaysEvaluator
 from tests.registry import GOOD
-from tests.serving import config, weights
+from tests.serving import WIDTH, config, row, weights
 from tests.training import TARA, Stage, commit_all, job_json, repository
 
 RISK = "high"
 EVALUATOR = person_id("eva")
+DATASET = "optical-digits@1.0"
+SAMPLES = 180
+"""In the held-out split: the policies take no fewer than 100."""
 JOB = job_json(workers=1, outputs=["model.txt"], hyperparameters={"epochs": 3})
 TRAIN = """\
 import tempfile
@@ -78,11 +82,13 @@ class _Workshop(Stage):
 
 @dataclass(frozen=True)
 class Warm:
-    """database: sqlite or postgresql; run: a completed run, of which warm@1 was made and evaluated; job: of `TRAIN`."""
+    """database: sqlite or postgresql; run, other_run: completed runs, of which warm@1 and warm@2 were made and evaluated; job: of
+    `TRAIN`."""
 
     home: Home
     database: str
     run: str
+    other_run: str
     job: Path
 
     def copy(self, folder: Path) -> "Warm":
@@ -108,21 +114,33 @@ def make(folder: Path, database: str) -> Warm:
     home = Home.at(folder / "home")
     create(home)
     shop = _Workshop(home.root, home=home, database=database)
-    shop.add_dataset()
-    run = shop.service.start(shop.order(repository(folder / "repository")), TARA)["id"]
-    shop.compute.finish(
-        run, {"model.safetensors": weights(), "config.json": config(), "README.md": b"# corner\n"}, finished_at=system_clock()
-    )
+    shop.add_dataset({"train.csv": b"label,p0\n1,2\n", "test.csv": _held_out()})
+    code = repository(folder / "repository")
+    runs = []
+    for epochs in (1, 2):
+        run = shop.service.start(shop.order(code, hyperparameters={"epochs": epochs}), TARA)["id"]
+        files = {"model.safetensors": weights(), "config.json": config(), "README.md": f"# corner, {epochs}\n".encode()}
+        shop.compute.finish(run, files, finished_at=system_clock())
+        runs.append(run)
     shop.service.step()
     models = Models(
         shop.engine, shop.store, shop.events, shop.clock, shop.datasets, shop.artifacts, shop.service,
         HomeSigning(home), SaysEvaluator(GOOD), lambda: home.trust, lambda: ["test"],
     )  # fmt: skip
-    models.register("warm", Registration.from_json({"run": run, "riskClass": RISK}), TARA)
-    models.evaluate("warm", 1, EvaluationOrder(dataset="optical-digits@1.0"), EVALUATOR)
+    for number, run in enumerate(runs, 1):
+        models.register("warm", Registration.from_json({"run": run, "riskClass": RISK}), TARA)
+        models.evaluate("warm", number, EvaluationOrder(dataset=DATASET), EVALUATOR)
     shop.engine.dispose()
     shop.compute.close()
-    return Warm(home, database, run, _job(folder / "job"))
+    return Warm(home, database, runs[0], runs[1], _job(folder / "job"))
+
+
+def _held_out() -> bytes:
+    """Labelled rows as the evaluator reads them."""
+    rng = random.Random(SAMPLES)
+    rows = [row(rng) for _ in range(SAMPLES)]
+    lines = [",".join([label, *map(str, values)]) for values, label in rows]
+    return "\n".join(["label," + ",".join(f"p{index}" for index in range(WIDTH)), *lines, ""]).encode()
 
 
 def _job(folder: Path) -> Path:

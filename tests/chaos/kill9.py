@@ -54,8 +54,14 @@ FLOWS = {
     "registry": Flow(("register_data", "flag", "promote", "register"), ("api", "signing-proxy", "router"), 0.5),
     "serving": Flow(("promote", "serve", "serve"), ("api", "signing-proxy", "router", "forkserver", "predictor"), 3.0),
     "training": Flow(("train", "train", "train"), ("api", "signing-proxy", "trainer", "ray"), 8.0, "train.completed"),
+    "rollout": Flow(
+        ("evaluate", "roll_out", "roll_out", "publish"),
+        ("api", "signing-proxy", "router", "forkserver", "predictor", "evaluator"),
+        3.0,
+        "rollout.completed",
+    ),
 }
-TURNS = ("registry", "serving", "training", "registry", "serving")
+TURNS = ("registry", "serving", "training", "rollout", "registry", "serving", "rollout")
 """Flows of the batches, again and again."""
 VARIABLES = {"platform": "AI_INFRA_DATABASE", "audit": "AI_INFRA_AUDIT_DATABASE", "signing": "AI_INFRA_SIGNING_DATABASE"}
 BATCH = 20
@@ -146,6 +152,14 @@ class Batch:
         if self._flow.awaits and self._result.trials % 2:
             self._journal.await_next(self._flow.awaits, AWAIT_S)
         time.sleep(self._rng.uniform(0, self._flow.max_wait_s))
+        killed = sum(self._result.kills.values())
+        while sum(self._result.kills.values()) == killed:
+            self._strike()
+        self._platform.mend()
+        self._result.trials += 1
+        self._check()
+
+    def _strike(self) -> None:
         # A trainer or predictor that is not there at this moment is no victim.
         alive = {name: pids for name in self._flow.victims if (pids := self._platform.alive(name))}
         victims = {self._rng.choice(list(alive))}
@@ -153,13 +167,12 @@ class Batch:
             victims.add(self._rng.choice(list(alive)))
         for victim in sorted(victims):
             self._kill(victim, self._rng.choice(alive[victim]))
-        self._platform.mend()
-        self._result.trials += 1
-        self._check()
 
     def _kill(self, victim: str, pid: int) -> None:
         if victim in self._platform.processes:
             self._platform.kill(victim)
+            if (status := self._platform.processes[victim].returncode) != -signal.SIGKILL:
+                self._result.problems.append(f"{victim} ended by itself, with status {status}")
         else:
             try:
                 if victim == "ray":

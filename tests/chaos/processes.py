@@ -86,7 +86,7 @@ class ForkedPlatform(Platform):
         """Process ids behind a name: one of ours, or what router and API start, who also start them again when they die.
 
         name: trainer drives a Ray cluster, or is its driver's parent; ray is any other process of that; forkserver is the parent of
-        the predictors.
+        the predictors; evaluator measures one version.
         """
         if name in ("trainer", "ray"):
             pids = marked(str(self.home.root / "training"))
@@ -94,6 +94,8 @@ class ForkedPlatform(Platform):
         if name in ("forkserver", "predictor"):
             forkservers = _children(self.processes["router"].pid)
             return forkservers if name == "forkserver" else [pid for parent in forkservers for pid in _children(parent)]
+        if name == "evaluator":
+            return [pid for pid in _children(self.processes["api"].pid) if b"services.training.evaluator" in _command(pid)]
         return [self.processes[name].pid]
 
     def mend(self) -> None:
