@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InvalidatePool
 
 from services.core.errors import BadInput, Conflict, Unavailable
 from services.core.storage import why
-from services.core.transactions import part, transaction
+from services.core.transactions import RELAXED, part, transaction
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a write waits for another one, on both databases."""
@@ -239,5 +239,6 @@ def _constraint(error: BaseException | None) -> str:
     return str(getattr(error, "sqlstate", ""))
 
 
-def _strict(connection: Any, _record: Any, _state: Any) -> None:
-    connection.execute("PRAGMA synchronous=FULL")
+def _strict(connection: Any, record: Any, _state: Any) -> None:
+    if record.info.pop(RELAXED, False):
+        connection.execute("PRAGMA synchronous=FULL")

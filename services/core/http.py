@@ -111,7 +111,7 @@ async def serve(app: ASGIApp, *, host: str, port: int, identity: Identity, ready
     # No proxy stands before us, and none could: the client's certificate would end there.
     config = uvicorn.Config(
         tracing.traced(app), http=TlsIdentityProtocol, log_level="warning", access_log=False, timeout_graceful_shutdown=1,
-        ssl_certfile=identity.cert, ssl_keyfile=identity.key, proxy_headers=False,
+        ssl_certfile=identity.cert, ssl_keyfile=identity.key, proxy_headers=False, server_header=False,
     )  # fmt: skip
     config.load()
     config.ssl = server_context(identity)

@@ -8,7 +8,7 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import (
     Column,
@@ -44,6 +44,8 @@ from services.core.transactions import known
 BATCH = 500
 BATCH_BYTES = 1 << 20
 """Of the events of one batch; with JSON's escapes they stay below the 4 MiB that a body may have."""
+UNNOTED = 50
+"""Events whose index is noted at once where nobody calls `flush`; a process that starts sends as many again."""
 STEP_BACK_MS = 60_000
 """How far the clock may be behind the last event: such events take the last one's time. The log's check allows as much."""
 
@@ -127,7 +129,7 @@ def _newest(table: Table) -> Select[tuple[int, bytes]]:
 
 @functools.cache
 def _waiting(table: Table) -> Select[tuple[int, str, bytes]]:
-    waiting = table.c.log_index.is_(None)
+    waiting = table.c.log_index.is_(None) & (table.c.seq > bindparam("after"))
     return select(table.c.seq, table.c.id, table.c.event).where(waiting).order_by(table.c.seq).limit(BATCH)
 
 
@@ -153,26 +155,40 @@ def _note(table: Table) -> Update:
     return update(table).where(between).values(log_index=table.c.seq + bindparam("ahead", type_=Integer))
 
 
-def _runs(seqs: Iterable[int], indexes: Iterable[int]) -> Iterator[dict[str, int]]:
+class _Moved(NamedTuple):
+    """An event that is in the log, at the index `at`."""
+
+    seq: int
+    at: int
+
+
+def _runs(moved: Iterable[_Moved]) -> Iterator[dict[str, int]]:
     """The rows that follow each other in the log as in the outbox, first and last: as a rule, one run of all. A row between that
     is not among them has its index already, and it is the same: the log has a source's events in their order."""
-    for ahead, pairs in itertools.groupby(zip(seqs, indexes, strict=True), key=lambda pair: pair[1] - pair[0]):
-        run = [seq for seq, _ in pairs]
-        yield {"first": run[0], "last": run[-1], "ahead": ahead}
+    for ahead, run in itertools.groupby(moved, key=lambda event: event.at - event.seq):
+        seqs = [event.seq for event in run]
+        yield {"first": seqs[0], "last": seqs[-1], "ahead": ahead}
 
 
 class Relay:
-    """Moves outbox rows to the log, in order. Safe to call from several threads; one flush runs at a time."""
+    """Moves outbox rows to the log, in order. Safe to call from several threads; one flush runs at a time.
+
+    What is in the log is noted in the rows by `flush`, for many at once: who only waits for an event need not wait for that too.
+    """
 
     def __init__(self, engine: Engine, outbox: Outbox, bus: AuditBus) -> None:
         self._engine, self._outbox, self._bus = engine, outbox, bus
         self._lock = threading.Lock()
+        self._sent = 0
+        self._moved: dict[str, _Moved] = {}
 
     def pending(self) -> int:
         """How many events are not known to be in the log yet."""
+        # Without the lock, so that who looks need not wait for the log: what moves meanwhile may be counted or not.
+        moved = len(self._moved)
         with self._engine.connect() as connection:
             found: int = connection.execute(_unsent(self._outbox.table)).scalar_one()
-        return found
+        return max(0, found - moved)
 
     def flush(self) -> int:
         """How many events were moved: all that were written before the call.
@@ -180,10 +196,13 @@ class Relay:
         Raises:
             Unavailable: the log or the database did not answer; the rows stay and go with the next flush.
         """
-        return len(self._flush())
+        with self._lock:
+            count = self._move()
+            self._note()
+        return count
 
     def wait_for(self, event_ids: list[str]) -> dict[str, int]:
-        """The log index of each event, after a flush: what signing and promotion call before they go on.
+        """The log index of each event, once all are there: what signing and promotion call before they go on.
 
         Raises:
             Unavailable: an event is not in the log yet; retry.
@@ -192,39 +211,47 @@ class Relay:
             return self._wait_for(event_ids)
 
     def _wait_for(self, event_ids: list[str]) -> dict[str, int]:
-        found = self._flush()
+        with self._lock:
+            self._move()
+            found = {event_id: self._moved[event_id].at for event_id in event_ids if event_id in self._moved}
+            if len(self._moved) >= UNNOTED:
+                self._note()
         if not found.keys() >= set(event_ids):
-            # Another flush took them.
             with self._engine.connect() as connection:
                 rows = connection.execute(_indexes(self._outbox.table), {"ids": event_ids})
-                found = {row.id: row.log_index for row in rows}
+                found |= {row.id: row.log_index for row in rows}
         if not found.keys() >= set(event_ids):
             raise Unavailable("an event did not reach the audit log; retry")
         return {event_id: found[event_id] for event_id in event_ids}
 
-    def _flush(self) -> dict[str, int]:
-        """Id → log index of each event that was moved."""
-        moved: dict[str, int] = {}
-        left = True
-        with self._lock:
-            while left:
-                batch, left = self._pending()
-                if not batch:
-                    break
-                # 1. Append. A crash after it leaves rows without an index: the next flush sends them again, and the log
-                #    answers with the same indexes.
-                indexes = self._bus.append([parse(row.event) for row in batch])
-                # 2. Note the indexes.
-                with begin(self._engine, durable=False) as connection:
-                    for run in _runs((row.seq for row in batch), indexes):
-                        connection.execute(_note(self._outbox.table), run)
-                moved |= {row.id: index for row, index in zip(batch, indexes, strict=True)}
-        return moved
+    def _move(self) -> int:
+        """How many events were appended. A crash after it, or before they are noted, leaves rows without an index: the next process
+        sends them again, and the log answers with the same indexes."""
+        count, left = 0, True
+        while left:
+            batch, left = self._pending()
+            if not batch:
+                break
+            indexes = self._bus.append([parse(row.event) for row in batch])
+            self._moved |= {row.id: _Moved(row.seq, index) for row, index in zip(batch, indexes, strict=True)}
+            self._sent = batch[-1].seq
+            count += len(batch)
+        return count
+
+    def _note(self) -> None:
+        """Writes the indexes of what was moved into its rows."""
+        if not self._moved:
+            return
+        with begin(self._engine, durable=False) as connection:
+            for run in _runs(self._moved.values()):
+                connection.execute(_note(self._outbox.table), run)
+        # Kept until here: who waits finds an event among these or in its row.
+        self._moved = {}
 
     def _pending(self) -> tuple[list[Row[tuple[int, str, bytes]]], bool]:
         """The next batch, and whether more events wait than it holds."""
         with self._engine.connect() as connection:
-            rows = list(connection.execute(_waiting(self._outbox.table)))
+            rows = list(connection.execute(_waiting(self._outbox.table), {"after": self._sent}))
         sizes = itertools.accumulate(len(row.event) for row in rows)
         # One event is at most an entry of the log, so there is always one that fits.
         batch = [row for row, size in zip(rows, sizes, strict=True) if size <= BATCH_BYTES]

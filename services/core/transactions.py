@@ -14,6 +14,8 @@ from services.core.turns import Shared, Turns
 
 WRITER = 0x616931
 """Key of the advisory lock that a write transaction on PostgreSQL holds; locks are per database."""
+RELAXED = "relaxed"
+"""Mark of an SQLite connection that does not wait for the disk."""
 _turns: "weakref.WeakKeyDictionary[Engine, Turns]" = weakref.WeakKeyDictionary()
 _known: "weakref.WeakKeyDictionary[Connection, dict[Any, Any]]" = weakref.WeakKeyDictionary()
 
@@ -134,7 +136,8 @@ def _require_sound(connection: Connection) -> None:
 def _start(connection: Connection, *, durable: bool) -> None:
     if connection.dialect.name == "sqlite":
         if not durable:
-            # The connection stays so until it is given back, which `_strict` sees to.
+            # The connection stays so until it is given back, which `_strict` of `database` sees to.
+            connection.info[RELAXED] = True
             connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
         # IMMEDIATE takes the write lock now, so a transaction that read first cannot fail half-way.
         connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -56,11 +56,9 @@ def sign(rig: Rig, fault: str) -> None:
 STEPS = {
     "store the request": commit(0),
     "log the request": append(0),
-    "note the request's index": commit(1),
     "sign": sign,
-    "store the signature": commit(2),
+    "store the signature": commit(1),
     "log the signature": append(1),
-    "note the signature's index": commit(3),
 }
 
 

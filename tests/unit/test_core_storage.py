@@ -3,16 +3,17 @@
 import threading
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, insert, select
+from sqlalchemy import Column, Integer, MetaData, Table, event, insert, select
 
 from services.core import backends, object_backends
 from services.core.database import begin, open_engine
 from services.core.errors import BadInput, BadSetting, Conflict, Unavailable
 from services.core.events import EventDraft, Subject
 from services.core.ids import new_id
-from services.core.outbox import Outbox, Relay, outbox_table
+from services.core.outbox import UNNOTED, Outbox, Relay, outbox_table
 from services.sentinelnet import backends as policy_backends
 from tests.fakes.audit_bus import MemoryAuditBus
 
@@ -113,6 +114,54 @@ def test_rows_have_the_indexes_that_the_log_gave_them_where_others_told_it_somet
     with bench.engine.connect() as connection:
         noted = connection.execute(select(OUTBOX.c.id, OUTBOX.c.log_index).order_by(OUTBOX.c.seq)).all()
     assert noted == list(zip(written, [0, 1, 3, 4], strict=True))
+
+
+def test_indexes_are_noted_for_many_at_once_and_known_before_that(bench: Bench) -> None:
+    notes, events = notes_of(bench), list[str]()
+    for number in range(UNNOTED):
+        assert len(notes) == 0
+        events.append(bench.write(number))
+        assert bench.relay.wait_for(events[-1:]) == {events[-1]: number}
+    assert len(notes) == 1
+    assert bench.relay.wait_for(events) == {name: at for at, name in enumerate(events)}
+    assert (bench.relay.pending(), bench.relay.flush(), len(notes)) == (0, 0, 1)
+
+
+def notes_of(bench: Bench) -> list[str]:
+    """Statements by which indexes are noted, from here on."""
+    found = list[str]()
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith("UPDATE"):
+            found.append(statement)
+
+    event.listen(bench.engine, "before_cursor_execute", note)
+    return found
+
+
+def test_a_process_that_ends_before_it_notes_leaves_events_to_be_sent_again(bench: Bench) -> None:
+    events = [bench.write(number) for number in range(3)]
+    assert bench.relay.wait_for(events) == {name: at for at, name in enumerate(events)}
+    following = Relay(bench.engine, bench.outbox, bench.bus)
+    assert (bench.relay.pending(), following.pending()) == (0, 3)
+    assert following.flush() == 3
+    assert (following.pending(), len(bench.bus.events)) == (0, 3)
+    assert following.wait_for(events) == {name: at for at, name in enumerate(events)}
+
+
+def test_notes_that_cannot_be_written_are_written_later(bench: Bench) -> None:
+    def refuse(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith("UPDATE"):
+            raise Unavailable("no")
+
+    events = [bench.write(number) for number in range(UNNOTED)]
+    event.listen(bench.engine, "before_cursor_execute", refuse)
+    for wait in (bench.relay.flush, lambda: bench.relay.wait_for(events)):
+        with pytest.raises(Unavailable):
+            wait()
+    event.remove(bench.engine, "before_cursor_execute", refuse)
+    assert bench.relay.wait_for(events) == {name: at for at, name in enumerate(events)}
+    assert (bench.relay.pending(), len(bench.bus.events)) == (0, UNNOTED)
 
 
 def test_an_event_that_nobody_wrote_is_not_waited_for(bench: Bench) -> None:
