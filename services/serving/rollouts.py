@@ -116,7 +116,7 @@ class Rollouts:
 
     def extend(self, rollout: str, requests: int, seconds: float, reason: str, actor: str) -> dict[str, Any]:
         """A person gives an undecided rollout more requests and time; its rule stays. The same order again, until the next step,
-        answers the rollout. Raises NotUndecided, RolloutRunning."""
+        answers the rollout. Raises NotUndecided, RolloutRunning; BadInput: more requests than a step may have."""
         row, why = self._row(rollout), f"extended by {actor}: {reason}"
         if (row["state"], row["reason"]) == (RUNNING, why) and row["spec"] == _longer(row, requests, seconds):
             return self.get(rollout)
@@ -392,7 +392,8 @@ def _longer(row: RowMapping, requests: int, seconds: float) -> dict[str, Any]:
     """The order of a rollout, with so much more than what its step had seen at the last verdict."""
     finished = sum(phase.requests for phase in Counts.from_json(row["counts"]).phases if phase.weight == row["weight"])
     more = {"max_requests_per_step": finished + requests, "max_step_s": seconds}
-    return RolloutSpec.from_json(row["spec"]).model_copy(update=more).to_json()
+    # Read back: a copy is not held to the limits, and an order over them could never be looked at again.
+    return RolloutSpec.from_json(RolloutSpec.from_json(row["spec"]).model_copy(update=more).to_json()).to_json()
 
 
 def _evidence(row: RowMapping, counts: Counts, verdict: Verdict) -> dict[str, Any]:

@@ -301,6 +301,15 @@ def test_an_extension_whose_answer_was_lost_happens_once(bench: Bench) -> None:
             bench.rollouts.extend(rollout, requests, seconds, reason, actor)
 
 
+def test_an_extension_over_the_limit_of_an_order_changes_nothing(bench: Bench) -> None:
+    rollout = undecided(bench)
+    before = bench.rollouts.get(rollout)
+    with pytest.raises(BadInput, match="maxRequestsPerStep"):
+        bench.rollouts.extend(rollout, 10_000_000, 3600.0, "for good", ACTOR)
+    assert (bench.rollouts.get(rollout), bench.kinds().count("rollout.extended")) == (before, 0)
+    bench.rollouts.advance(rollout)
+
+
 def test_what_the_test_decides_is_no_persons_to_decide(bench: Bench) -> None:
     rollout = bench.running()
     with pytest.raises(NotUndecided, match="is running"):
