@@ -236,6 +236,8 @@ class Relay:
             self._moved |= {row.id: _Moved(row.seq, index) for row, index in zip(batch, indexes, strict=True)}
             self._sent = batch[-1].seq
             count += len(batch)
+            if len(self._moved) >= BATCH:
+                self._note()
         return count
 
     def _note(self) -> None:
@@ -245,8 +247,8 @@ class Relay:
         with begin(self._engine, durable=False) as connection:
             for run in _runs(self._moved.values()):
                 connection.execute(_note(self._outbox.table), run)
-        # Kept until here: who waits finds an event among these or in its row.
-        self._moved = {}
+        # Kept until here: who waits finds an event among these or in its row. Rows that lose their notes are sent again.
+        self._moved, self._sent = {}, 0
 
     def _pending(self) -> tuple[list[Row[tuple[int, str, bytes]]], bool]:
         """The next batch, and whether more events wait than it holds."""

@@ -1,5 +1,6 @@
 """Puts the signing proxy together: the only file of the service that names concrete classes and meets the environment."""
 
+import asyncio
 import logging
 import os
 import sys
@@ -32,6 +33,10 @@ from services.signing.ports import Signer
 from services.signing.service import SigningService
 from services.signing.settings import Settings
 
+FLUSH_S = 10.0
+
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Proxy:
@@ -39,6 +44,7 @@ class Proxy:
 
     app: FastAPI
     engine: Engine
+    relay: Relay
     log: Peer
 
     def close(self) -> None:
@@ -59,9 +65,9 @@ def build(settings: Settings) -> Proxy:
     _private_folder(settings.database)
     engine = open_engine(settings.database)
     upgrade(engine, "signing")
-    log = Peer(settings.api_url, client_context(settings.identity), timeout_s=settings.log_timeout_s)
+    api = Peer(settings.api_url, client_context(settings.identity), timeout_s=settings.log_timeout_s)
     outbox = Outbox(tables.outbox, settings.source, system_clock)
-    relay = Relay(engine, outbox, HttpAuditBus(log))
+    relay = Relay(engine, outbox, HttpAuditBus(api))
     service = SigningService(
         engine=engine,
         outbox=outbox,
@@ -71,7 +77,7 @@ def build(settings: Settings) -> Proxy:
         origin=trust().log_origin,
         clock=system_clock,
     )
-    return Proxy(create_signing_app(service, caller=settings.caller, gauges=[pending_gauge(relay)]), engine, log)
+    return Proxy(create_signing_app(service, caller=settings.caller, gauges=[pending_gauge(relay)]), engine, relay, api)
 
 
 def open_signers(settings: Settings) -> Mapping[str, Signer]:
@@ -100,21 +106,35 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         sys.stderr.write(f"signing-proxy: {error}\n")
         return 2 if not error.retryable else 1
     try:
-        uvloop.run(
-            serve(
-                proxy.app,
-                host=settings.host,
-                port=settings.port,
-                identity=settings.identity,
-                ready=lambda: print("signing-proxy: ready", flush=True),
-            )
-        )
+        uvloop.run(_served(proxy, settings))
     except BadSetting as error:
         sys.stderr.write(f"signing-proxy: {error}\n")
         return 2
     finally:
         proxy.close()
     return 0
+
+
+async def _served(proxy: Proxy, settings: Settings) -> None:
+    def ready() -> None:
+        print("signing-proxy: ready", flush=True)
+
+    flushing = asyncio.ensure_future(_flushed(proxy.relay))
+    try:
+        await serve(proxy.app, host=settings.host, port=settings.port, identity=settings.identity, ready=ready)
+    finally:
+        flushing.cancel()
+
+
+async def _flushed(relay: Relay) -> None:
+    """Again and again, until cancelled: after a call that broke off its event waits here, and after a start those that the process
+    before had not noted."""
+    while True:
+        await asyncio.sleep(FLUSH_S)
+        try:
+            await asyncio.to_thread(relay.flush)
+        except AiInfraError as error:
+            log.info("the relay waits: %s", error)
 
 
 def _check_log_key(trust: Trust, signer: Signer) -> None:

@@ -6,14 +6,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, event, insert, select
+from sqlalchemy import Column, Integer, MetaData, Table, event, insert, select, update
 
 from services.core import backends, object_backends
 from services.core.database import begin, open_engine
 from services.core.errors import BadInput, BadSetting, Conflict, Unavailable
 from services.core.events import EventDraft, Subject
 from services.core.ids import new_id
-from services.core.outbox import UNNOTED, Outbox, Relay, outbox_table
+from services.core.outbox import BATCH, UNNOTED, Outbox, Relay, outbox_table
 from services.sentinelnet import backends as policy_backends
 from tests.fakes.audit_bus import MemoryAuditBus
 
@@ -162,6 +162,25 @@ def test_notes_that_cannot_be_written_are_written_later(bench: Bench) -> None:
     event.remove(bench.engine, "before_cursor_execute", refuse)
     assert bench.relay.wait_for(events) == {name: at for at, name in enumerate(events)}
     assert (bench.relay.pending(), len(bench.bus.events)) == (0, UNNOTED)
+
+
+def test_notes_that_a_crash_of_the_database_took_are_made_again(bench: Bench) -> None:
+    events = [bench.write(number) for number in range(3)]
+    assert bench.relay.flush() == 3
+    with begin(bench.engine) as connection:
+        connection.execute(update(OUTBOX).values(log_index=None))
+    assert bench.relay.wait_for(events) == {name: at for at, name in enumerate(events)}
+    assert (bench.relay.flush(), bench.relay.pending(), len(bench.bus.events)) == (0, 0, 3)
+
+
+def test_of_a_backlog_each_batch_is_noted_before_the_next_is_sent(bench: Bench) -> None:
+    with begin(bench.engine) as connection:
+        for _ in range(BATCH + 1):
+            bench.outbox.emit(connection, DRAFT)
+    bench.bus.faults = {1: "fails"}
+    with pytest.raises(Unavailable):
+        bench.relay.flush()
+    assert Relay(bench.engine, bench.outbox, bench.bus).pending() == 1
 
 
 def test_an_event_that_nobody_wrote_is_not_waited_for(bench: Bench) -> None:

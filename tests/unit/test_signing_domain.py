@@ -1,5 +1,6 @@
 """What the proxy signs, and what it refuses: it parses everything, and asks no one whether the quorum was reached."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from services.core.canonical import canonical, parse
 from services.core.digests import FileEntry, sha256
 from services.core.errors import AiInfraError
 from services.core.merkle import EMPTY_ROOT, consistency_proof, leaf_hash, nodes_of, root
+from services.core.outbox import Outbox, Relay
 from services.core.quorum import QuorumNotReached
 from services.core.statements import Predicate, PromotionRequest, Vsa
 from services.core.tls import service_id
-from services.signing import domain
+from services.signing import bootstrap, domain, tables
 from services.signing.errors import BadPayload, CheckpointRefused, KeyRefused
 from services.signing.ports import CheckpointState
 from tests import databases
@@ -92,6 +94,23 @@ def test_bytes_that_are_no_statement_are_not_signed(payload: bytes, rig: Rig) ->
     with pytest.raises(BadPayload):
         rig.sign("evaluator", payload)
     assert (rig.bus.events, rig.signers["evaluator"].calls) == ([], 0)
+
+
+def test_what_a_process_had_not_noted_when_it_ended_is_noted_by_the_next(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "FLUSH_S", 0.01)
+    rig.sign("evaluator", STATEMENTS["evaluator"].to_statement())
+    relay = Relay(rig.engine, Outbox(tables.outbox, service_id("signing-proxy"), lambda: 0), rig.bus)
+    assert relay.pending() == 2
+
+    async def until_noted() -> None:
+        flushing = asyncio.ensure_future(bootstrap._flushed(relay))
+        while relay.pending():
+            await asyncio.sleep(0.01)
+        flushing.cancel()
+
+    rig.bus.faults = {2: "fails"}
+    asyncio.run(until_noted())
+    assert len(rig.bus.events) == 2
 
 
 def test_a_manifest_with_quorum_and_a_passed_decision_is_allowed() -> None:
