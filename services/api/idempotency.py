@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.core.clock import Clock
 from services.core.database import begin
 from services.core.digests import sha256
-from services.core.errors import Conflict, Unavailable
+from services.core.errors import AiInfraError, Unavailable
 from services.core.http import problem
 from services.core.tables import metadata
 
@@ -120,15 +120,20 @@ class Idempotency:
             if row not in self._ended:
                 return
             rows, self._ended = self._ended, []
-            try:
-                await run_in_threadpool(self._store, rows)
-            except (Unavailable, Conflict) as error:
-                # What was asked for has happened: the callers are told so. A repeat runs the use case again, which is idempotent.
-                log.warning("%d answers were not remembered: %s", len(rows), error)
+            await run_in_threadpool(self._store, rows)
 
     def _store(self, rows: list[dict[str, Any]]) -> None:
-        with begin(self._engine) as connection:
-            connection.execute(_STORE, rows)
+        try:
+            with begin(self._engine) as connection:
+                connection.execute(_STORE, rows)
+        except AiInfraError as error:
+            if len(rows) > 1 and not error.retryable:
+                # One that cannot be stored must not be in the way of the others.
+                for row in rows:
+                    self._store([row])
+                return
+            # What was asked for has happened: the callers are told so. A repeat runs the use case again, which is idempotent.
+            log.warning("%d answers were not remembered: %s", len(rows), error)
 
 
 def forget(engine: Engine, clock: Clock) -> None:

@@ -151,7 +151,7 @@ def _read(rule: Rule, name: str, value: Any) -> Any:
             value = json.loads(value)
         if name in rule.parts:
             value = rule.parts[name](value)
-    except (BadInput, ValueError, LookupError, TypeError):
+    except (BadInput, ValueError, LookupError, TypeError, RecursionError):
         return _fact(value)
     return _fact(value)
 

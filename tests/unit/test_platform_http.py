@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
-from sqlalchemy import event, select
+from sqlalchemy import event, insert, select
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.api.app import build_app
@@ -298,6 +298,23 @@ def test_answers_that_end_while_others_are_stored_are_stored_together(rig: Rig, 
         calls = {key: answer.result().json() for key, answer in zip(keys, answers, strict=True)}
     assert (remembered(rig), sum(inserts), len(inserts)) == (keys, len(keys), 2)
     assert {key: client.post("/v1/slow", headers=as_("eve", **{"idempotency-key": key})).json() for key in keys} == calls
+
+
+def test_an_answer_that_cannot_be_stored_is_not_in_the_way_of_others(rig: Rig, client: TestClient, slow: Slow) -> None:
+    row = {"actor": person_id("eve"), "key": "k1", "request": "another process", "status": 200, "body": b"", "at": 0}
+    keys = [f"k{number}" for number in range(4)]
+    with ThreadPoolExecutor(len(keys)) as pool:
+        answers = [pool.submit(client.post, "/v1/slow", headers=as_("eve", **{"idempotency-key": key})) for key in keys]
+        while slow.calls < len(keys):
+            time.sleep(0.01)
+        with begin(rig.engine) as connection:
+            connection.execute(insert(table), row)
+            slow.go.set()
+            time.sleep(0.3)  # until the last of them waits to be stored
+        assert [answer.result().status_code for answer in answers] == [200] * len(keys)
+    assert remembered(rig) == keys
+    for key in ("k0", "k2", "k3"):
+        assert client.post("/v1/slow", headers=as_("eve", **{"idempotency-key": key})).headers["idempotency-replayed"] == "true"
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201])

@@ -15,12 +15,13 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
+    Text,
     UniqueConstraint,
     and_,
     delete,
     insert,
+    literal,
     select,
-    text,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -32,7 +33,7 @@ from services.core.canonical import canonical, parse
 from services.core.database import begin
 from services.core.digests import sha256
 from services.core.events import EventDraft, Subject
-from services.registry.tables import flags, promotions
+from services.registry.tables import datasets, flags, promotions
 from services.serving.canary import Counts
 from services.serving.tables import deployments, rollouts, routes
 from services.training.tables import runs
@@ -342,11 +343,13 @@ def test_each_difference_is_named(rig: Rig, spoil: Callable[[Rig], str]) -> None
 
 
 @pytest.mark.skipif(databases.CHOICE != "sqlite", reason="PostgreSQL takes no text that is not JSON")
-def test_json_that_cannot_be_read_is_a_difference_too(rig: Rig) -> None:
+@pytest.mark.parametrize("parents", ["[", "[" * 100_000])
+def test_json_that_cannot_be_read_is_a_difference_too(rig: Rig, parents: str) -> None:
     with begin(rig.engine) as connection:
-        connection.execute(text("UPDATE datasets SET parents = '[' WHERE name = 'digits'"))
+        connection.execute(update(datasets).where(datasets.c.name == "digits").values(parents=literal(parents, Text)))
     (problem,) = rig.reconciler.run()["problems"]
-    assert ": parents is '[', the log says " in problem
+    assert f": parents is '{parents[:50]}" in problem
+    assert ", the log says " in problem
 
 
 def test_writes_at_the_same_time_are_no_difference(rig: Rig) -> None:
