@@ -95,7 +95,7 @@ class Server:
         name = f"test{next(self._numbers)}"
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
         self._connection.execute(ended, (template,))
-        self._connection.execute(f'CREATE DATABASE {name} TEMPLATE "{template}"')  # type: ignore[call-overload]
+        self._connection.execute(f'CREATE DATABASE {name} TEMPLATE "{template}" STRATEGY FILE_COPY')  # type: ignore[call-overload]
         self._owners[name] = owner
         return name
 
