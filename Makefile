@@ -48,7 +48,7 @@ check: .venv/.dev ## linters and types
 	@opa=$$($(BIN)/python -c 'from tests.peers import find; print(find("opa") or "")'); \
 	if [ -n "$$opa" ]; then $$opa check --strict policies/rego; else echo "opa is not here: policies are not checked"; fi
 
-bench: .venv/.dev ## measure against the targets and against peers, and write docs/benchmarks.md (on a quiet machine; 20 minutes)
+bench: .venv/.dev checkov ## measure against the targets and against peers, and write docs/benchmarks.md (on a quiet machine; 20 minutes)
 	$(BIN)/python -m benchmarks
 
 checkov: .venv-checkov/.ready ## set up checkov in an environment of its own, for `ai-infra infra check` of the ground

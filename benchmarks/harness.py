@@ -86,7 +86,7 @@ class Row:
         """As `to_json` wrote it: the report is drawn from the file, so that it can be drawn again."""
         figures = {name: Figure(**value[name]) if value[name] else None for name in ("ours", "peer", "ratio")}
         target = Target(**value["target"]) if value["target"] else None
-        return cls(**{key: item for key, item in value.items() if key != "met"} | figures | {"target": target})
+        return cls(**{key: item for key, item in value.items() if key not in ("met", "of")} | figures | {"target": target})
 
 
 def against(
