@@ -3,8 +3,8 @@
     python -m benchmarks [--only registration,weights] [--quick] [--out FOLDER] [--again]
 
 Progress goes to stderr, the table to stdout. A run of everything writes docs/benchmarks.{json,md,svg}; `--only` and `--quick` write
-where --out says and nowhere else. `--only NAME --again` puts what is measured into docs/ in place of what is there of it, if that is
-of the same machine. Exit status 1 if a benchmark failed; a target that is not met is told and is no failure.
+where --out says and nowhere else. `--only NAME --again` puts what is measured into docs/, in place of what is there of it and is of
+the same machine. Exit status 1 if a benchmark failed; a target that is not met is told and is no failure.
 """
 
 import argparse
