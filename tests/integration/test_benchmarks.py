@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import footprint, registration, report
-from benchmarks.__main__ import DOCS
+from benchmarks.__main__ import DOCS, joined
 from benchmarks.harness import QUICK, Figure, Row, Target, against, alone, machine, p95
 from benchmarks.one import MODULES, Failed, measured
 from benchmarks.peers import postgres
@@ -82,3 +82,14 @@ def test_the_report_is_drawn_from_the_json_alone(tmp_path: Path) -> None:
     assert "1 of 2 targets are met; short: sign <key>." in page
     assert "- **router** failed: no peer" in page
     assert "sign &lt;key&gt;" in (tmp_path / "benchmarks.svg").read_text()
+
+
+def test_a_part_that_is_measured_again_takes_the_place_of_its_rows_alone() -> None:
+    rows = [{"of": "audit", "n": 1}, {"of": "infra", "n": 2}]
+    last = {"machine": {"cpu": "a"}, "seconds": 10.0, "failed": {"infra": "no"}, "rows": rows}
+    again = {"machine": {"cpu": "a"}, "seconds": 1.5, "failed": {}, "rows": [{"of": "infra", "n": 3}, {"of": "infra", "n": 4}]}
+    found = joined(last, again, ["infra"])
+    assert found["rows"] == [{"of": "audit", "n": 1}, {"of": "infra", "n": 3}, {"of": "infra", "n": 4}]
+    assert (found["seconds"], found["failed"], found["machine"]) == (11.5, {}, last["machine"])
+    with pytest.raises(SystemExit, match="another machine"):
+        joined(last, again | {"machine": {"cpu": "b"}}, ["infra"])
