@@ -10,7 +10,6 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import event
 
-from services.api.app import build_app
 from services.audit.folder import FolderStore
 from services.core.database import Writer, begin, open_engine
 from services.core.digests import sha256
@@ -18,7 +17,6 @@ from services.core.errors import Unavailable
 from services.core.object_backends.folder import open_store
 from services.core.outbox import Outbox
 from services.core.storage import FULL, why
-from services.registry.http import routes
 from services.sentinelnet.trial import tried
 from services.serving.predictor.spool import Spool
 from services.serving.router.records import RecordLog
@@ -33,7 +31,7 @@ from tests.faults.host import SmallDisk, full_disk, read_only, small_disk
 from tests.faults.table import opened
 from tests.registry import Rig, copied
 from tests.sentinelnet import BUNDLE
-from tests.unit.test_platform_http import AsCaller, as_, problem
+from tests.unit.test_platform_http import as_, problem
 
 
 @pytest.fixture
@@ -121,8 +119,6 @@ def test_a_folder_whose_disk_is_full_keeps_nothing_and_says_so(disk: SmallDisk, 
     write()
 
 
-
-
 def test_records_that_no_new_segment_can_be_made_for_wait_in_the_old_one(flow: Flow, tmp_path: Path) -> None:
     folder = tmp_path / "records"
     records = RecordLog(folder, flow.router_engine, Outbox(outbox, ROUTER, flow.rig.clock), flow.rig.clock, ROUTER, segment_bytes=1)
@@ -137,11 +133,8 @@ def test_records_that_no_new_segment_can_be_made_for_wait_in_the_old_one(flow: F
 
 
 @pytest.fixture
-def client(flow: Flow) -> Iterator[TestClient]:
-    rig = flow.rig
-    app = build_app([routes(rig.registry(), rig.sentinelnet.authorise)], [], rig.engine, rig.clock, lambda: None, lambda: None)
-    with TestClient(AsCaller(app), raise_server_exceptions=False) as client:
-        yield client
+def client(flow: Flow) -> TestClient:
+    return flow.http
 
 
 @pytest.mark.parametrize("size", [10, 1 << 20])

@@ -8,15 +8,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event
 
-from services.api.app import build_app
 from services.core.database import begin
 from services.core.errors import Unavailable
 from services.core.outbox import ClockSteppedBack
-from services.registry.http import routes
 from tests.faults.flow import Flow
 from tests.faults.host import read_only
 from tests.faults.table import opened
-from tests.unit.test_platform_http import AsCaller, as_, problem
+from tests.unit.test_platform_http import as_, problem
 
 FLAG = {"kind": "model", "target": "digits@1", "reason": "biased"}
 
@@ -28,11 +26,8 @@ def flow() -> Iterator[Flow]:
 
 
 @pytest.fixture
-def client(flow: Flow) -> Iterator[TestClient]:
-    rig = flow.rig
-    app = build_app([routes(rig.registry(), rig.sentinelnet.authorise)], [], rig.engine, rig.clock, lambda: None, lambda: None)
-    with TestClient(AsCaller(app), raise_server_exceptions=False) as client:
-        yield client
+def client(flow: Flow) -> TestClient:
+    return flow.http
 
 
 def impatient(engine: Engine) -> None:
